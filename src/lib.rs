@@ -1,0 +1,2 @@
+//! scGPT for workflow engines.
+pub mod counts;
