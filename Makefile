@@ -1,0 +1,74 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what they need in .deps (libtorch, CMake) first.
+# GPU=1 also fetches the CUDA libraries (4.7 GB). A LIBTORCH that is already set is used as it is.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+PREFIX ?= /usr/local
+DEPS := .deps
+VARIANT := $(if $(GPU),cuda,cpu)
+# The wheels carry plain libraries, so which Python runs pip does not matter.
+WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target $(DEPS) --no-deps --require-hashes \
+	--only-binary=:all: --implementation cp --python-version 3.11 \
+	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
+CARGO_TEST := cargo test --release --locked
+
+.PHONY: all setup tools test check demo bench install clean
+
+all: setup
+	cargo build --release --locked
+
+setup: tools $(DEPS)/.ready-$(VARIANT)
+
+tools:
+	@missing=; \
+	need() { command -v "$$1" >/dev/null || missing="$$missing $$2"; }; \
+	need cargo "cargo(rustup)"; need c++ g++; need $(PYTHON) python3; need make make; \
+	$(PYTHON) -m pip --version >/dev/null 2>&1 || missing="$$missing python3-pip"; \
+	[ -z "$$missing" ] || { echo "missing on this system:$$missing - install them (on Debian: apt-get install g++ make python3 python3-pip python3-venv; Rust from rustup) and run make again" >&2; exit 1; }; \
+	[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "set-up fetches libtorch for Linux on x86-64, this is $$(uname -sm): set LIBTORCH to a libtorch 2.11.0" >&2; exit 1; }
+
+$(DEPS)/.ready-cpu: containers/libtorch-cpu.txt
+	@echo "fetching libtorch 2.11.0 and CMake into $(DEPS) (0.6 GB)"
+	@mkdir -p $(DEPS)
+	@$(WHEELS) -r containers/libtorch-cpu.txt
+	@rm -rf $(DEPS)/torch/lib/libtorch_cuda*.so $(DEPS)/torch/bin $(DEPS)/torchgen $(DEPS)/functorch
+	@touch $@
+
+$(DEPS)/.ready-cuda: containers/libtorch-cpu.txt containers/libtorch-cuda.txt
+	@echo "fetching libtorch 2.11.0 with CUDA into $(DEPS) (4.7 GB)"
+	@mkdir -p $(DEPS)
+	@$(WHEELS) -r containers/libtorch-cpu.txt -r containers/libtorch-cuda.txt
+	@touch $@ $(DEPS)/.ready-cpu
+
+# Python readers that the tests hold our files against.
+$(DEPS)/python/.ready: tests/python/requirements.txt
+	@$(PYTHON) -m venv $(DEPS)/python || { echo "missing on this system: python3-venv - install it (on Debian: apt-get install python3-venv) and run make again" >&2; exit 1; }
+	@$(DEPS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	@touch $@
+
+test: setup $(DEPS)/python/.ready
+	$(CARGO_TEST)
+
+check: setup
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- --deny warnings
+	cargo check --release --locked --no-default-features --lib --bins
+
+# The reduced PBMC 68k set (700 labelled cells) as it ships inside the scanpy wheel.
+$(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools
+	@mkdir -p $(@D)
+	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: --dest $(DEPS)/demo -r tests/demo/scanpy.txt
+	@$(PYTHON) -c 'import glob, zipfile; print(end="", file=open("$@", "wb").write(zipfile.ZipFile(glob.glob("$(DEPS)/demo/scanpy-*.whl")[0]).read("scanpy/datasets/10x_pbmc68k_reduced.h5ad")) and None)'
+
+demo: all $(DEPS)/demo/pbmc68k_reduced.h5ad
+	bash tests/demo/run.sh $(DEPS)/demo/pbmc68k_reduced.h5ad demo
+
+install: all
+	install -d $(PREFIX)/bin $(PREFIX)/lib/scgpt-tools
+	find target/release -maxdepth 1 -type f -executable -name 'scgpt-*' -exec install -t $(PREFIX)/bin {} +
+	cp -a $${LIBTORCH:-$(DEPS)/torch}/lib/lib{c10,gomp,shm,torch}*.so* $(PREFIX)/lib/scgpt-tools/
+	! [ -d $(DEPS)/nvidia ] || find $(DEPS)/nvidia -name '*.so*' -exec cp -a -t $(PREFIX)/lib/scgpt-tools {} +
+
+clean:
+	cargo clean
+	rm -rf $(DEPS) demo

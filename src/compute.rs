@@ -1,0 +1,106 @@
+//! Where tensors are computed: the device, and one libtorch thread per thread of ours.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use tch::{Cuda, Device};
+
+/// The device as a user sets it.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Options {
+    /// Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:n for the n-th GPU.
+    #[arg(long)]
+    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"))]
+    pub device: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { device: "auto".into() }
+    }
+}
+
+/// A device that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("`--device {0}` is not a device: say auto, cpu, cuda or cuda:n")]
+    Unknown(String),
+    #[error("`--device {0}` asks for a GPU, but {1}: use `--device cpu`, or a build with the CUDA libraries on a machine with a GPU")]
+    Unusable(String, &'static str),
+}
+
+impl Options {
+    /// Loads the CUDA half of libtorch if it is there and chooses the device.
+    pub fn resolve(&self) -> Result<Device, Error> {
+        // Every thread of ours computes its own cells; libtorch splitting work further would only change sums.
+        tch::set_num_threads(1);
+        if self.device == "cpu" {
+            return Ok(Device::Cpu);
+        }
+        let loaded = cuda::load();
+        let devices = if loaded { Cuda::device_count() } else { 0 };
+        match (self.device.as_str(), devices) {
+            ("auto", 0) => Ok(Device::Cpu),
+            ("auto" | "cuda", 1..) => Ok(Device::Cuda(0)),
+            _ => self.numbered(loaded, devices),
+        }
+    }
+
+    fn numbered(&self, loaded: bool, devices: i64) -> Result<Device, Error> {
+        let unusable = |why| Err(Error::Unusable(self.device.clone(), why));
+        let number = match self.device.strip_prefix("cuda") {
+            Some("") => 0,
+            Some(rest) => rest.strip_prefix(':').and_then(|n| usize::from_str(n).ok()).ok_or_else(|| Error::Unknown(self.device.clone()))?,
+            None => return Err(Error::Unknown(self.device.clone())),
+        };
+        match devices {
+            _ if !loaded => unusable("this installation has no CUDA libraries"),
+            0 => unusable("no GPU was found"),
+            n if (number as i64) < n => Ok(Device::Cuda(number)),
+            _ => unusable("there are fewer GPUs than that"),
+        }
+    }
+}
+
+/// The CUDA half of libtorch. Nothing refers to it, so the linker leaves it out and it is loaded by hand: one program serves
+/// machines with and without a GPU.
+#[allow(unsafe_code)]
+mod cuda {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+    /// True if the library is there and registered its kernels.
+    pub fn load() -> bool {
+        // SAFETY: libtorch's own library, found by the run path of this program; its initialisers only register kernels.
+        match unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
+            Ok(library) => {
+                // Kernels stay registered for the life of the program, so the library must too.
+                std::mem::forget(library);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(device: &str) -> Result<Device, Error> {
+        Options { device: device.into() }.resolve()
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert_eq!(resolve("cpu"), Ok(Device::Cpu));
+        assert_eq!(tch::get_num_threads(), 1);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        assert_eq!(resolve("tpu"), Err(Error::Unknown("tpu".into())));
+        assert_eq!(resolve("cuda:x"), Err(Error::Unknown("cuda:x".into())));
+        assert!(matches!(resolve("cuda:99"), Err(Error::Unusable(device, _)) if device == "cuda:99"));
+    }
+}

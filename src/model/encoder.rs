@@ -1,0 +1,95 @@
+//! The trunk: a stack of post-norm transformer layers over embedded tokens (reference section 3, "Encoder layer").
+
+use super::attention::{Attention, Sequences};
+use super::layers::{LayerNorm, Linear};
+use super::noise::Noise;
+use super::store::Store;
+use crate::checkpoint::Architecture;
+use tch::Tensor;
+
+/// How much of the last layer's output is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// Every token.
+    AllTokens,
+    /// The first token of each cell, `<cls>`: the rest of the last layer is not computed.
+    FirstToken,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention: Attention,
+    linear1: Linear,
+    linear2: Linear,
+    norm1: LayerNorm,
+    norm2: LayerNorm,
+}
+
+impl Layer {
+    fn new(store: &mut Store, name: &str, architecture: &Architecture) -> Self {
+        let (width, hidden) = (architecture.embsize as i64, architecture.d_hid as i64);
+        Self {
+            attention: Attention::new(store, &format!("{name}.self_attn"), width, architecture.nheads as i64),
+            linear1: Linear::new(store, &format!("{name}.linear1"), width, hidden),
+            linear2: Linear::new(store, &format!("{name}.linear2"), hidden, width),
+            norm1: LayerNorm::new(store, &format!("{name}.norm1"), width),
+            norm2: LayerNorm::new(store, &format!("{name}.norm2"), width),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, sequences: &Sequences, noise: &mut Noise) -> Tensor {
+        self.finish(x, self.attention.forward(x, sequences), noise)
+    }
+
+    fn forward_first(&self, x: &Tensor, sequences: &Sequences, noise: &mut Noise) -> Tensor {
+        let starts = Tensor::from_slice(&sequences.starts()).to_device(x.device());
+        let first = x.index_select(0, &starts);
+        let context = self.attention.forward_first(x, &first, sequences);
+        self.finish(&first, context, noise)
+    }
+
+    fn finish(&self, x: &Tensor, context: Tensor, noise: &mut Noise) -> Tensor {
+        let x = self.norm1.forward(&(x + noise.apply(context)));
+        let hidden = noise.apply(self.linear1.forward(&x).relu());
+        self.norm2.forward(&(&x + noise.apply(self.linear2.forward(&hidden))))
+    }
+}
+
+/// The stack of layers.
+#[derive(Debug)]
+pub struct Encoder {
+    layers: Vec<Layer>,
+}
+
+impl Encoder {
+    pub fn new(store: &mut Store, architecture: &Architecture) -> Self {
+        let layer = |i| Layer::new(store, &format!("transformer_encoder.layers.{i}"), architecture);
+        Self { layers: (0..architecture.nlayers).map(layer).collect() }
+    }
+
+    /// Embedded tokens `[tokens, width]` to the last layer's output: `[tokens, width]`, or `[cells, width]` for the first
+    /// tokens.
+    pub fn forward(&self, x: &Tensor, sequences: &Sequences, wanted: Width, noise: &mut Noise) -> Tensor {
+        let (last, before) = self.layers.split_last().expect("a model has at least one layer");
+        let x = before.iter().fold(x.shallow_clone(), |x, layer| layer.forward(&x, sequences, noise));
+        match wanted {
+            Width::AllTokens => last.forward(&x, sequences, noise),
+            Width::FirstToken => last.forward_first(&x, sequences, noise),
+        }
+    }
+
+    /// The output of every layer, first to last, `[tokens, width]` each.
+    pub fn hidden_states(&self, x: &Tensor, sequences: &Sequences) -> Vec<Tensor> {
+        let mut x = x.shallow_clone();
+        let step = |layer: &Layer| {
+            x = layer.forward(&x, sequences, &mut Noise::off());
+            x.shallow_clone()
+        };
+        self.layers.iter().map(step).collect()
+    }
+
+    /// Attention weights of a layer for its input, `[heads, length, length]` per cell.
+    pub fn attention(&self, layer: usize, x: &Tensor, lengths: &[i64]) -> Vec<Tensor> {
+        self.layers[layer].attention.weights(x, lengths)
+    }
+}

@@ -1,0 +1,109 @@
+//! What is read off the trunk: expression per token, class per cell, expression from the cell alone (reference section 3).
+
+use super::layers::{LayerNorm, Linear};
+use super::store::Store;
+use tch::Tensor;
+
+/// Three dense layers down to a number per token, and optionally three more to the probability that it is not zero.
+#[derive(Debug)]
+pub struct ExpressionDecoder {
+    value: [Linear; 3],
+    nonzero: Option<[Linear; 3]>,
+}
+
+impl ExpressionDecoder {
+    /// `input` is the width of a token, twice the model's when a batch embedding is appended.
+    pub fn new(store: &mut Store, name: &str, input: i64, width: i64, explicit_zero: bool) -> Self {
+        let mut network = |part: &str| {
+            [(0, input, width), (2, width, width), (4, width, 1)]
+                .map(|(at, from, to)| Linear::new(store, &format!("{name}.{part}.{at}"), from, to))
+        };
+        Self { value: network("fc"), nonzero: explicit_zero.then(|| network("zero_logit")) }
+    }
+
+    /// Tokens `[tokens, input]` to predicted values `[tokens]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        Self::run(&self.value, x)
+    }
+
+    /// Probability of every value being other than zero, `[tokens]`, if the head has it.
+    pub fn nonzero_probability(&self, x: &Tensor) -> Option<Tensor> {
+        self.nonzero.as_ref().map(|network| Self::run(network, x).sigmoid())
+    }
+
+    fn run(network: &[Linear; 3], x: &Tensor) -> Tensor {
+        let [first, second, third] = network;
+        third.forward(&second.forward(&first.forward(x).leaky_relu()).leaky_relu()).squeeze_dim(-1)
+    }
+}
+
+/// The activation between the layers of a class decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Cell-type classifier.
+    Relu,
+    /// Batch discriminator.
+    LeakyRelu,
+}
+
+/// Dense, activation, layer norm, repeated; then one score per class.
+#[derive(Debug)]
+pub struct ClassDecoder {
+    hidden: Vec<(Linear, LayerNorm)>,
+    output: Linear,
+    activation: Activation,
+}
+
+impl ClassDecoder {
+    pub fn new(store: &mut Store, name: &str, layers: usize, (width, classes): (i64, i64), activation: Activation) -> Self {
+        let mut block = |i: usize| {
+            let dense = Linear::new(store, &format!("{name}._decoder.{}", 3 * i), width, width);
+            (dense, LayerNorm::new(store, &format!("{name}._decoder.{}", 3 * i + 2), width))
+        };
+        let hidden = (0..layers.saturating_sub(1)).map(&mut block).collect();
+        Self { hidden, output: Linear::new(store, &format!("{name}.out_layer"), width, classes), activation }
+    }
+
+    /// Cell embeddings `[cells, width]` to scores `[cells, classes]`.
+    pub fn forward(&self, cells: &Tensor) -> Tensor {
+        let mut x = cells.shallow_clone();
+        for (dense, norm) in &self.hidden {
+            let y = dense.forward(&x);
+            x = norm.forward(&if self.activation == Activation::Relu { y.relu() } else { y.leaky_relu() });
+        }
+        self.output.forward(&x)
+    }
+}
+
+/// Expression from the cell embedding alone (GEPC, called MVC in the reference): every gene asks the cell for its value.
+#[derive(Debug)]
+pub struct CellDecoder {
+    query: Linear,
+    value: Linear,
+    nonzero: Option<Linear>,
+}
+
+impl CellDecoder {
+    /// `cell_width` is the width of a cell embedding, twice the model's when a batch embedding is appended.
+    pub fn new(store: &mut Store, name: &str, width: i64, cell_width: i64, explicit_zero: bool) -> Self {
+        Self {
+            query: Linear::new(store, &format!("{name}.gene2query"), width, width),
+            value: Linear::without_bias(store, &format!("{name}.W"), width, cell_width),
+            nonzero: explicit_zero.then(|| Linear::new(store, &format!("{name}.W_zero_logit"), width, cell_width)),
+        }
+    }
+
+    /// Gene vectors `[tokens, width]` and the embedding of each token's cell `[tokens, cell width]` to values `[tokens]` and,
+    /// if the head has it, the probability of each being other than zero.
+    pub fn forward(&self, genes: &Tensor, cells: &Tensor) -> (Tensor, Option<Tensor>) {
+        let query = self.query.forward(genes).sigmoid();
+        let ask = |layer: &Linear| (layer.forward(&query) * cells).sum_dim_intlist(-1, false, None::<tch::Kind>);
+        (ask(&self.value), self.nonzero.as_ref().map(|layer| ask(layer).sigmoid()))
+    }
+}
+
+/// The same tensor, whose gradient comes back with its sign turned: a discriminator behind it teaches the model to mislead it.
+pub fn reverse_gradient(x: &Tensor) -> Tensor {
+    // 2x is exact in floating point, so the difference is x itself, bit for bit.
+    x.detach() * 2.0 - x
+}

@@ -1,0 +1,26 @@
+//! The network: tensors only, no files and no options.
+//!
+//! A gene front-end and a value front-end embed tokens, the trunk (a transformer encoder) contextualises them, and heads read
+//! expression, cell type, batch or similarity off its output. Each is a module of its own, so that objectives, and later other
+//! model families, plug in without touching the trunk. Source: reference sections 3 and 4; paper, Methods, "scGPT model".
+
+mod attention;
+mod embedding;
+mod encoder;
+mod heads;
+mod layers;
+pub mod losses;
+mod norm;
+mod noise;
+mod scgpt;
+mod store;
+pub mod weights;
+
+pub use attention::Sequences;
+pub use embedding::{GeneEncoder, ValueEncoder};
+pub use encoder::{Encoder, Width};
+pub use heads::{CellDecoder, ClassDecoder, ExpressionDecoder, reverse_gradient};
+pub use noise::Noise;
+pub use norm::PlainNorm;
+pub use scgpt::{Encoded, Genes, Heads, Inputs, Model, Pooling};
+pub use store::{Flat, Init, Store};

@@ -1,0 +1,121 @@
+//! The named parameters and buffers of a model, and the one flat buffer they live in while training.
+
+use crate::random::{self, Seed};
+use indexmap::IndexMap;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// How a new parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    Constant(f64),
+    /// Uniform in +-bound.
+    Uniform(f64),
+    /// Standard normal.
+    Normal,
+}
+
+/// Parameters (trained) and buffers (kept with them) by the names that published checkpoints use.
+///
+/// Asking twice for a name gives the same tensor, so a second model built on a shared store shares every weight: that is how
+/// worker threads get a model each.
+#[derive(Debug)]
+pub struct Store {
+    parameters: IndexMap<String, Tensor>,
+    buffers: IndexMap<String, Tensor>,
+    seed: Seed,
+    device: Device,
+}
+
+/// All parameters as one vector, which the model's tensors view, and one of the same length for their gradients.
+#[derive(Debug)]
+pub struct Flat {
+    pub values: Tensor,
+    pub gradients: Tensor,
+}
+
+impl Store {
+    /// An empty store. Every new parameter draws from its own stream, named after it.
+    pub fn new(seed: Seed, device: Device) -> Self {
+        Self { parameters: IndexMap::new(), buffers: IndexMap::new(), seed, device }
+    }
+
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The parameter of that name, made and initialised if it is new.
+    pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        if let Some(tensor) = self.parameters.get(name) {
+            return tensor.shallow_clone();
+        }
+        let tensor = initial(self.seed, name, shape, init).to_device(self.device).set_requires_grad(true);
+        self.parameters.insert(name.to_owned(), tensor.shallow_clone());
+        tensor
+    }
+
+    /// The buffer of that name, made if it is new.
+    pub fn buffer(&mut self, name: &str, shape: &[i64], value: f64, kind: Kind) -> Tensor {
+        let new = || Tensor::full(shape, value, (kind, self.device));
+        self.buffers.entry(name.to_owned()).or_insert_with(new).shallow_clone()
+    }
+
+    /// Another handle on the same tensors.
+    pub fn share(&self) -> Self {
+        let share = |map: &IndexMap<String, Tensor>| map.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+        Self { parameters: share(&self.parameters), buffers: share(&self.buffers), seed: self.seed, device: self.device }
+    }
+
+    /// Parameters by name, in the order in which the model made them.
+    pub fn parameters(&self) -> &IndexMap<String, Tensor> {
+        &self.parameters
+    }
+
+    /// Parameters, then buffers.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.parameters.iter().chain(&self.buffers).map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.parameters.get(name).or_else(|| self.buffers.get(name))
+    }
+
+    /// Stops the training of every parameter whose name fits.
+    pub fn freeze(&self, frozen: impl Fn(&str) -> bool) {
+        for (_, tensor) in self.parameters.iter().filter(|(name, _)| frozen(name)) {
+            let _ = tensor.set_requires_grad(false);
+        }
+    }
+
+    /// Moves all parameters into one buffer; the tensors that modules hold view it from then on.
+    pub fn flatten(&mut self) -> Flat {
+        no_grad(|| {
+            let values = Tensor::cat(&self.parameters.values().map(|t| t.detach().flatten(0, -1)).collect::<Vec<_>>(), 0);
+            let mut start = 0;
+            for tensor in self.parameters.values_mut() {
+                let length = tensor.numel() as i64;
+                let view = values.narrow(0, start, length).view(tensor.size().as_slice());
+                tensor.set_data(&view);
+                start += length;
+            }
+            let gradients = values.zeros_like();
+            Flat { values, gradients }
+        })
+    }
+}
+
+/// Initial values, drawn on the host so that every device starts the same.
+fn initial(seed: Seed, name: &str, shape: &[i64], init: Init) -> Tensor {
+    let count = shape.iter().product::<i64>() as usize;
+    let mut stream = seed.stream(name, &[]);
+    let values: Vec<f32> = match init {
+        Init::Constant(value) => vec![value as f32; count],
+        Init::Uniform(bound) => {
+            (0..count).map(|_| ((2.0 * random::uniform(&mut stream) - 1.0) * bound) as f32).collect()
+        }
+        Init::Normal => {
+            let pairs = (0..count.div_ceil(2)).map(|_| random::normal_pair(&mut stream));
+            pairs.flat_map(|(a, b)| [a as f32, b as f32]).take(count).collect()
+        }
+    };
+    Tensor::from_slice(&values).view(shape)
+}

@@ -1,0 +1,71 @@
+//! Models at work: cells to embeddings and to cell types.
+//!
+//! On a CPU every cell passes through the model by itself, on one thread, and the threads share out the cells: no padding, and
+//! an answer that cannot depend on minibatch, chunk or thread count.
+
+use crate::counts::Counts;
+use crate::model::{Encoded, Inputs, Model, Noise, Store, Width};
+use crate::tokens::{Tokenizer, Tokens};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tch::{Device, Tensor, no_grad};
+
+/// A model on every thread.
+pub struct Workers {
+    models: Vec<Model>,
+    device: Device,
+}
+
+/// Cells that go to a GPU together.
+const GPU_MINIBATCH: usize = 64;
+
+impl Workers {
+    /// `build` makes the model on a store that shares the weights.
+    pub fn new(store: &Store, threads: usize, build: impl Fn(&mut Store) -> Model) -> Self {
+        let threads = if store.device() == Device::Cpu { threads.max(1) } else { 1 };
+        let models = (0..threads).map(|_| build(&mut store.share())).collect();
+        Self { models, device: store.device() }
+    }
+
+    /// Applies `read` to what the model makes of each cell, `[1, width]` on a CPU, and returns a row of numbers per cell.
+    ///
+    /// `first` is the index of the first cell in its file, which seeds its random choices.
+    pub fn rows(
+        &mut self,
+        (tokenizer, cells, first): (&Tokenizer, &Counts, u64),
+        read: impl Fn(&Model, &Encoded) -> Tensor + Sync,
+    ) -> Vec<Vec<f32>> {
+        let size = if self.device == Device::Cpu { 1 } else { GPU_MINIBATCH };
+        let n = cells.n_cells();
+        let (next, device) = (AtomicUsize::new(0), self.device);
+        let results: Vec<Mutex<Vec<Vec<f32>>>> = (0..n.div_ceil(size)).map(|_| Mutex::default()).collect();
+        let work = |model: &Model| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(result) = results.get(i) else { break };
+                let tokens = (i * size..n.min((i + 1) * size)).map(|cell| {
+                    let (columns, values) = cells.row(cell);
+                    tokenizer.tokens(first + cell as u64, columns, values)
+                });
+                let tokens: Vec<Tokens> = tokens.collect();
+                let inputs = Inputs::new(tokens.iter().map(|cell| (&cell.genes[..], &cell.values[..])), device);
+                let rows = no_grad(|| {
+                    let encoded = model.encode(&inputs, Width::FirstToken, &mut Noise::off());
+                    read(model, &encoded)
+                });
+                *result.lock().expect("no worker panicked") = to_rows(&rows);
+            }
+        };
+        std::thread::scope(|scope| {
+            for model in &mut self.models {
+                let work = &work;
+                scope.spawn(move || work(model));
+            }
+        });
+        results.into_iter().flat_map(|rows| rows.into_inner().expect("no worker panicked")).collect()
+    }
+}
+
+fn to_rows(tensor: &Tensor) -> Vec<Vec<f32>> {
+    Vec::try_from(tensor.to_device(Device::Cpu).to_kind(tch::Kind::Float)).expect("a matrix of floats")
+}

@@ -1,0 +1,19 @@
+//! Which values of a cell the model must guess during training (reference section 10.2).
+
+use crate::random::{self, Stream};
+
+/// Positions to mask: `floor(n * ratio)` of the `n` eligible ones, without replacement, in increasing order.
+pub fn choose(eligible: &[usize], ratio: f64, stream: &mut Stream) -> Vec<usize> {
+    let wanted = (eligible.len() as f64 * ratio).floor() as usize;
+    let mut chosen: Vec<usize> =
+        random::sample(stream, eligible.len(), wanted).into_iter().map(|i| eligible[i]).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Overwrites the chosen values by the mask value.
+pub fn apply(values: &mut [f32], chosen: &[usize], mask_value: f32) {
+    for &position in chosen {
+        values[position] = mask_value;
+    }
+}

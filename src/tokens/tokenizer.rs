@@ -1,0 +1,144 @@
+//! One cell to its tokens: bin, put `<cls>` in front, and sample down to the model's length.
+
+use super::binning::{self, Ties};
+use crate::random::{self, Seed, Stream};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How cells become tokens, as a user sets it.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Options {
+    /// Number of bins that the expression values of a cell are ranked into, the zero bin included. Published models use 51.
+    #[arg(long)]
+    #[schemars(range(min = 3, max = 1000))]
+    pub n_bins: usize,
+    /// Longest sentence, the <cls> token included. Cells with more expressed genes are represented by a random sample of
+    /// them, the same sample for the same seed. Time and memory grow with it.
+    #[arg(long)]
+    #[schemars(range(min = 2, max = 100000))]
+    pub max_length: usize,
+    /// What happens to equal counts that lie on several bin edges: one-sided puts them into the highest bin, as published
+    /// models were pre-trained; both-sided spreads them at random, as the reference fine-tunes, the same way for the same seed.
+    #[arg(long)]
+    pub ties: Ties,
+    /// Also make tokens of genes that a cell does not express. Sentences get longer and training slower.
+    #[arg(long)]
+    pub include_zero_genes: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { n_bins: 51, max_length: 1200, ties: Ties::BothSided, include_zero_genes: false }
+    }
+}
+
+/// Everything that decides the tokens of a cell: kept with a trained model, so that prediction repeats it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    #[serde(flatten)]
+    pub options: Options,
+    /// Id of the `<cls>` token, or none to leave it out.
+    pub cls: Option<i64>,
+    /// Value that goes with `<cls>`: 0 in fine-tuning, the pad value in embedding and pre-training (quirk Q13).
+    pub cls_value: f32,
+    /// Bin the values; switched off for models that read them as they are.
+    pub binned: bool,
+}
+
+/// The sentence of one cell.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tokens {
+    /// Vocabulary ids.
+    pub genes: Vec<i64>,
+    /// Binned expression.
+    pub values: Vec<f32>,
+}
+
+impl Tokens {
+    pub fn len(&self) -> usize {
+        self.genes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.genes.is_empty()
+    }
+
+    /// The tokens at the given positions, in the given order.
+    pub fn select(&self, positions: &[usize]) -> Self {
+        Self {
+            genes: positions.iter().map(|&at| self.genes[at]).collect(),
+            values: positions.iter().map(|&at| self.values[at]).collect(),
+        }
+    }
+
+    /// Pads on the right, or leaves alone what is as long already.
+    pub fn pad(&mut self, length: usize, pad_id: i64, pad_value: f32) {
+        self.genes.resize(length.max(self.len()), pad_id);
+        self.values.resize(length.max(self.values.len()), pad_value);
+    }
+}
+
+/// Makes tokens of cells whose columns are known to the vocabulary.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    settings: Settings,
+    gene_ids: Vec<i64>,
+    seed: Seed,
+}
+
+impl Tokenizer {
+    /// `gene_ids` holds the vocabulary id of every column of the cells to come.
+    pub fn new(settings: Settings, gene_ids: Vec<i64>, seed: Seed) -> Self {
+        Self { settings, gene_ids, seed }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The tokens of one cell. `cell` is its index in the file: with the seed it fixes every random choice, so that neither
+    /// chunks nor threads change the answer.
+    pub fn tokens(&self, cell: u64, columns: &[u32], values: &[f32]) -> Tokens {
+        let mut values = values.to_vec();
+        if self.settings.binned {
+            let mut stream = self.seed.stream("bins", &[cell]);
+            binning::bin(&mut values, self.settings.options.n_bins, self.settings.options.ties, &mut stream);
+        }
+        let sentence = self.sentence(columns, &values);
+        if sentence.len() <= self.settings.options.max_length {
+            return sentence;
+        }
+        let kept = self.sample(sentence.len(), &mut self.seed.stream("genes", &[cell]));
+        sentence.select(&kept)
+    }
+
+    /// All tokens of a cell whose values are binned: `<cls>`, then genes in column order.
+    pub fn sentence(&self, columns: &[u32], values: &[f32]) -> Tokens {
+        let mut tokens = Tokens::default();
+        if let Some(cls) = self.settings.cls {
+            tokens.genes.push(cls);
+            tokens.values.push(self.settings.cls_value);
+        }
+        if self.settings.options.include_zero_genes {
+            let start = tokens.len();
+            tokens.genes.extend(&self.gene_ids);
+            tokens.values.resize(tokens.genes.len(), 0.0);
+            columns.iter().zip(values).for_each(|(&column, &value)| tokens.values[start + column as usize] = value);
+        } else {
+            let expressed = columns.iter().zip(values).filter(|(_, value)| **value != 0.0);
+            for (&column, &value) in expressed {
+                tokens.genes.push(self.gene_ids[column as usize]);
+                tokens.values.push(value);
+            }
+        }
+        tokens
+    }
+
+    /// Positions kept of a sentence that is too long: `<cls>` first, then a random sample (reference 10.1).
+    fn sample(&self, length: usize, stream: &mut Stream) -> Vec<usize> {
+        let fixed = usize::from(self.settings.cls.is_some());
+        let wanted = self.settings.options.max_length - fixed;
+        (0..fixed).chain(random::sample(stream, length - fixed, wanted).into_iter().map(|at| at + fixed)).collect()
+    }
+}

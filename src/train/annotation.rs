@@ -1,0 +1,221 @@
+//! Learning cell types: classification of the `<cls>` token, with the reference's other objectives as weighted extras
+//! (reference section 11.1; losses of section 8).
+
+use super::objective::{Objective, Part, Term, Totals};
+use crate::checkpoint::Architecture;
+use crate::counts::Counts;
+use crate::model::{Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient};
+use crate::random::Seed;
+use crate::tokens::{Tokenizer, masking};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Weights of the objectives; an objective of weight 0 is not computed.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Weights {
+    /// Weight of the cell-type loss (cross-entropy).
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub cls_weight: f64,
+    /// Weight of guessing masked expression values from the other genes (GEP); 0 leaves it out.
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub gep_weight: f64,
+    /// Weight of guessing masked expression values from the cell embedding alone (GEPC); 0 leaves it out.
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub gepc_weight: f64,
+    /// Weight of telling a cell from the others of its minibatch under other dropout (CCE; the reference uses 10); 0 leaves
+    /// it out.
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub cce_weight: f64,
+    /// Weight of pulling similar cells together and pushing others apart (ECS; the reference uses 10); 0 leaves it out.
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub ecs_weight: f64,
+    /// Similarity from which cells count as similar (ECS).
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub ecs_threshold: f64,
+    /// Weight of hiding the batch a cell comes from (DAR, needs a batch column); 0 leaves it out.
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub dar_weight: f64,
+    /// Share of a cell's values that are masked and guessed (GEP and GEPC).
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 0.95))]
+    pub mask_ratio: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            cls_weight: 1.0,
+            gep_weight: 0.0,
+            gepc_weight: 0.0,
+            cce_weight: 0.0,
+            ecs_weight: 0.0,
+            ecs_threshold: 0.3,
+            dar_weight: 0.0,
+            mask_ratio: 0.15,
+        }
+    }
+}
+
+impl Weights {
+    fn masks(&self) -> bool {
+        self.gep_weight > 0.0 || self.gepc_weight > 0.0
+    }
+
+    /// The heads that these objectives need.
+    pub fn heads(&self, classes: usize, batches: usize) -> Heads {
+        Heads {
+            classes: Some(classes),
+            expression: self.gep_weight > 0.0,
+            cell_expression: self.gepc_weight > 0.0,
+            batches: (self.dar_weight > 0.0).then_some(batches),
+            plain_norm: false,
+        }
+    }
+}
+
+/// Labelled cells and what is learnt from them.
+pub struct Annotation<'a> {
+    pub cells: &'a Counts,
+    pub tokenizer: &'a Tokenizer,
+    /// Class of every cell; batch of every cell, if batches play a part.
+    pub classes: &'a [i64],
+    pub batches: Option<&'a [i64]>,
+    pub class_weights: Option<&'a [f32]>,
+    pub weights: &'a Weights,
+    pub architecture: &'a Architecture,
+    pub genes: Genes,
+    pub heads: Heads,
+    pub seed: Seed,
+    pub device: Device,
+}
+
+/// One cell, masked.
+pub struct Example {
+    genes: Vec<i64>,
+    values: Vec<f32>,
+    targets: Vec<f32>,
+    masked: Vec<f32>,
+    class: i64,
+    batch: i64,
+}
+
+impl Objective for Annotation<'_> {
+    type Example = Example;
+    type Model = Model;
+
+    fn model(&self, store: &mut Store) -> Model {
+        Model::new(store, self.architecture, self.genes, self.heads)
+    }
+
+    fn example(&self, cell: usize, epoch: Option<u64>) -> Example {
+        let (columns, values) = self.cells.row(cell);
+        let tokens = self.tokenizer.tokens(cell as u64, columns, values);
+        let mut masked = vec![0.0; tokens.len()];
+        let mut values = tokens.values.clone();
+        if self.weights.masks() {
+            // Validation masks are the same in every epoch; 0 is theirs, epochs count from 1.
+            let mut stream = self.seed.stream("mask", &[epoch.map_or(0, |epoch| epoch + 1), cell as u64]);
+            // `<cls>` is never masked: its value says nothing about the cell (quirk Q13).
+            let eligible: Vec<usize> = (1..tokens.len()).collect();
+            let chosen = masking::choose(&eligible, self.weights.mask_ratio, &mut stream);
+            masking::apply(&mut values, &chosen, self.architecture.mask_value as f32);
+            chosen.iter().for_each(|&at| masked[at] = 1.0);
+        }
+        let class = self.classes[cell];
+        let batch = self.batches.map_or(0, |batches| batches[cell]);
+        Example { genes: tokens.genes, values, targets: tokens.values, masked, class, batch }
+    }
+
+    fn totals(&self, examples: &[Example]) -> Totals {
+        let masked = examples.iter().flat_map(|example| &example.masked).map(|&m| f64::from(m)).sum();
+        let weight = |example: &Example| self.class_weights.map_or(1.0, |w| f64::from(w[example.class as usize]));
+        Totals { cells: examples.len() as f64, masked, class_weight: examples.iter().map(weight).sum() }
+    }
+
+    fn forward(&self, model: &Model, shard: &[Example], totals: &Totals, noise: &mut Noise) -> Part {
+        let batch = Batch::new(shard, self.device);
+        let wanted = if self.weights.gep_weight > 0.0 { Width::AllTokens } else { Width::FirstToken };
+        let encoded = model.encode(&batch.inputs, wanted, noise);
+        let mut part = Part::default();
+        let mut term = |name, weight: f64, value: Tensor| part.terms.push(Term { name, value, weight });
+        let scores = model.classifier.as_ref().expect("annotation has a classifier").forward(&encoded.cells);
+        let class_weights = self.class_weights.map(|w| Tensor::from_slice(w).to_device(self.device));
+        let sum = losses::cross_entropy(&scores, &batch.classes, class_weights.as_ref());
+        term("cls", self.weights.cls_weight, sum / totals.class_weight);
+        if let (Some(decoder), true) = (&model.expression, totals.masked > 0.0) {
+            let sum = losses::squared_error(&decoder.forward(&encoded.hidden), &batch.targets, &batch.masked);
+            term("gep", self.weights.gep_weight, sum / totals.masked);
+        }
+        if let (Some(decoder), true) = (&model.cell_expression, totals.masked > 0.0) {
+            let cells = batch.inputs.sequences.spread(&encoded.cells);
+            let (predicted, _) = decoder.forward(&encoded.genes, &cells);
+            let sum = losses::squared_error(&predicted, &batch.targets, &batch.masked);
+            term("gepc", self.weights.gepc_weight, sum / totals.masked);
+        }
+        if let Some(discriminator) = &model.discriminator {
+            let scores = discriminator.forward(&reverse_gradient(&encoded.cells));
+            let sum = losses::cross_entropy(&scores, &batch.batches, None);
+            term("dar", self.weights.dar_weight, sum / totals.cells);
+        }
+        let right = scores.argmax(-1, false).eq_tensor(&batch.classes).sum(Kind::Int64).int64_value(&[]);
+        part.tallies.push(("accuracy", right as f64));
+        if self.weights.cce_weight > 0.0 {
+            part.embeddings.push(model.encode(&batch.inputs, Width::FirstToken, noise).cells);
+        }
+        if self.couples() {
+            part.embeddings.insert(0, encoded.cells);
+        }
+        part
+    }
+
+    fn couples(&self) -> bool {
+        self.weights.cce_weight > 0.0 || self.weights.ecs_weight > 0.0
+    }
+
+    fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
+        let mut terms = Vec::new();
+        let Weights { cce_weight, ecs_weight, ecs_threshold, .. } = *self.weights;
+        if let [first, second] = embeddings {
+            terms.push(Term { name: "cce", value: losses::contrast(first, second), weight: cce_weight });
+        }
+        if ecs_weight > 0.0 {
+            let value = losses::elastic_similarity(&embeddings[0], ecs_threshold);
+            terms.push(Term { name: "ecs", value, weight: ecs_weight });
+        }
+        terms
+    }
+}
+
+/// Examples as tensors.
+struct Batch {
+    inputs: Inputs,
+    targets: Tensor,
+    masked: Tensor,
+    classes: Tensor,
+    batches: Tensor,
+}
+
+impl Batch {
+    fn new(shard: &[Example], device: Device) -> Self {
+        fn joined<T: tch::kind::Element + Copy>(shard: &[Example], part: impl Fn(&Example) -> &[T]) -> Tensor {
+            Tensor::from_slice(&shard.iter().flat_map(|example| part(example).iter().copied()).collect::<Vec<_>>())
+        }
+        let per_cell = |part: fn(&Example) -> i64| Tensor::from_slice(&shard.iter().map(part).collect::<Vec<_>>());
+        Self {
+            inputs: Inputs::new(shard.iter().map(|e| (&e.genes[..], &e.values[..])), device),
+            targets: joined(shard, |e| &e.targets).to_device(device),
+            masked: joined(shard, |e| &e.masked).to_device(device),
+            classes: per_cell(|e| e.class).to_device(device),
+            batches: per_cell(|e| e.batch).to_device(device),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The only training loop, and what it needs. What is learnt is an [`Objective`]; the loop knows nothing of cells or genes.
+
+mod checkpoint;
+mod fit;
+mod gradient;
+mod metrics;
+pub mod objective;
+mod optimizer;
+mod options;
+mod schedule;
+
+pub mod annotation;
+
+pub use fit::{Fit, Observer, Outcome, Report};
+pub use objective::{Objective, Part, Term, Totals};
+pub use optimizer::Adam;
+pub use options::Options;
+pub use schedule::Schedule;

@@ -1,0 +1,65 @@
+//! What a training run minimises.
+
+use crate::model::{Noise, Store};
+use tch::Tensor;
+
+/// A named part of the loss of a minibatch: a scalar, already averaged over the minibatch it belongs to, and its weight.
+#[derive(Debug)]
+pub struct Term {
+    pub name: &'static str,
+    pub value: Tensor,
+    pub weight: f64,
+}
+
+/// What averages of a minibatch are taken over, known before any of it is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    pub cells: f64,
+    pub masked: f64,
+    /// Sum of the class weights of the cells.
+    pub class_weight: f64,
+}
+
+/// What the forward pass of some cells of a minibatch gives.
+#[derive(Debug, Default)]
+pub struct Part {
+    pub terms: Vec<Term>,
+    /// Cell embeddings `[cells, width]` for losses between cells; a set for every forward pass made.
+    pub embeddings: Vec<Tensor>,
+    /// Counts that are summed and divided by the number of cells, such as right answers.
+    pub tallies: Vec<(&'static str, f64)>,
+}
+
+/// A loss on minibatches of examples.
+///
+/// A minibatch is computed in shards, on as many threads as there are. Losses of single cells go into [`Part::terms`]; losses
+/// between the cells of a minibatch are computed by [`Objective::couple`] on the embeddings of all shards, and their gradient
+/// goes back into each. So the size of a shard never changes what is learnt.
+pub trait Objective: Sync {
+    /// A training cell, ready for the model.
+    type Example: Send + Sync;
+    /// The model, whose weights live in a store.
+    type Model: Send;
+
+    /// Builds the model on a store.
+    fn model(&self, store: &mut Store) -> Self::Model;
+
+    /// The example made of a cell in an epoch, or for validation: a function of the two and the seed alone.
+    fn example(&self, cell: usize, epoch: Option<u64>) -> Self::Example;
+
+    /// The denominators of a minibatch.
+    fn totals(&self, examples: &[Self::Example]) -> Totals;
+
+    /// The losses of some cells of a minibatch.
+    fn forward(&self, model: &Self::Model, shard: &[Self::Example], totals: &Totals, noise: &mut Noise) -> Part;
+
+    /// True if [`Objective::couple`] has something to say.
+    fn couples(&self) -> bool {
+        false
+    }
+
+    /// Losses between the cells of a minibatch, from its embeddings `[cells, width]`.
+    fn couple(&self, _embeddings: &[Tensor]) -> Vec<Term> {
+        Vec::new()
+    }
+}

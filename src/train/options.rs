@@ -1,0 +1,94 @@
+//! How a model is trained, as a user sets it.
+
+use super::schedule::{Position, Schedule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Training settings shared by every program that trains.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Options {
+    /// How many times the training cells are gone through.
+    #[arg(long)]
+    #[schemars(range(min = 1))]
+    pub epochs: u64,
+    /// Cells per optimiser step.
+    #[arg(long)]
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Cells that go through the model at once; the gradients of a batch are added up over such groups. Fewer need less
+    /// memory, and what is learnt is the same up to rounding. Default: 4 on a CPU, the whole batch on a GPU.
+    #[arg(long)]
+    #[schemars(range(min = 1))]
+    pub microbatch: Option<usize>,
+    /// Peak learning rate.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub learning_rate: f64,
+    /// How the learning rate changes during the run.
+    #[arg(long)]
+    pub schedule: Schedule,
+    /// Factor on the learning rate after every epoch (schedule decay).
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub decay: f64,
+    /// Share of the run over which the learning rate rises (schedule cosine).
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup: f64,
+    /// Share of activations switched off at random while training, against learning by heart.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 0.9))]
+    pub dropout: f64,
+    /// Decoupled weight decay (AdamW); 0 is plain Adam.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub weight_decay: f64,
+    /// Adam's epsilon. The reference uses 1e-8, and 1e-4 in half precision.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub adam_eps: f64,
+    /// Largest norm of the gradient; larger ones are scaled down to it.
+    #[arg(long)]
+    #[schemars(range(min = 0.0))]
+    pub clip: f64,
+    /// Stop after this many epochs without a better validation loss; 0 never stops early.
+    #[arg(long)]
+    pub patience: u64,
+    /// Write the state of the run every so many steps, and after every epoch.
+    #[arg(long)]
+    #[schemars(range(min = 1))]
+    pub save_every: u64,
+    /// Go on with the interrupted run whose state lies in the output folder. The result is the same, bit for bit on a CPU, as
+    /// that of a run that was never interrupted.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch_size: 32,
+            microbatch: None,
+            learning_rate: 1e-3,
+            schedule: Schedule::default(),
+            decay: 0.9,
+            warmup: 0.1,
+            dropout: 0.2,
+            weight_decay: 0.0,
+            adam_eps: 1e-8,
+            clip: 1.0,
+            patience: 0,
+            save_every: 200,
+            resume: false,
+        }
+    }
+}
+
+impl Options {
+    /// The learning rate at a place in the run.
+    pub fn learning_rate_at(&self, at: Position) -> f64 {
+        self.learning_rate * self.schedule.factor(at, self.decay, self.warmup)
+    }
+}

@@ -1,0 +1,8 @@
+//! Named after the fixture folders; tolerances are those the fixtures were recorded with.
+
+mod annotation;
+mod layouts;
+mod losses;
+mod preprocessing;
+mod tokenizer;
+mod training;
