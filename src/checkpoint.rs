@@ -29,3 +29,6 @@ pub use directory::{Checkpoint, Error};
 pub use heads::Heads;
 pub use layout::{Attention, Layout};
 pub use tensor::{Dtype, StateDict, Tensor};
+
+#[cfg(test)]
+mod tests;

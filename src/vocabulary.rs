@@ -108,11 +108,7 @@ impl Vocabulary {
         ordered.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         let words = ordered.into_iter().map(|(word, _)| word);
         let specials = specials.iter().copied();
-        if specials_first {
-            Self::from_tokens(specials.chain(words))
-        } else {
-            Self::from_tokens(words.chain(specials))
-        }
+        if specials_first { Self::from_tokens(specials.chain(words)) } else { Self::from_tokens(words.chain(specials)) }
     }
 
     /// Appends the special tokens that are missing, in their fixed order.
@@ -161,7 +157,8 @@ impl Vocabulary {
 
     /// The object from token to id as the reference writes it: in id order, indented by two spaces.
     pub fn to_json(&self) -> String {
-        let ids: serde_json::Map<_, _> = self.tokens().zip(0_u32..).map(|(token, id)| (token.into(), id.into())).collect();
+        let ids: serde_json::Map<_, _> =
+            self.tokens().zip(0_u32..).map(|(token, id)| (token.into(), id.into())).collect();
         serde_json::to_string_pretty(&ids).expect("a map of strings to integers is always JSON")
     }
 

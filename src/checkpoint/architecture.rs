@@ -50,6 +50,8 @@ pub struct Architecture {
 /// Why the architecture cannot be told.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
+    #[error("there are no tensors named `transformer_encoder.layers.*`; this is not a state dict of scGPT")]
+    NoLayers,
     #[error("`{0}` is not in `args.json` and cannot be told from the tensors; add it")]
     Missing(&'static str),
     #[error("`{key}` in `args.json` is {found}, expected {expected}")]
@@ -66,12 +68,16 @@ impl Architecture {
     /// Also returns a sentence on each value that was not in `args.json`. Fails when a value is malformed, contradicts
     /// the tensors, or is neither given nor derivable.
     pub fn read(arguments: &Map<String, Value>, state: &StateDict) -> Result<(Self, Vec<String>), Error> {
+        let layers = count_indexed(state, "transformer_encoder.layers.");
+        if layers == 0 {
+            return Err(Error::NoLayers);
+        }
         let mut reader = Reader { arguments, notes: Vec::new() };
         let architecture = Self {
             embsize: reader.size("embsize", width_of(state, "encoder.embedding.weight"))?,
             nheads: reader.size("nheads", None)?,
             d_hid: reader.size("d_hid", rows_of(state, "transformer_encoder.layers.0.linear1.weight"))?,
-            nlayers: reader.size("nlayers", Some(count_indexed(state, "transformer_encoder.layers.")).filter(|&n| n > 0))?,
+            nlayers: reader.size("nlayers", Some(layers))?,
             n_layers_cls: reader.class_layers(state)?,
             dropout: reader.dropout()?,
             pad_token: reader.pad_token()?,
@@ -163,7 +169,8 @@ impl Reader<'_> {
 
     fn dropout(&mut self) -> Result<f64, Error> {
         let Some(value) = self.stated("dropout") else { return Ok(self.assume("dropout", 0.2)) };
-        let invalid = || Error::Invalid { key: "dropout", found: value.clone(), expected: "a number from 0 to below 1" };
+        let invalid =
+            || Error::Invalid { key: "dropout", found: value.clone(), expected: "a number from 0 to below 1" };
         value.as_f64().filter(|share| (0.0..1.0).contains(share)).ok_or_else(invalid)
     }
 
@@ -196,8 +203,11 @@ impl Reader<'_> {
             return Ok(found);
         };
         let expected = "`continuous`, `category` or `scaling`";
-        let stated: InputStyle = serde_json::from_value(value.clone())
-            .map_err(|_| Error::Invalid { key: KEY, found: value.clone(), expected })?;
+        let stated: InputStyle = serde_json::from_value(value.clone()).map_err(|_| Error::Invalid {
+            key: KEY,
+            found: value.clone(),
+            expected,
+        })?;
         if stated == found {
             return Ok(found);
         }

@@ -134,7 +134,8 @@ fn find_mvc(state: &StateDict) -> Option<Mvc> {
     Some(Mvc {
         style,
         zero_probability: state.contains_key("mvc_decoder.W_zero_logit.weight"),
-        conditioned_query: style == MvcStyle::InnerProduct && Some(rows) == width.and_then(|width| width.checked_mul(2)),
+        conditioned_query: style == MvcStyle::InnerProduct
+            && Some(rows) == width.and_then(|width| width.checked_mul(2)),
     })
 }
 

@@ -44,9 +44,13 @@ impl fmt::Display for Layout {
 /// Why names could not be brought to layout A.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("`{with}` has the prefix `module.` and `{without}` has not; a file of one model has it everywhere or nowhere")]
+    #[error(
+        "`{with}` has the prefix `module.` and `{without}` has not; a file of one model has it everywhere or nowhere"
+    )]
     MixedPrefix { with: String, without: String },
-    #[error("`{first}` is named as in layout {first_layout:?} and `{second}` as in layout {second_layout:?}; names of one model follow one layout")]
+    #[error(
+        "`{first}` is named as in layout {first_layout:?} and `{second}` as in layout {second_layout:?}; names of one model follow one layout"
+    )]
     MixedAttention { first: String, first_layout: Attention, second: String, second_layout: Attention },
     #[error("several tensors would be called `{0}` in layout A")]
     Collision(String),

@@ -147,9 +147,10 @@ impl Table {
     }
 
     fn classifier(&mut self, name: &str, classifier: Classifier, d: usize) {
-        for block in 0..classifier.layers - 1 {
-            self.dense(&format!("{name}._decoder.{}", 3 * block), d, d);
-            self.norm(&format!("{name}._decoder.{}", 3 * block + 2), d);
+        // The sequence repeats dense layer, activation without tensors, layer normalisation.
+        for block in 1..classifier.layers {
+            self.dense(&format!("{name}._decoder.{}", 3 * block - 3), d, d);
+            self.norm(&format!("{name}._decoder.{}", 3 * block - 1), d);
         }
         self.dense(&format!("{name}.out_layer"), classifier.outputs, d);
     }
