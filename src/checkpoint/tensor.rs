@@ -82,6 +82,11 @@ impl Tensor {
         Self::new(Dtype::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
+    /// An int64 tensor, or nothing when the number of values is not what the shape needs.
+    pub fn from_i64(shape: Vec<usize>, values: &[i64]) -> Option<Self> {
+        Self::new(Dtype::I64, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }

@@ -54,7 +54,7 @@ pub fn bin_with(values: &mut [f32], n_bins: usize, mut draw: Option<&mut dyn FnM
             None => upper,
             Some(draw) => {
                 let lower = edges.partition_point(|edge| *edge < x) as f64;
-                (draw() * (upper - lower) + lower).ceil()
+                (draw() * (lower - upper) + upper).ceil()
             }
         } as f32;
     }

@@ -1,6 +1,7 @@
 //! `annotation`, `annotation_category`, `annotation_plain_bn`: forward passes of the plain model and its heads.
 
 use crate::support::{Stored, assert_close, checkpoint};
+use scgpt_tools::checkpoint::Checkpoint;
 use scgpt_tools::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Pooling, Sequences, Store, Width, losses, weights};
 use scgpt_tools::random::Seed;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -10,7 +11,7 @@ pub const GENES: Genes = Genes { rows: 203, pad: Some(200) };
 
 /// A golden model with all its weights.
 pub fn model(folder: &str, heads: Heads) -> (Store, Model) {
-    let (architecture, state) = checkpoint(folder);
+    let Checkpoint { architecture, state, .. } = checkpoint(folder);
     let mut store = Store::new(Seed(0), Device::Cpu);
     let model = Model::new(&mut store, &architecture, GENES, heads);
     weights::load(&store, &state).require_all().expect("every weight of the model is in the checkpoint");

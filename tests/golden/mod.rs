@@ -5,4 +5,3 @@ mod layouts;
 mod losses;
 mod preprocessing;
 mod tokenizer;
-mod training;

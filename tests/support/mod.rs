@@ -1,6 +1,6 @@
 //! Stored reference numbers and how to compare with them.
 
-use scgpt_tools::checkpoint::{self, Architecture, StateDict, layout};
+use scgpt_tools::checkpoint::Checkpoint;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -39,12 +39,7 @@ pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f6
     assert!(difference <= tolerance, "{what} is off by {difference:e}, allowed {tolerance:e}");
 }
 
-/// Architecture and weights of a golden checkpoint directory.
-pub fn checkpoint(folder: &str) -> (Architecture, StateDict) {
-    let (state, _) = layout::normalise(checkpoint::torch_file::read(&data(folder).join("best_model.pt")).expect("weights"))
-        .expect("a known layout");
-    let args = std::fs::read(data(folder).join("args.json")).expect("args.json");
-    let arguments: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&args).expect("JSON");
-    let (architecture, _) = Architecture::read(&arguments, &state).expect("an architecture");
-    (architecture, state)
+/// A golden checkpoint directory.
+pub fn checkpoint(folder: &str) -> Checkpoint {
+    Checkpoint::open(&data(folder)).expect("a golden checkpoint")
 }
