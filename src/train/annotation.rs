@@ -100,12 +100,13 @@ pub struct Annotation<'a> {
 
 /// One cell, masked.
 pub struct Example {
-    genes: Vec<i64>,
-    values: Vec<f32>,
-    targets: Vec<f32>,
-    masked: Vec<f32>,
-    class: i64,
-    batch: i64,
+    pub genes: Vec<i64>,
+    pub values: Vec<f32>,
+    pub targets: Vec<f32>,
+    /// 1 where the value is to be guessed, else 0.
+    pub masked: Vec<f32>,
+    pub class: i64,
+    pub batch: i64,
 }
 
 impl Objective for Annotation<'_> {

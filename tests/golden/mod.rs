@@ -5,3 +5,4 @@ mod layouts;
 mod losses;
 mod preprocessing;
 mod tokenizer;
+mod training;
