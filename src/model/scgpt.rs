@@ -7,7 +7,7 @@ use super::heads::{Activation, CellDecoder, ClassDecoder, ExpressionDecoder};
 use super::noise::Noise;
 use super::norm::PlainNorm;
 use super::store::{Init, Store};
-use crate::checkpoint::Architecture;
+use crate::checkpoint::{self, Architecture};
 use tch::{Device, Kind, Tensor};
 
 /// Which heads a model has beside its trunk.
@@ -23,6 +23,19 @@ pub struct Heads {
     pub batches: Option<usize>,
     /// A plain batch norm before the trunk, as checkpoints of 2023 have it.
     pub plain_norm: bool,
+}
+
+impl Heads {
+    /// The heads that a checkpoint holds weights for.
+    pub fn of(stored: &checkpoint::Heads) -> Self {
+        Self {
+            classes: stored.classes.map(|classifier| classifier.outputs),
+            expression: stored.expression,
+            cell_expression: stored.mvc.is_some(),
+            batches: stored.discriminator.map(|classifier| classifier.outputs),
+            plain_norm: stored.batch_norm,
+        }
+    }
 }
 
 /// The table of gene vectors.

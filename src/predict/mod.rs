@@ -3,8 +3,15 @@
 //! On a CPU every cell passes through the model by itself, on one thread, and the threads share out the cells: no padding, and
 //! an answer that cannot depend on minibatch, chunk or thread count.
 
+pub mod annotation;
+mod pretrained;
+
+pub use annotation::Annotator;
+pub use pretrained::Pretrained;
+
+use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
-use crate::model::{Encoded, Inputs, Model, Noise, Store, Width};
+use crate::model::{Encoded, Genes, Inputs, Model, Noise, Store, Width};
 use crate::tokens::{Tokenizer, Tokens};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,4 +75,9 @@ impl Workers {
 
 fn to_rows(tensor: &Tensor) -> Vec<Vec<f32>> {
     Vec::try_from(tensor.to_device(Device::Cpu).to_kind(tch::Kind::Float)).expect("a matrix of floats")
+}
+
+/// The table of gene vectors of a checkpoint.
+pub fn genes(checkpoint: &Checkpoint) -> Genes {
+    Genes { rows: checkpoint.embedding_rows() as i64, pad: checkpoint.vocabulary.pad().map(i64::from) }
 }

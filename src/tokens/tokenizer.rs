@@ -5,6 +5,17 @@ use crate::random::{self, Seed, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What becomes of cells with too many tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LongCells {
+    /// A random sample of their genes.
+    #[default]
+    Sample,
+    /// The first genes in the file's order.
+    Truncate,
+}
+
 /// How cells become tokens, as a user sets it.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -13,8 +24,7 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Longest sentence, the <cls> token included. Cells with more expressed genes are represented by a random sample of
-    /// them, the same sample for the same seed. Time and memory grow with it.
+    /// Longest sentence, the <cls> token included. Time and memory grow with it.
     #[arg(long)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
@@ -22,6 +32,10 @@ pub struct Options {
     /// models were pre-trained; both-sided spreads them at random, as the reference fine-tunes, the same way for the same seed.
     #[arg(long)]
     pub ties: Ties,
+    /// What becomes of cells with more tokens than that: a random sample of their genes (the same for the same seed), or the
+    /// first genes in the file's order.
+    #[arg(long)]
+    pub long_cells: LongCells,
     /// Also make tokens of genes that a cell does not express. Sentences get longer and training slower.
     #[arg(long)]
     pub include_zero_genes: bool,
@@ -29,7 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { n_bins: 51, max_length: 1200, ties: Ties::BothSided, include_zero_genes: false }
+        Self { n_bins: 51, max_length: 1200, ties: Ties::BothSided, long_cells: LongCells::Sample, include_zero_genes: false }
     }
 }
 
@@ -109,7 +123,10 @@ impl Tokenizer {
         if sentence.len() <= self.settings.options.max_length {
             return sentence;
         }
-        let kept = self.sample(sentence.len(), &mut self.seed.stream("genes", &[cell]));
+        let kept = match self.settings.options.long_cells {
+            LongCells::Sample => self.sample(sentence.len(), &mut self.seed.stream("genes", &[cell])),
+            LongCells::Truncate => (0..self.settings.options.max_length).collect(),
+        };
         sentence.select(&kept)
     }
 

@@ -1,0 +1,235 @@
+//! Cells of a file as a model sees them: which matrix, under which gene names, what its values are.
+
+use crate::counts::Counts;
+use crate::expression::state::{Judgement, State, judge};
+use crate::h5ad::{self, Column, File, Matrix, Source};
+use crate::vocabulary::Vocabulary;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What to read of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Options {
+    /// Matrix to read: X, raw or layers/NAME. Default: X if it holds counts or their logarithms, else raw.
+    #[arg(long)]
+    pub matrix: Option<String>,
+    /// Column of the gene table (var) that holds the gene names. Default: its index, or feature_name, gene_name, gene_symbol
+    /// or gene_symbols where more of those names are known to the model.
+    #[arg(long)]
+    pub gene_column: Option<String>,
+}
+
+/// Columns that hold gene names in files of common origin.
+const NAME_COLUMNS: [&str; 5] = ["feature_name", "gene_name", "gene_names", "gene_symbol", "gene_symbols"];
+/// Values looked at to judge what a matrix holds.
+const SAMPLE_VALUES: usize = 4_000_000;
+
+/// Why cells cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] h5ad::Error),
+    #[error("{0}")]
+    Matrix(String),
+    #[error("`{path}`, matrix `{source_name}`: {judgement}, but a model reads counts or their logarithms; {remedy}")]
+    Values { path: PathBuf, source_name: String, judgement: String, remedy: String },
+    #[error(
+        "none of the {} genes of `{path}` is known to the model: the file has {}, the model {}; name the column with gene symbols in `--gene-column`",
+        found.len(), list(found), list(known)
+    )]
+    NoGenes { path: PathBuf, found: Vec<String>, known: Vec<String> },
+}
+
+fn list(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
+    format!("{}{}", shown.join(", "), if names.len() > 5 { " ..." } else { "" })
+}
+
+/// An open file with its matrix chosen and judged.
+pub struct Cells {
+    pub file: File,
+    pub judgement: Judgement,
+    /// Gene names of the matrix, in its order.
+    pub genes: Vec<String>,
+    path: PathBuf,
+    matrix: Matrix,
+    /// Sentences on what was chosen for the user.
+    pub notes: Vec<String>,
+}
+
+/// Where each column of a matrix goes; several columns of one gene are added up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Columns {
+    place: Vec<Option<u32>>,
+    /// Genes that columns go to.
+    pub n_genes: usize,
+    /// Of those, how many the matrix has.
+    pub n_matched: usize,
+}
+
+impl Cells {
+    /// Opens a file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
+    pub fn open(path: &Path, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
+        let file = File::open(path)?;
+        let mut notes = Vec::new();
+        let (source, matrix, judgement) = choose_matrix(&file, path, options, &mut notes)?;
+        notes.push(format!("`{}`, matrix `{source}`: {judgement}", path.display()));
+        let genes = choose_names(&file, &source, options, known, &mut notes)?;
+        Ok(Self { file, judgement, genes, path: path.to_owned(), matrix, notes })
+    }
+
+    pub fn n_cells(&self) -> usize {
+        self.matrix.n_cells()
+    }
+
+    /// The file's genes that are in the vocabulary, in the file's order, with where their columns go.
+    pub fn known_genes(&self, vocabulary: &Vocabulary) -> Result<(Vec<String>, Columns), Error> {
+        let mut wanted: Vec<String> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for gene in self.genes.iter().filter(|gene| vocabulary.id(gene).is_some()) {
+            if seen.insert(gene.as_str()) {
+                wanted.push(gene.clone());
+            }
+        }
+        if wanted.is_empty() {
+            return Err(self.no_genes(vocabulary.genes().map(str::to_owned).collect()));
+        }
+        let columns = self.columns(&wanted)?;
+        Ok((wanted, columns))
+    }
+
+    /// Where columns go if the wanted genes, in their order, are to be read.
+    pub fn columns(&self, wanted: &[String]) -> Result<Columns, Error> {
+        let place: HashMap<&str, u32> = wanted.iter().map(String::as_str).zip(0..).collect();
+        let place: Vec<Option<u32>> = self.genes.iter().map(|gene| place.get(gene.as_str()).copied()).collect();
+        let mut matched: Vec<u32> = place.iter().flatten().copied().collect();
+        matched.sort_unstable();
+        matched.dedup();
+        if matched.is_empty() {
+            return Err(self.no_genes(wanted.to_vec()));
+        }
+        Ok(Columns { place, n_genes: wanted.len(), n_matched: matched.len() })
+    }
+
+    /// The values of some cells for the wanted genes.
+    pub fn read(&self, cells: Range<usize>, columns: &Columns) -> Result<Counts, Error> {
+        let counts = self.matrix.read(cells)?;
+        if let Some(value) = counts.values.iter().find(|value| **value < 0.0) {
+            let found = format!("value {value} is negative");
+            return Err(self.wrong_values(found));
+        }
+        Ok(columns.apply(&counts))
+    }
+
+    /// Ranges of cells that hold about so many values each.
+    pub fn blocks(&self, values: usize) -> Result<Vec<Range<usize>>, Error> {
+        Ok(self.matrix.blocks(values)?)
+    }
+
+    /// Labels of all cells from a column of obs; missing ones are none.
+    pub fn labels(&self, column: &str) -> Result<Vec<Option<String>>, Error> {
+        let column: Column = self.file.obs(column)?;
+        Ok(column.to_labels())
+    }
+
+    fn no_genes(&self, known: Vec<String>) -> Error {
+        Error::NoGenes { path: self.path.clone(), found: self.genes.clone(), known }
+    }
+
+    fn wrong_values(&self, judgement: String) -> Error {
+        Error::Values {
+            path: self.path.clone(),
+            source_name: "the chosen one".into(),
+            judgement,
+            remedy: "choose another with `--matrix`".into(),
+        }
+    }
+}
+
+impl Columns {
+    fn apply(&self, counts: &Counts) -> Counts {
+        let row = |(columns, values): (&[u32], &[f32])| {
+            let pairs = columns.iter().zip(values).filter_map(|(&c, &value)| Some((self.place[c as usize]?, value)));
+            let mut row: Vec<(u32, f32)> = pairs.collect();
+            row.sort_by_key(|(gene, _)| *gene);
+            row.dedup_by(|next, kept| {
+                let same = next.0 == kept.0;
+                kept.1 += if same { next.1 } else { 0.0 };
+                same
+            });
+            row
+        };
+        Counts::from_rows(self.n_genes, counts.rows().map(row))
+    }
+}
+
+/// The matrix asked for, or the first of X and raw that a model can read.
+fn choose_matrix(
+    file: &File,
+    path: &Path,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<(Source, Matrix, Judgement), Error> {
+    let candidates = match &options.matrix {
+        Some(name) => vec![Source::from_str(name).map_err(Error::Matrix)?],
+        None => {
+            let all = file.sources()?;
+            [Source::X, Source::Raw].into_iter().filter(|source| all.contains(source)).collect()
+        }
+    };
+    let mut refused = None;
+    for source in &candidates {
+        let matrix = file.matrix(source)?;
+        let sample = matrix.blocks(SAMPLE_VALUES)?.into_iter().next().unwrap_or(0..0);
+        let judgement = judge(&matrix.read(sample)?);
+        if !matches!(judgement.state, State::Scaled | State::Empty) {
+            if let Some((first, why)) = refused {
+                notes.push(format!("`{first}` is not used ({why}); `{source}` is"));
+            }
+            return Ok((source.clone(), matrix, judgement));
+        }
+        refused.get_or_insert((source.clone(), judgement.to_string()));
+    }
+    let (source, judgement) = match refused {
+        Some((source, judgement)) => (source.to_string(), judgement),
+        // Neither X nor raw is there: the reader's own error lists what is.
+        None => return Err(file.matrix(&Source::X).err().map_or_else(|| Error::Matrix("no matrix".into()), Error::File)),
+    };
+    let others: Vec<String> = file.sources()?.iter().map(|source| format!("`{source}`")).collect();
+    let remedy = format!("the file has {}; choose one with `--matrix`", others.join(", "));
+    Err(Error::Values { path: path.to_owned(), source_name: source, judgement, remedy })
+}
+
+/// The gene names asked for, or those of which the vocabulary knows most.
+fn choose_names(
+    file: &File,
+    source: &Source,
+    options: &Options,
+    known: Option<&Vocabulary>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<String>, Error> {
+    let column = |name: &str| -> Result<Vec<String>, Error> {
+        Ok(file.var(source, name)?.to_labels().into_iter().map(Option::unwrap_or_default).collect())
+    };
+    if let Some(name) = &options.gene_column {
+        return column(name);
+    }
+    let index = file.gene_names(source)?;
+    let Some(vocabulary) = known else { return Ok(index) };
+    let matches = |names: &[String]| names.iter().filter(|name| vocabulary.id(name).is_some()).count();
+    let mut best = (matches(&index), index);
+    for name in file.var_columns(source)?.iter().filter(|name| NAME_COLUMNS.contains(&name.as_str())) {
+        let names = column(name)?;
+        let count = matches(&names);
+        if count > best.0 {
+            notes.push(format!("gene names are taken from the column `{name}`: the model knows {count} of them"));
+            best = (count, names);
+        }
+    }
+    Ok(best.1)
+}

@@ -1,0 +1,97 @@
+//! A pre-trained model by directory or name, and cells to vectors (reference section 11.5).
+
+use super::Workers;
+use crate::checkpoint::{Architecture, Checkpoint};
+use crate::counts::Counts;
+use crate::model::{Encoded, Genes, Heads, Model, Store, weights};
+use crate::random::Seed;
+use crate::tokens::{Options, Settings, Tokenizer};
+use crate::vocabulary::Vocabulary;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// A model that turns cells into vectors.
+pub struct Pretrained {
+    pub architecture: Architecture,
+    pub vocabulary: Vocabulary,
+    /// What was loaded of the checkpoint, and what was not.
+    pub weights: weights::Table,
+    genes: Genes,
+    heads: Heads,
+    store: Store,
+}
+
+impl Pretrained {
+    /// Loads a checkpoint directory, or a model by its name in one of the folders of `SCGPT_MODELS`.
+    pub fn load(path_or_name: &Path, device: Device) -> anyhow::Result<Self> {
+        Ok(Self::new(Checkpoint::open(path_or_name)?, device)?)
+    }
+
+    /// Takes the trunk of a checkpoint that was opened; all of it must be there.
+    pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, weights::Incomplete> {
+        let genes = super::genes(&checkpoint);
+        let heads = Heads { plain_norm: checkpoint.heads.batch_norm, ..Heads::default() };
+        let mut store = Store::new(Seed(0), device);
+        Model::new(&mut store, &checkpoint.architecture, genes, heads);
+        let weights = weights::load(&store, &checkpoint.state);
+        weights.require_all()?;
+        let Checkpoint { architecture, vocabulary, .. } = checkpoint;
+        Ok(Self { architecture, vocabulary, weights, genes, heads, store })
+    }
+
+    /// How this model wants its cells cut into tokens: as it was pre-trained, but for what the options say.
+    pub fn tokenizer(&self, options: &Options, genes: &[String], seed: Seed) -> Tokenizer {
+        let settings = Settings {
+            options: options.clone(),
+            cls: self.vocabulary.cls().map(i64::from),
+            cls_value: self.architecture.pad_value as f32,
+            binned: true,
+        };
+        let ids = genes.iter().filter_map(|gene| self.vocabulary.id(gene)).map(i64::from);
+        Tokenizer::new(settings, ids.collect(), seed)
+    }
+
+    /// The model on every thread.
+    pub fn workers(&self, threads: usize) -> Workers {
+        Workers::new(&self.store, threads, |store| Model::new(store, &self.architecture, self.genes, self.heads))
+    }
+
+    /// Embeds cells in memory whose columns bear the given gene names: one vector of length 1 per cell, as wide as the model.
+    /// Genes the model does not know are left out; a cell without any known gene gets a vector of NaN.
+    ///
+    /// ```
+    /// use scgpt_tools::{counts::Counts, predict::Pretrained};
+    /// use std::path::Path;
+    ///
+    /// let model = Pretrained::load(Path::new("tests/data/embedding/checkpoint"), tch::Device::Cpu)?;
+    /// let genes = ["GENE001", "GENE002", "ACTB"].map(String::from);
+    /// let cells = Counts::from_rows(3, [vec![(0, 5.0), (1, 1.0)], vec![(1, 2.0), (2, 9.0)]]);
+    /// let vectors = model.embed(&cells, &genes, &Default::default());
+    /// assert_eq!((vectors.len(), vectors[0].len()), (2, model.architecture.embsize));
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    pub fn embed(&self, cells: &Counts, genes: &[String], options: &Options) -> Vec<Vec<f32>> {
+        let known: Vec<usize> = (0..genes.len()).filter(|&i| self.vocabulary.id(&genes[i]).is_some()).collect();
+        let names: Vec<String> = known.iter().map(|&i| genes[i].clone()).collect();
+        let tokenizer = self.tokenizer(options, &names, Seed(0));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        embeddings(&mut self.workers(threads), (&tokenizer, &cells.select_genes(&known), 0))
+    }
+}
+
+/// Vectors of length 1 of some cells; NaN for cells without genes.
+pub fn embeddings(workers: &mut Workers, cells: (&Tokenizer, &Counts, u64)) -> Vec<Vec<f32>> {
+    let mut rows = workers.rows(cells, |_, encoded| normalised(encoded));
+    for (row, (_, values)) in rows.iter_mut().zip(cells.1.rows()) {
+        if values.iter().all(|value| *value == 0.0) {
+            row.fill(f32::NAN);
+        }
+    }
+    rows
+}
+
+/// Cell embeddings `[cells, width]` scaled to length 1.
+fn normalised(encoded: &Encoded) -> Tensor {
+    let cells = encoded.cells.to_kind(Kind::Float);
+    &cells / cells.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-12)
+}
