@@ -41,7 +41,7 @@ pub enum Error {
     #[error("`{directory}` has several weights files ({}); rename the one you mean to `{TORCH_FILE}` or `{SAFETENSORS_FILE}`", files.join(", "))]
     SeveralWeights { directory: PathBuf, files: Vec<String> },
     #[error(
-        "`{path}` does not exist; fine-tuning with the reference does not write it, so copy it from the pre-trained model"
+        "`{path}` does not exist; fine-tuning with the reference does not always write it, so copy it from the pre-trained model"
     )]
     NoFile { path: PathBuf },
     #[error("`{path}` is not a JSON object")]

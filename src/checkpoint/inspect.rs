@@ -51,7 +51,7 @@ pub struct VocabularyReport {
     /// Tokens in the file.
     pub tokens: usize,
     /// Special tokens in the file with their ids.
-    pub specials: BTreeMap<String, u32>,
+    pub specials: indexmap::IndexMap<String, u32>,
     /// Rows of the gene embedding.
     pub embedding_rows: Option<usize>,
 }
