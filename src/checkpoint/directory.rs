@@ -30,8 +30,8 @@ pub const OWN_KEY: &str = "scgpt_tools";
 pub enum Error {
     #[error("there is no directory `{0}`")]
     NoDirectory(PathBuf),
-    #[error("`{0}` is neither a directory nor a model in the folders of `{MODELS_VARIABLE}`: {1}")]
-    UnknownModel(String, String),
+    #[error("`{name}` is neither a directory nor a model in the folders of `{MODELS_VARIABLE}`: {searched}")]
+    UnknownModel { name: String, searched: String },
     #[error("could not read `{path}`")]
     Read { path: PathBuf, source: std::io::Error },
     #[error(
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("`{directory}` has several weights files ({}); rename the one you mean to `{TORCH_FILE}` or `{SAFETENSORS_FILE}`", files.join(", "))]
     SeveralWeights { directory: PathBuf, files: Vec<String> },
     #[error(
-        "`{path}` does not exist; fine-tuning with the reference does not write it, so copy it from the pre-trained model"
+        "`{path}` does not exist; fine-tuning with the reference does not always write it, so copy it from the pre-trained model"
     )]
     NoFile { path: PathBuf },
     #[error("`{path}` is not a JSON object")]
@@ -51,7 +51,7 @@ pub enum Error {
     #[error(transparent)]
     Vocabulary(#[from] vocabulary::Error),
     #[error("could not tell the architecture of `{directory}`")]
-    Architecture { directory: PathBuf, source: architecture::Error },
+    Architecture { directory: PathBuf, source: Box<architecture::Error> },
     #[error(
         "`{directory}` has {tokens} tokens in `{VOCABULARY_FILE}` but weights for {rows}; the files belong to different models"
     )]
@@ -95,7 +95,7 @@ impl Checkpoint {
         let listed = read_vocabulary(directory)?;
         let Weights { file, layout, state, unwrapped, .. } = Weights::read(&find_weights(directory)?)?;
         let (architecture, mut notes) = Architecture::read(&arguments, &state)
-            .map_err(|source| Error::Architecture { directory: directory.to_owned(), source })?;
+            .map_err(|source| Error::Architecture { directory: directory.to_owned(), source: Box::new(source) })?;
         notes.extend(unwrapped.map(|key| format!("the state dict was under the key `{key}`")));
         let vocabulary = complete_vocabulary(listed, &mut notes);
         let heads = Heads::find(&state);
@@ -163,7 +163,10 @@ pub fn resolve(path_or_name: &Path, models: Option<&OsStr>) -> Result<PathBuf, E
     };
     let folders: Vec<_> = models.iter().flat_map(std::env::split_paths).filter(|path| path != Path::new("")).collect();
     let found = folders.iter().map(|folder| folder.join(name)).find(|directory| directory.is_dir());
-    found.ok_or_else(|| Error::UnknownModel(name.to_string_lossy().into_owned(), describe(&folders)))
+    found.ok_or_else(|| {
+        let name = name.to_string_lossy().into_owned();
+        Error::UnknownModel { name, searched: describe(&folders) }
+    })
 }
 
 /// The folders searched and the models in them, for the error message.

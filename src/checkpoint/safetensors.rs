@@ -12,8 +12,8 @@ use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
 use super::tensor::{Dtype, StateDict, Tensor};
 
-/// The limit of the format's own reader.
-const MAX_HEADER: u64 = 100_000_000;
+/// A thousand times what scGPT needs; parsing takes a multiple of it in memory.
+const MAX_HEADER: u64 = 16 << 20;
 
 /// Why a safetensors file could not be read or written.
 #[derive(Debug, thiserror::Error)]

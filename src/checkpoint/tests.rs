@@ -237,7 +237,7 @@ mod python_files {
     #[test]
     fn other_containers_are_explained() {
         assert!(message("legacy.pt").contains("before 1.6"));
-        assert!(message("compressed.pt").contains("compress"));
+        assert!(message("compressed.pt").contains("is compressed, which torch never does"));
         assert!(message("big_endian.pt").contains("big-endian"));
         assert!(message("no_storage.pt").contains("`best_model/data/0`"));
         assert!(message("no_pickle.pt").contains("`data.pkl`"));
@@ -245,6 +245,17 @@ mod python_files {
         let text = folder.path().join("text.pt");
         std::fs::write(&text, "hello").unwrap();
         assert!(matches!(torch_file::read(&text), Err(torch_file::Error::NotZip)));
+    }
+
+    #[test]
+    fn a_pickle_that_would_fill_the_memory_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.pt");
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+        zip.start_file("long/data.pkl", zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, &vec![b'}'; (4 << 20) + 1]).unwrap();
+        zip.finish().unwrap();
+        assert!(matches!(torch_file::read(&path), Err(torch_file::Error::LongPickle(_))));
     }
 
     #[test]

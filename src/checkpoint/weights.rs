@@ -34,7 +34,7 @@ pub struct Weights {
 #[error("could not read the weights `{file}`")]
 pub struct Error {
     pub file: PathBuf,
-    pub source: Cause,
+    pub source: Box<Cause>,
 }
 
 /// What was wrong with a weights file.
@@ -51,7 +51,7 @@ pub enum Cause {
 impl Weights {
     /// Reads a weights file; a name that ends in `.safetensors` tells the format.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        Self::read_named(file).map_err(|source| Error { file: file.to_owned(), source })
+        Self::read_named(file).map_err(|source| Error { file: file.to_owned(), source: Box::new(source) })
     }
 
     fn read_named(file: &Path) -> Result<Self, Cause> {
