@@ -13,3 +13,12 @@ pub mod tokens;
 #[cfg(feature = "torch")]
 pub mod train;
 pub mod vocabulary;
+pub mod cli;
+pub mod failure;
+pub mod figures;
+pub mod interrupt;
+pub mod options;
+pub mod output;
+pub mod programs;
+pub mod progress;
+pub mod run_record;

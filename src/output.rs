@@ -1,0 +1,271 @@
+//! Outputs that appear complete or not at all: written beside their place, made durable, then renamed.
+//!
+//! An existing *file* is replaced, as every workflow engine expects (Galaxy creates outputs empty beforehand). An existing
+//! *folder* is used if it is empty, replaced only on request and only if it holds a `run.json`, and refused otherwise, so
+//! that no folder of the user's own can be lost. Parent folders must exist.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::{TempDir, TempPath};
+
+/// Name of the run record inside an output folder.
+pub const RECORD: &str = "run.json";
+
+/// An output that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("could not write `{}`", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("could not write `{}`: there is something else than a regular file; name another output", .0.display())]
+    NotAFile(PathBuf),
+    #[error("could not write folder `{}`: it exists and is not empty; name another output or give `--overwrite`", .0.display())]
+    Exists(PathBuf),
+    #[error("could not replace folder `{}`: it holds no `{RECORD}`, so it was not written by these programs; name another output", .0.display())]
+    Foreign(PathBuf),
+    #[error("could not write to standard output")]
+    Print(#[source] io::Error),
+}
+
+impl Error {
+    fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Error::Write { path, source }
+    }
+
+    /// Whether standard output was closed by its reader, which is no failure.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Error::Print(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Writes text to standard output.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Print)
+}
+
+/// Writes a file through a buffer; on error the path keeps what it held.
+pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let pending = Pending::create(path)?;
+    let fill = || {
+        let mut buffer = BufWriter::new(File::create(pending.path())?);
+        write(&mut buffer)?;
+        buffer.flush()
+    };
+    fill().map_err(Error::writing(path))?;
+    pending.finish()
+}
+
+/// A file being written at a temporary path by something that needs a path, such as HDF5. Dropped unfinished, it vanishes.
+#[derive(Debug)]
+pub struct Pending {
+    temporary: TempPath,
+    target: PathBuf,
+}
+
+impl Pending {
+    /// An empty file beside `path`, with the permissions of a new file. A symbolic link is followed.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if target.exists() && !target.is_file() {
+            return Err(Error::NotAFile(path.to_owned()));
+        }
+        let temporary = temporary(0o666).tempfile_in(parent(&target)).map_err(Error::writing(path))?;
+        Ok(Self { temporary: temporary.into_temp_path(), target })
+    }
+
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Makes the file durable and moves it to its place.
+    pub fn finish(self) -> Result<(), Error> {
+        let Self { temporary, target } = self;
+        sync(&temporary).map_err(Error::writing(&target))?;
+        temporary.persist(&target).map_err(|error| Error::writing(&target)(error.error))?;
+        sync(parent(&target)).map_err(Error::writing(&target))
+    }
+}
+
+/// What to do with a folder that exists and is not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    Refuse,
+    Replace,
+}
+
+/// A folder being filled at a temporary path. Dropped unfinished, it vanishes with its content.
+#[derive(Debug)]
+pub struct Directory {
+    temporary: TempDir,
+    target: PathBuf,
+    existing: Existing,
+}
+
+impl Directory {
+    /// An empty folder beside `path`.
+    pub fn create(path: &Path, existing: Existing) -> Result<Self, Error> {
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        check_directory(&target, existing)?;
+        let temporary = temporary(0o777).tempdir_in(parent(&target)).map_err(Error::writing(path))?;
+        Ok(Self { temporary, target, existing })
+    }
+
+    /// Where to write the content.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Makes the content durable and moves the folder to its place.
+    pub fn finish(self) -> Result<(), Error> {
+        check_directory(&self.target, self.existing)?;
+        self.install().map_err(Error::writing(&self.target))
+    }
+
+    fn install(&self) -> io::Result<()> {
+        sync_tree(self.path())?;
+        let folder = parent(&self.target);
+        // A folder can only be renamed over an empty one; what it replaces steps aside and goes when `old` is dropped.
+        let old = temporary(0o700).tempdir_in(folder)?;
+        let aside = old.path().join("replaced");
+        let replaces = self.target.exists();
+        if replaces {
+            fs::rename(&self.target, &aside)?;
+        }
+        if let Err(error) = fs::rename(self.path(), &self.target) {
+            if replaces {
+                fs::rename(&aside, &self.target)?;
+            }
+            return Err(error);
+        }
+        sync(folder)
+    }
+}
+
+/// Whether [`Directory::create`] would accept the folder, without touching anything.
+pub fn check_directory(path: &Path, existing: Existing) -> Result<(), Error> {
+    let mut entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::writing(path)(error)),
+    };
+    match existing {
+        _ if entries.next().is_none() => Ok(()),
+        Existing::Refuse => Err(Error::Exists(path.to_owned())),
+        Existing::Replace if path.join(RECORD).is_file() => Ok(()),
+        Existing::Replace => Err(Error::Foreign(path.to_owned())),
+    }
+}
+
+/// The folder that holds a path; `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    // The umask takes its share of the mode, as for any new file; the crate's own choice is private to the user.
+    builder.prefix(".unfinished-").permissions(Permissions::from_mode(mode));
+    builder
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => sync_tree(&entry.path())?,
+            kind if kind.is_file() => sync(&entry.path())?,
+            _ => {}
+        }
+    }
+    sync(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failed_file_leaves_what_was_there_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        fs::write(&path, "old").unwrap();
+        let failed = write_file(&path, |w| w.write_all(b"half").and(Err(io::ErrorKind::StorageFull.into())));
+        assert!(matches!(failed, Err(Error::Write { .. })));
+        assert_eq!((names(folder.path()), fs::read_to_string(&path).unwrap()), (vec!["a.txt".into()], "old".into()));
+        write_file(&path, |w| w.write_all(b"new")).unwrap();
+        assert_eq!((names(folder.path()), fs::read_to_string(&path).unwrap()), (vec!["a.txt".into()], "new".into()));
+    }
+
+    #[test]
+    fn new_files_are_readable_like_any_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        write_file(&ours, |w| w.write_all(b"x")).unwrap();
+        fs::write(&plain, "x").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn a_link_is_followed_and_a_device_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_file(&link, |w| w.write_all(b"new")).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert!(matches!(write_file(Path::new("/dev/null"), |_| Ok(())), Err(Error::NotAFile(_))));
+    }
+
+    #[test]
+    fn a_folder_appears_when_finished_and_vanishes_otherwise() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("model");
+        let unfinished = Directory::create(&path, Existing::Refuse).unwrap();
+        fs::write(unfinished.path().join("weights"), "half").unwrap();
+        drop(unfinished);
+        assert!(names(place.path()).is_empty());
+
+        let finished = Directory::create(&path, Existing::Refuse).unwrap();
+        fs::write(finished.path().join("weights"), "whole").unwrap();
+        assert!(!path.exists());
+        finished.finish().unwrap();
+        assert_eq!((names(place.path()), names(&path)), (vec!["model".into()], vec!["weights".into()]));
+    }
+
+    #[test]
+    fn a_folder_is_replaced_only_on_request_and_only_if_ours() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("model");
+        fs::create_dir(&path).unwrap();
+        Directory::create(&path, Existing::Refuse).unwrap().finish().unwrap();
+        fs::write(path.join("thesis.txt"), "mine").unwrap();
+        assert!(matches!(Directory::create(&path, Existing::Refuse), Err(Error::Exists(_))));
+        assert!(matches!(Directory::create(&path, Existing::Replace), Err(Error::Foreign(_))));
+        fs::rename(path.join("thesis.txt"), path.join(RECORD)).unwrap();
+        let next = Directory::create(&path, Existing::Replace).unwrap();
+        fs::write(next.path().join("weights"), "").unwrap();
+        next.finish().unwrap();
+        assert_eq!((names(place.path()), names(&path)), (vec!["model".into()], vec!["weights".into()]));
+    }
+}

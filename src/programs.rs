@@ -1,0 +1,63 @@
+//! What a program is, and the form in which the runner and the tests of artefacts hold programs of any kind.
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::options::Definition;
+use crate::run_record::Run;
+
+/// A command of its own, or a subcommand of one; then the name ends with the subcommand's word.
+pub trait Program {
+    /// As typed, such as `scgpt-annotate` or `scgpt-checkpoint inspect`.
+    const NAME: &'static str;
+    /// One sentence for help, schema and wrappers.
+    const SUMMARY: &'static str;
+    /// The one definition of the options; see [`crate::options`].
+    type Options: Args + Serialize + DeserializeOwned + JsonSchema + Default;
+
+    /// What is wrong with options that are valid one by one; called before any work.
+    fn check(options: &Self::Options) -> Vec<String>;
+
+    /// Does the work.
+    fn run(options: Self::Options, run: &mut Run) -> anyhow::Result<()>;
+}
+
+/// A [`Program`] as a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub name: &'static str,
+    pub summary: &'static str,
+    /// Schema, defaults and command line.
+    pub define: fn() -> Definition,
+    /// [`Program::check`] on valid options.
+    pub check: fn(&Map<String, Value>) -> Vec<String>,
+    /// [`Program::run`] on checked options.
+    pub run: fn(&Map<String, Value>, &mut Run) -> anyhow::Result<()>,
+}
+
+/// The entry of program `P`. It alone brings the program's code into a binary, so name only what the binary is to contain.
+pub const fn entry<P: Program>() -> Entry {
+    Entry { name: P::NAME, summary: P::SUMMARY, define: define::<P>, check: check::<P>, run: run::<P> }
+}
+
+fn define<P: Program>() -> Definition {
+    Definition::of::<P::Options>(P::NAME, P::SUMMARY)
+}
+
+fn check<P: Program>(options: &Map<String, Value>) -> Vec<String> {
+    match read::<P>(options) {
+        Ok(options) => P::check(&options),
+        Err(error) => vec![format!("could not use the options: {error}")],
+    }
+}
+
+fn run<P: Program>(options: &Map<String, Value>, run: &mut Run) -> anyhow::Result<()> {
+    P::run(read::<P>(options)?, run)
+}
+
+fn read<P: Program>(options: &Map<String, Value>) -> serde_json::Result<P::Options> {
+    serde_json::from_value(Value::Object(options.clone()))
+}

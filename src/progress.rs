@@ -1,0 +1,237 @@
+//! What a user sees while a program works: remarks, and how far it is. Everything goes to standard error.
+//!
+//! A terminal gets a bar; a log file gets a plain line at the start, one per interval, and one at the end.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// How much a program says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Verbosity {
+    /// Warnings and errors only.
+    Quiet,
+    /// Also notes and progress.
+    Normal,
+    /// Also details.
+    Verbose,
+}
+
+/// Standard error belongs to the whole process, and so does the choice of what goes there.
+static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Chooses what is said from now on.
+pub fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+fn says(least: Verbosity) -> bool {
+    VERBOSITY.load(Ordering::Relaxed) >= least as u8
+}
+
+/// Says something worth knowing, unless quiet.
+pub fn note(text: &str) {
+    if says(Verbosity::Normal) {
+        line(&format!("note: {text}"));
+    }
+}
+
+/// Says something that may make the result wrong; always shown.
+pub fn warning(text: &str) {
+    line(&format!("warning: {text}"));
+}
+
+/// Says something for those who asked for details.
+pub fn detail(text: &str) {
+    if says(Verbosity::Verbose) {
+        line(text);
+    }
+}
+
+/// Writes a line above the bars, if any.
+#[expect(clippy::print_stderr, reason = "the one place that writes lines to standard error")]
+pub fn line(text: &str) {
+    BARS.suspend(|| eprintln!("{text}"));
+}
+
+/// The advance of one loop, such as the cells of an epoch.
+#[derive(Debug)]
+pub struct Progress {
+    count: Count,
+    shown: Shown,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    Bar(ProgressBar),
+    Lines(Pace),
+}
+
+impl Progress {
+    /// Time between two lines in a log.
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// Starts at zero; `unit` is a plural, such as "cells".
+    pub fn new(what: &str, total: u64, unit: &str) -> Self {
+        let count = Count { what: what.into(), unit: unit.into(), total, done: 0, fields: String::new() };
+        let shown = match () {
+            () if !says(Verbosity::Normal) => Shown::Nothing,
+            () if stderr().is_terminal() => Shown::Bar(BARS.add(bar(&count))),
+            () => {
+                line(&format!("{what}: {total} {unit}"));
+                Shown::Lines(Pace::new(Self::INTERVAL))
+            }
+        };
+        Self { count, shown }
+    }
+
+    /// Counts `n` more, and shows that where it is due.
+    pub fn advance(&mut self, n: u64) {
+        self.count.done += n;
+        match &mut self.shown {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.set_position(self.count.done),
+            Shown::Lines(pace) => {
+                let elapsed = pace.start.elapsed();
+                if pace.is_due(elapsed) {
+                    line(&self.count.line(elapsed));
+                }
+            }
+        }
+    }
+
+    /// Sets what stands beside the count, such as "loss=0.31"; it shows with the next advance.
+    pub fn set_fields(&mut self, fields: impl Into<String>) {
+        self.count.fields = fields.into();
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_message(self.count.fields.clone());
+        }
+    }
+
+    /// Ends the display, with the time it took.
+    pub fn finish(self) {
+        match self.shown {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.finish(),
+            Shown::Lines(pace) => line(&self.count.last_line(pace.start.elapsed())),
+        }
+    }
+}
+
+fn bar(count: &Count) -> ProgressBar {
+    const TEMPLATE: &str = "{prefix} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left {msg}";
+    let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
+    ProgressBar::new(count.total).with_style(style).with_prefix(count.what.clone())
+}
+
+/// When the next line is due.
+#[derive(Debug)]
+struct Pace {
+    start: Instant,
+    interval: Duration,
+    next: Duration,
+}
+
+impl Pace {
+    fn new(interval: Duration) -> Self {
+        Self { start: Instant::now(), interval, next: interval }
+    }
+
+    fn is_due(&mut self, elapsed: Duration) -> bool {
+        let due = elapsed >= self.next;
+        if due {
+            self.next = elapsed + self.interval;
+        }
+        due
+    }
+}
+
+#[derive(Debug)]
+struct Count {
+    what: String,
+    unit: String,
+    total: u64,
+    done: u64,
+    fields: String,
+}
+
+impl Count {
+    fn line(&self, elapsed: Duration) -> String {
+        let Self { what, unit, total, done, .. } = self;
+        let percent = 100.0 * *done as f64 / (*total).max(1) as f64;
+        let rate = self.rate(elapsed);
+        let left = match rate > 0.0 {
+            true => format!(", {} left", duration(total.saturating_sub(*done) as f64 / rate)),
+            false => String::new(),
+        };
+        self.with_fields(format!("{what}: {done}/{total} {unit} ({percent:.0}%), {rate:.1}/s{left}"))
+    }
+
+    fn last_line(&self, elapsed: Duration) -> String {
+        let Self { what, unit, done, .. } = self;
+        let (took, rate) = (duration(elapsed.as_secs_f64()), self.rate(elapsed));
+        self.with_fields(format!("{what}: {done} {unit} in {took}, {rate:.1}/s"))
+    }
+
+    fn rate(&self, elapsed: Duration) -> f64 {
+        self.done as f64 / elapsed.as_secs_f64().max(1e-3)
+    }
+
+    fn with_fields(&self, mut line: String) -> String {
+        if !self.fields.is_empty() {
+            line = line + ", " + &self.fields;
+        }
+        line
+    }
+}
+
+/// A duration as people say it: `8.4 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(done: u64, fields: &str) -> Count {
+        Count { what: "training".into(), unit: "cells".into(), total: 1000, done, fields: fields.into() }
+    }
+
+    #[test]
+    fn a_line_says_count_rate_remaining_time_and_fields() {
+        let line = count(250, "loss=0.5").line(Duration::from_secs(10));
+        assert_eq!(line, "training: 250/1000 cells (25%), 25.0/s, 30.0 s left, loss=0.5");
+    }
+
+    #[test]
+    fn nothing_done_and_nothing_to_do_are_said_plainly() {
+        assert_eq!(count(0, "").line(Duration::from_secs(10)), "training: 0/1000 cells (0%), 0.0/s");
+        let nothing = Count { total: 0, ..count(0, "") };
+        assert_eq!(nothing.line(Duration::ZERO), "training: 0/0 cells (0%), 0.0/s");
+        assert_eq!(count(1000, "").last_line(Duration::from_secs(200)), "training: 1000 cells in 3 min 20 s, 5.0/s");
+    }
+
+    #[test]
+    fn lines_come_once_per_interval() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        let due = [1, 9, 10, 11, 19, 21].map(|second| pace.is_due(Duration::from_secs(second)));
+        assert_eq!(due, [false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn durations_read_naturally() {
+        assert_eq!([8.44, 59.96, 200.0, 7500.0].map(duration), ["8.4 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]);
+    }
+}

@@ -1,0 +1,305 @@
+//! What was run: program, version, options, inputs and outputs with checksums, timings, metrics. One JSON file per run.
+//!
+//! Only this file may contain times. Every other output is a function of inputs, options, seed and version.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::interrupt::Interrupt;
+use crate::output;
+use crate::progress;
+
+/// The content of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub program: String,
+    pub version: String,
+    /// Moments of start and end, RFC 3339 in UTC.
+    pub started: String,
+    pub finished: String,
+    /// All options as they took effect: given, from the parameter file, or by default.
+    pub options: Map<String, Value>,
+    pub seed: Option<u64>,
+    pub device: Option<String>,
+    pub threads: usize,
+    pub inputs: Vec<Artefact>,
+    pub outputs: Vec<Artefact>,
+    pub timings: Vec<Timing>,
+    pub metrics: Map<String, Value>,
+    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
+    /// Exit code; 0 is success.
+    pub exit_status: u8,
+    /// What went wrong, on one line.
+    pub error: Option<String>,
+}
+
+/// A file as it was read or written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artefact {
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// How long a named stage took; a stage that ran twice stands twice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    pub stage: String,
+    pub seconds: f64,
+}
+
+/// The run in progress: collects the record and speaks for the program.
+#[derive(Debug)]
+pub struct Run {
+    record: Record,
+    path: Option<PathBuf>,
+}
+
+impl Run {
+    /// Starts the clock.
+    pub fn start(program: &str, options: Map<String, Value>, threads: usize) -> Self {
+        let record = Record {
+            program: program.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started: timestamp(SystemTime::now()),
+            finished: String::new(),
+            options,
+            seed: None,
+            device: None,
+            threads,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            timings: Vec::new(),
+            metrics: Map::new(),
+            notes: Vec::new(),
+            warnings: Vec::new(),
+            exit_status: 0,
+            error: None,
+        };
+        Self { record, path: None }
+    }
+
+    /// Says where the record goes unless a place was chosen before, as `--record` does.
+    pub fn record_at(&mut self, path: impl Into<PathBuf>) {
+        self.path.get_or_insert_with(|| path.into());
+    }
+
+    /// Number of threads to compute with.
+    pub fn threads(&self) -> usize {
+        self.record.threads
+    }
+
+    /// Records the seed of all random choices.
+    pub fn seed(&mut self, seed: u64) {
+        self.record.seed = Some(seed);
+    }
+
+    /// Records and says the device that computes.
+    pub fn device(&mut self, device: impl Into<String>) {
+        let device = device.into();
+        progress::note(&format!("computing on {device}"));
+        self.record.device = Some(device);
+    }
+
+    /// Records a file that is read, or every file of a folder, with size and checksum.
+    pub fn input(&mut self, path: &Path) -> io::Result<()> {
+        self.record.inputs.extend(artefacts(path)?);
+        Ok(())
+    }
+
+    /// Records a finished file or folder, with sizes and checksums.
+    pub fn output(&mut self, path: &Path) -> io::Result<()> {
+        self.record.outputs.extend(artefacts(path)?);
+        Ok(())
+    }
+
+    /// Does a part of the work and records how long it took, also if it failed.
+    pub fn stage<T>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        progress::detail(stage);
+        let start = Instant::now();
+        let result = work(self);
+        self.record.timings.push(Timing { stage: stage.into(), seconds: start.elapsed().as_secs_f64() });
+        result
+    }
+
+    /// Records a result under a name; a later one of the same name replaces it.
+    pub fn metric(&mut self, name: &str, value: impl Serialize) {
+        let value = serde_json::to_value(value).expect("metrics are numbers, texts, lists and objects with text keys");
+        self.record.metrics.insert(name.into(), value);
+    }
+
+    /// Records and says something worth knowing.
+    pub fn note(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        progress::note(&text);
+        self.record.notes.push(text);
+    }
+
+    /// Records and says something that may make the result wrong.
+    pub fn warning(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        progress::warning(&text);
+        self.record.warnings.push(text);
+    }
+
+    /// The request to stop, for loops that can save and leave; from the first call on, signals no longer end the program.
+    pub fn interrupt(&self) -> Interrupt {
+        Interrupt::watch()
+    }
+
+    /// Whether a signal to stop has arrived.
+    pub fn interrupted(&self) -> bool {
+        self.interrupt().requested()
+    }
+
+    /// Stops the clock and writes the record, if it has a place and the folder of that place exists.
+    pub fn finish(mut self, exit_status: u8, error: Option<String>) -> Result<Record, output::Error> {
+        self.record.finished = timestamp(SystemTime::now());
+        self.record.exit_status = exit_status;
+        self.record.error = error;
+        // A folder output that failed does not exist, and then has no record either.
+        match &self.path {
+            Some(path) if exit_status == 0 || output::parent(path).is_dir() => self.record.write(path)?,
+            _ => {}
+        }
+        Ok(self.record)
+    }
+}
+
+impl Record {
+    /// Writes the record as indented JSON.
+    pub fn write(&self, path: &Path) -> Result<(), output::Error> {
+        output::write_file(path, |w| {
+            serde_json::to_writer_pretty(&mut *w, self)?;
+            w.write_all(b"\n")
+        })
+    }
+}
+
+/// The file, or all files of the folder in the order of their paths.
+fn artefacts(path: &Path) -> io::Result<Vec<Artefact>> {
+    if !path.is_dir() {
+        return Ok(vec![artefact(path)?]);
+    }
+    let mut entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    // A link to a folder could lead in circles.
+    entries.retain(|entry| !(entry.is_symlink() && entry.is_dir()));
+    entries.sort();
+    let found = entries.iter().map(|entry| artefacts(entry)).collect::<io::Result<Vec<_>>>()?;
+    Ok(found.concat())
+}
+
+fn artefact(path: &Path) -> io::Result<Artefact> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("could not read `{}`: {error}", path.display()));
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(named)?);
+    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
+    loop {
+        let n = file.read(&mut buffer).map_err(named)?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+        size += n as u64;
+    }
+    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Artefact { path: path.to_owned(), size, sha256 })
+}
+
+/// RFC 3339 in UTC, whole seconds.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let (year, month, day) = date(since / 86_400);
+    let second = since % 86_400;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// Gregorian date of a day counted from 1970-01-01.
+fn date(days: u64) -> (u64, u64, u64) {
+    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let (mut year, mut day) = (1970, days);
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    (year, month, day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_utc() {
+        let at = |seconds| timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/abc"), "abc").unwrap();
+        fs::write(folder.path().join("empty"), "").unwrap();
+        let found = artefacts(folder.path()).unwrap();
+        assert_eq!(found[0].path, folder.path().join("a/abc"));
+        assert_eq!((found[0].size, found[1].size), (3, 0));
+        assert_eq!(found[0].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(found[1].sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn a_missing_input_is_named() {
+        let error = Run::start("toy", Map::new(), 1).input(Path::new("absent.h5ad")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("`absent.h5ad`"), "{error}");
+    }
+
+    #[test]
+    fn a_record_reads_back_as_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(output::RECORD);
+        let mut run = Run::start("toy", Map::from_iter([("epochs".into(), 3.into())]), 2);
+        run.record_at(&path);
+        run.seed(42);
+        run.device("cpu");
+        let doubled = run.stage("doubling", |run| {
+            run.metric("accuracy", 0.1 + 0.2);
+            2 * 21
+        });
+        run.note("12 of 20 genes match");
+        let record = run.finish(0, None).unwrap();
+        let read: Record = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!((doubled, &read), (42, &record));
+        assert_eq!((read.timings[0].stage.as_str(), read.metrics["accuracy"].as_f64()), ("doubling", Some(0.1 + 0.2)));
+    }
+
+    #[test]
+    fn a_failed_run_without_its_folder_leaves_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = Run::start("toy", Map::new(), 1);
+        run.record_at(folder.path().join("model/run.json"));
+        assert_eq!(run.finish(65, Some("no".into())).unwrap().error.as_deref(), Some("no"));
+        assert!(!folder.path().join("model").exists());
+    }
+}
