@@ -201,7 +201,7 @@ impl fmt::Display for State {
         f.write_str(match self {
             Self::Empty => "no expression at all: every value is zero",
             Self::RawCounts => "raw counts",
-            Self::Normalised => "normalised counts (not logarithms)",
+            Self::Normalised => "normalised or fractional counts (not logarithms)",
             Self::LogNormalised => "log-normalised values",
             Self::Scaled => "scaled values or residuals",
         })
@@ -221,6 +221,9 @@ impl fmt::Display for Judgement {
         let Some(Example { cell, gene, value }) = example else {
             return Ok(());
         };
+        if self.state == State::RawCounts {
+            return write!(f, " (all values are whole, the largest is {largest})");
+        }
         write!(
             f,
             " (values from {smallest} to {largest}, {:.0} % of those not zero are fractional, ",
@@ -311,6 +314,11 @@ mod tests {
         let expected = "scaled values or residuals (values from -0.5 to 1, 50 % of those not zero are fractional, \
                         for example -0.5 for gene 1 in cell 1, counted from 0)";
         assert_eq!(scaled.to_string(), expected);
+        let raw = judge(&golden::counts()).to_string();
+        assert!(
+            raw.starts_with("raw counts (all values are whole, the largest is "),
+            "{raw}"
+        );
         for empty in [
             Counts::empty(0),
             Counts::empty(4),

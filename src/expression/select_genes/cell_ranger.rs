@@ -103,24 +103,23 @@ fn score(moments: &[Moments], wanted: usize) -> (Vec<Statistics>, Vec<usize>) {
         .map(|(m, mean)| m.variance / mean)
         .collect();
     let normalised = normalise(&means, &dispersions);
-    let mut known: Vec<f64> = normalised
+    let scores: Vec<f64> = normalised
         .iter()
-        .copied()
-        .filter(|value| !value.is_nan())
+        .map(|&value| if value.is_nan() { 0.0 } else { value })
         .collect();
-    known.sort_by(|a, b| b.total_cmp(a));
-    let reached = |value: f64| if value.is_nan() { 0.0 } else { value };
-    // With fewer known dispersions than genes wanted, every gene is.
-    let limit = known.get(wanted - 1).copied().unwrap_or(f64::NEG_INFINITY);
+    let mut sorted = scores.clone();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    // A batch that expresses fewer genes than are wanted keeps them all.
+    let limit = sorted.get(wanted - 1).copied().unwrap_or(f64::NEG_INFINITY);
     let kept = (0..means.len())
-        .filter(|&gene| reached(normalised[gene]) >= limit)
+        .filter(|&gene| scores[gene] >= limit)
         .collect();
     let describe = |gene: usize| Statistics {
         mean: means[gene],
         spread: dispersions[gene],
         normalised_spread: normalised[gene],
         rank: None,
-        n_batches: u32::from(reached(normalised[gene]) >= limit),
+        n_batches: u32::from(scores[gene] >= limit),
     };
     ((0..means.len()).map(describe).collect(), kept)
 }
