@@ -73,24 +73,15 @@ pub struct Judgement {
 
 /// Judges a matrix by its values.
 pub fn judge(counts: &Counts) -> Judgement {
-    let n_stored = counts.values.len();
-    let start = if n_stored < counts.n_cells() * counts.n_genes {
-        0.0
-    } else {
-        f32::INFINITY
+    let (smallest, largest) = range(counts);
+    let count = |matches: fn(f32) -> bool| {
+        counts
+            .values
+            .iter()
+            .filter(|&&value| matches(value))
+            .count()
     };
-    let smallest = counts.values.iter().copied().fold(start, f32::min);
-    let largest = counts
-        .values
-        .iter()
-        .copied()
-        .fold(if start == 0.0 { 0.0 } else { f32::NEG_INFINITY }, f32::max);
-    let non_zero = counts.values.iter().filter(|&&value| value != 0.0).count();
-    let fractional = counts
-        .values
-        .iter()
-        .filter(|&&value| is_fractional(value))
-        .count();
+    let (non_zero, fractional) = (count(|value| value != 0.0), count(is_fractional));
     let has_fractions = fractional > 0 && smallest >= 0.0;
     let scales = has_fractions.then(|| [scale(counts, |value| value), scale(counts, f64::exp_m1)]);
     let state = match scales {
@@ -100,20 +91,7 @@ pub fn judge(counts: &Counts) -> Judgement {
         Some(scales) if is_logarithm(scales, largest) => State::LogNormalised,
         Some(_) => State::Normalised,
     };
-    let example = find(
-        counts,
-        match state {
-            State::Empty => |_| false,
-            State::Scaled => |value| value < 0.0,
-            State::RawCounts => |value| value != 0.0,
-            State::Normalised | State::LogNormalised => is_fractional,
-        },
-    );
-    let (smallest, largest) = if n_stored == 0 {
-        (0.0, 0.0)
-    } else {
-        (smallest, largest)
-    };
+    let example = find(counts, state.telling());
     let fractional = fractional as f64 / non_zero.max(1) as f64;
     Judgement {
         state,
@@ -124,6 +102,28 @@ pub fn judge(counts: &Counts) -> Judgement {
             example,
             scales,
         },
+    }
+}
+
+/// Smallest and largest value, with the zeros that are not stored; zeros without values.
+fn range(counts: &Counts) -> (f32, f32) {
+    let has_gaps = counts.values.len() < counts.n_cells() * counts.n_genes;
+    let values = counts.values.iter().copied().chain(has_gaps.then_some(0.0));
+    let ranges = values.map(|value| (value, value));
+    ranges
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        .unwrap_or_default()
+}
+
+impl State {
+    /// Whether a value is an example of what makes the state.
+    fn telling(self) -> fn(f32) -> bool {
+        match self {
+            Self::Empty => |_| false,
+            Self::Scaled => |value| value < 0.0,
+            Self::RawCounts => |value| value != 0.0,
+            Self::Normalised | Self::LogNormalised => is_fractional,
+        }
     }
 }
 
@@ -208,6 +208,17 @@ impl fmt::Display for State {
     }
 }
 
+impl fmt::Display for Scale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (multiples, spread) = (100.0 * self.multiples, 100.0 * self.spread_of_sums);
+        write!(
+            f,
+            "{multiples:.0} % of the cells hold whole multiples of one count "
+        )?;
+        write!(f, "and their sums vary by {spread:.1} %")
+    }
+}
+
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Evidence {
@@ -233,22 +244,12 @@ impl fmt::Display for Judgement {
             f,
             "for example {value} for gene {gene} in cell {cell}, counted from 0"
         )?;
-        if let Some([linear, undone]) = scales {
-            let (scale, words) = if self.state == State::LogNormalised {
-                (undone, "logarithms undone")
-            } else {
-                (linear, "values taken as they are")
-            };
-            let percent = 100.0 * scale.multiples;
-            write!(
-                f,
-                "; with {words}, {percent:.0} % of the cells hold whole multiples of one count "
-            )?;
-            write!(
-                f,
-                "and their sums vary by {:.1} %",
-                100.0 * scale.spread_of_sums
-            )?;
+        match scales {
+            Some([_, undone]) if self.state == State::LogNormalised => {
+                write!(f, "; with logarithms undone, {undone}")?
+            }
+            Some([linear, _]) => write!(f, "; with values taken as they are, {linear}")?,
+            None => {}
         }
         f.write_str(")")
     }

@@ -11,6 +11,15 @@ use super::{Selection, Statistics, first, median};
 /// Makes the median absolute deviation of a normal distribution its standard deviation: the third quartile.
 const NORMAL_QUARTILE: f64 = 0.674_489_750_196_081_7;
 
+/// What a gene adds in a batch without any cell that expresses it.
+const ABSENT: Statistics = Statistics {
+    mean: 0.0,
+    spread: 0.0,
+    normalised_spread: 0.0,
+    rank: None,
+    n_batches: 0,
+};
+
 pub fn select(columns: &Columns, groups: &Groups, wanted: usize) -> Selection {
     let all_batches = batch_moments(columns, groups);
     let (statistics, kept) = score(&all_batches[0], wanted);
@@ -23,30 +32,17 @@ pub fn select_by_batch(columns: &Columns, groups: &Groups, wanted: usize) -> Sel
     let batches = batch_moments(columns, groups);
     let mut merged = vec![Merged::default(); columns.n_genes()];
     for (batch, moments) in batches.iter().enumerate() {
-        let present: Vec<usize> = (0..moments.len())
-            .filter(|&gene| expressed[gene][batch])
-            .collect();
-        let (statistics, kept) = score(
-            &present
-                .iter()
-                .map(|&gene| moments[gene])
-                .collect::<Vec<_>>(),
-            wanted,
-        );
-        for (&gene, statistics) in present.iter().zip(&statistics) {
-            merged[gene].add(statistics);
-        }
-        for gene in (0..moments.len()).filter(|&gene| !expressed[gene][batch]) {
-            merged[gene].add(&Statistics {
-                mean: 0.0,
-                spread: 0.0,
-                normalised_spread: 0.0,
-                rank: None,
-                n_batches: 0,
-            });
-        }
-        kept.into_iter()
-            .for_each(|at| merged[present[at]].n_batches += 1);
+        let (present, absent): (Vec<usize>, Vec<usize>) =
+            (0..moments.len()).partition(|&gene| expressed[gene][batch]);
+        let of_present: Vec<Moments> = present.iter().map(|&gene| moments[gene]).collect();
+        let (statistics, _) = score(&of_present, wanted);
+        present
+            .iter()
+            .zip(&statistics)
+            .for_each(|(&gene, statistics)| merged[gene].add(statistics));
+        absent
+            .into_iter()
+            .for_each(|gene| merged[gene].add(&ABSENT));
     }
     let statistics: Vec<Statistics> = merged.iter().map(|gene| gene.mean(batches.len())).collect();
     let mut order: Vec<usize> = (0..statistics.len()).collect();
@@ -187,6 +183,7 @@ impl Merged {
     fn add(&mut self, statistics: &Statistics) {
         self.mean += statistics.mean;
         self.spread += statistics.spread;
+        self.n_batches += statistics.n_batches;
         if !statistics.normalised_spread.is_nan() {
             self.normalised += statistics.normalised_spread;
             self.n_normalised += 1;
