@@ -22,3 +22,8 @@ pub mod output;
 pub mod programs;
 pub mod progress;
 pub mod run_record;
+pub mod analysis;
+#[cfg(feature = "torch")]
+pub mod baselines;
+pub mod counts;
+pub mod expression;

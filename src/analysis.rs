@@ -1,0 +1,65 @@
+//! Numbers on arrays: scores of predictions, projection, neighbours, logistic regression.
+//!
+//! Rows are cells. Everything computes in f64 and gives the same bits whatever the number of threads. Reads no file and knows
+//! nothing of genes or models. What needs libtorch (eigenvectors, large matrix products) is behind the feature `torch`.
+
+pub mod classification;
+pub mod logistic;
+#[cfg(feature = "torch")]
+pub mod neighbours;
+#[cfg(feature = "torch")]
+pub mod projection;
+
+use ndarray::ArrayView2;
+
+/// Why an array cannot be analysed; rows are cells, columns are features.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("{found} {what} for {cells} cells: there must be one per cell")]
+    OnePerCell {
+        what: &'static str,
+        found: usize,
+        cells: usize,
+    },
+    #[error("{what} has {found} columns, but {expected} were expected")]
+    Columns {
+        what: &'static str,
+        found: usize,
+        expected: usize,
+    },
+    #[error(
+        "the value in row {row}, column {column} is {value}, but only finite numbers can be analysed"
+    )]
+    NotFinite {
+        row: usize,
+        column: usize,
+        value: f64,
+    },
+    #[error("{what} needs at least {needed} cells, but there are {found}")]
+    FewCells {
+        what: &'static str,
+        needed: usize,
+        found: usize,
+    },
+    #[error("all {cells} cells are equal, so there is no direction to project them on")]
+    AllEqual { cells: usize },
+    #[error(
+        "{found} features are too many to project (at most {limit}): choose highly variable genes first"
+    )]
+    ManyFeatures { found: usize, limit: usize },
+    #[error("all cells belong to one class, but at least two are needed to tell classes apart")]
+    OneClass,
+    #[error("the number of {0} is 0, but must be at least 1")]
+    Zero(&'static str),
+    #[error("libtorch could not {what}: {message}")]
+    Torch { what: &'static str, message: String },
+}
+
+/// Fails on the first value that is not finite.
+fn require_finite<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>) -> Result<(), Error> {
+    let mut values = rows.indexed_iter().map(|(at, &value)| (at, value.into()));
+    match values.find(|(_, value)| !value.is_finite()) {
+        Some(((row, column), value)) => Err(Error::NotFinite { row, column, value }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,296 @@
+//! Simple ways to annotate cells, beside which a transformer's scores are shown.
+//!
+//! Log-normalised values of highly variable genes, projected on 50 principal components, then (a) logistic regression and
+//! (b) the vote of the nearest neighbours. Genes, means and components are learnt from the training cells alone.
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use crate::analysis::logistic::Logistic;
+use crate::analysis::neighbours::{Metric, nearest, vote};
+use crate::analysis::projection::Pca;
+use crate::counts::Counts;
+use crate::expression::normalise::{Target, log1p, normalise_total};
+use crate::expression::select_genes::{Flavour, select_genes};
+use crate::{analysis, expression};
+
+/// What the values of both matrices are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Raw counts: genes are chosen by seurat_v3, then cells are scaled to 10,000 counts and logarithms taken.
+    Raw,
+    /// Log-normalised already: genes are chosen by cell_ranger.
+    Logarithms,
+}
+
+/// Sizes of the baselines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Highly variable genes to keep.
+    pub genes: usize,
+    /// Principal components, at most; fewer if the training cells span fewer dimensions.
+    pub components: usize,
+    /// Nearest neighbours that vote; all training cells if there are fewer.
+    pub neighbours: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            genes: 2000,
+            components: 50,
+            neighbours: 15,
+        }
+    }
+}
+
+/// Cells with known classes; genes are the same, in the same order, as those of the cells to predict.
+#[derive(Debug, Clone, Copy)]
+pub struct Labelled<'a> {
+    pub counts: &'a Counts,
+    /// Class of each cell.
+    pub labels: &'a [u32],
+}
+
+/// Class of each predicted cell and its probability.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prediction {
+    pub classes: Vec<u32>,
+    /// Model probability (logistic regression) or share of the votes (neighbours).
+    pub probabilities: Vec<f64>,
+}
+
+/// What the baselines say, and what they looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baselines {
+    pub logistic: Prediction,
+    pub neighbours: Prediction,
+    pub n_genes: usize,
+    pub n_components: usize,
+}
+
+/// Why there are no baselines.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "baselines need the same genes in both sets of cells, but one has {train} and the other {test}"
+    )]
+    Genes { train: usize, test: usize },
+    #[error(transparent)]
+    Expression(#[from] expression::Error),
+    #[error(transparent)]
+    Analysis(#[from] analysis::Error),
+}
+
+/// Learns from labelled cells and predicts the class of each cell of `test`.
+pub fn predict(
+    train: Labelled<'_>,
+    test: &Counts,
+    values: Values,
+    options: Options,
+) -> Result<Baselines, Error> {
+    let (genes, test_genes) = (train.counts.n_genes, test.n_genes);
+    if genes != test_genes {
+        return Err(Error::Genes {
+            train: genes,
+            test: test_genes,
+        });
+    }
+    let flavour = match values {
+        Values::Raw => Flavour::SeuratV3,
+        Values::Logarithms => Flavour::CellRanger,
+    };
+    let kept = select_genes(train.counts, options.genes, flavour, None)?.kept;
+    let known = dense(train.counts, values, &kept)?;
+    let pca = Pca::fit(known.view(), options.components)?;
+    let known = pca.transform(known.view())?;
+    let unknown = pca.transform(dense(test, values, &kept)?.view())?;
+    Ok(Baselines {
+        logistic: predict_logistic(&known, train.labels, &unknown)?,
+        neighbours: predict_neighbours(&known, train.labels, &unknown, options.neighbours)?,
+        n_genes: kept.len(),
+        n_components: pca.components.nrows(),
+    })
+}
+
+/// Log-normalised values (normalised over all genes) of the kept genes, [cells, genes].
+fn dense(
+    counts: &Counts,
+    values: Values,
+    kept: &[usize],
+) -> Result<Array2<f32>, expression::Error> {
+    let mut counts = counts.clone();
+    if values == Values::Raw {
+        normalise_total(&mut counts, Target::Sum(1e4))?;
+        log1p(&mut counts)?;
+    }
+    let counts = counts.select_genes(kept);
+    let mut dense = Array2::zeros((counts.n_cells(), kept.len()));
+    for (mut row, (genes, values)) in dense.rows_mut().into_iter().zip(counts.rows()) {
+        for (&gene, &value) in genes.iter().zip(values) {
+            row[gene as usize] = value;
+        }
+    }
+    Ok(dense)
+}
+
+fn predict_logistic(
+    known: &Array2<f64>,
+    labels: &[u32],
+    unknown: &Array2<f64>,
+) -> Result<Prediction, analysis::Error> {
+    let model = Logistic::fit(known.view(), labels)?;
+    let mut prediction = Prediction::default();
+    for row in model.probabilities(unknown.view())?.rows() {
+        // The first of equal probabilities.
+        let best = (0..row.len()).fold(
+            0,
+            |best, class| if row[class] > row[best] { class } else { best },
+        );
+        prediction.classes.push(model.classes[best]);
+        prediction.probabilities.push(row[best]);
+    }
+    Ok(prediction)
+}
+
+fn predict_neighbours(
+    known: &Array2<f64>,
+    labels: &[u32],
+    unknown: &Array2<f64>,
+    k: usize,
+) -> Result<Prediction, analysis::Error> {
+    let found = nearest(unknown.view(), known.view(), k, Metric::Euclidean)?;
+    let rows: Vec<_> = found.indices.rows().into_iter().collect();
+    let winner = |row: &ndarray::ArrayView1<'_, usize>| {
+        vote(row.iter().map(|&index| labels[index])).expect("at least one neighbour votes")
+    };
+    let votes: Vec<_> = rows.par_iter().map(winner).collect();
+    Ok(Prediction {
+        classes: votes.iter().map(|vote| vote.class).collect(),
+        probabilities: votes.iter().map(|vote| vote.share).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cells of two classes that differ in the first four of twelve genes.
+    fn cells(n: u32) -> (Counts, Vec<u32>) {
+        let count = |cell: u32, gene: u32| {
+            let noise = (cell * cell * 7 + gene * gene * 13 + cell * gene * 5) % 6;
+            let is_marker = gene < 4 && (gene < 2) == cell.is_multiple_of(2);
+            (noise + if is_marker { 12 } else { 0 }) as f32
+        };
+        let row = |cell| (0..12).map(move |gene| (gene, count(cell, gene)));
+        (
+            Counts::from_rows(12, (0..n).map(row)),
+            (0..n).map(|cell| cell % 2 + 5).collect(),
+        )
+    }
+
+    const OPTIONS: Options = Options {
+        genes: 6,
+        components: 3,
+        neighbours: 5,
+    };
+
+    #[test]
+    fn separable_classes_are_told_apart_from_counts_and_from_logarithms() {
+        let (mut known, labels) = cells(40);
+        let (mut unknown, expected) = cells(61);
+        for values in [Values::Raw, Values::Logarithms] {
+            let found = predict(
+                Labelled {
+                    counts: &known,
+                    labels: &labels,
+                },
+                &unknown,
+                values,
+                OPTIONS,
+            )
+            .unwrap();
+            // Every gene has an interval of means of its own and none stands out, so cell_ranger keeps the ties.
+            let n_genes = if values == Values::Raw { 6 } else { 12 };
+            assert_eq!((found.n_genes, found.n_components), (n_genes, 3));
+            for prediction in [found.logistic, found.neighbours] {
+                assert_eq!(prediction.classes, expected);
+                assert!(
+                    prediction
+                        .probabilities
+                        .iter()
+                        .all(|probability| (0.5..=1.0).contains(probability))
+                );
+            }
+            for counts in [&mut known, &mut unknown] {
+                normalise_total(counts, Target::Sum(1e4)).unwrap();
+                log1p(counts).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_gets_the_same_answer_alone() {
+        let (known, labels) = cells(40);
+        let train = Labelled {
+            counts: &known,
+            labels: &labels,
+        };
+        let all = predict(train, &known, Values::Raw, OPTIONS).unwrap();
+        let one = predict(train, &known.select_cells(&[17]), Values::Raw, OPTIONS).unwrap();
+        assert_eq!(
+            one.logistic.probabilities[0].to_bits(),
+            all.logistic.probabilities[17].to_bits()
+        );
+        assert_eq!(
+            one.neighbours.probabilities[0].to_bits(),
+            all.neighbours.probabilities[17].to_bits()
+        );
+    }
+
+    #[test]
+    fn more_of_everything_than_there_is_is_reduced() {
+        let (known, labels) = cells(4);
+        let train = Labelled {
+            counts: &known,
+            labels: &labels,
+        };
+        let found = predict(train, &known, Values::Raw, Options::default()).unwrap();
+        assert_eq!((found.n_genes, found.n_components), (12, 3));
+        // All four cells vote; ties go to the nearest, which is the cell itself.
+        assert_eq!(found.neighbours.classes, labels);
+        assert_eq!(found.neighbours.probabilities, [0.5; 4]);
+        let none = predict(train, &Counts::empty(12), Values::Raw, OPTIONS).unwrap();
+        assert_eq!(none.logistic, Prediction::default());
+    }
+
+    #[test]
+    fn impossible_input_is_refused() {
+        let (known, labels) = cells(6);
+        let predict = |counts: &Counts, labels: &[u32], test: &Counts| {
+            predict(Labelled { counts, labels }, test, Values::Raw, OPTIONS).unwrap_err()
+        };
+        assert_eq!(
+            predict(&known, &labels, &Counts::empty(3)),
+            Error::Genes { train: 12, test: 3 }
+        );
+        assert_eq!(
+            predict(&known, &[1; 6], &known),
+            Error::Analysis(analysis::Error::OneClass)
+        );
+        let short = analysis::Error::OnePerCell {
+            what: "labels",
+            found: 5,
+            cells: 6,
+        };
+        assert_eq!(
+            predict(&known, &labels[1..], &known),
+            Error::Analysis(short)
+        );
+        let silent = Counts::from_rows(2, [vec![], vec![], vec![]]);
+        assert_eq!(
+            predict(&silent, &[0, 1, 1], &silent),
+            Error::Analysis(analysis::Error::AllEqual { cells: 3 })
+        );
+    }
+}
