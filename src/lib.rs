@@ -1,2 +1,3 @@
 //! scGPT for workflow engines.
 pub mod counts;
+pub mod h5ad;
