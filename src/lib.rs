@@ -27,3 +27,4 @@ pub mod analysis;
 pub mod baselines;
 pub mod counts;
 pub mod expression;
+pub mod h5ad;

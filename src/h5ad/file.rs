@@ -1,0 +1,220 @@
+//! An open `.h5ad` file: what cells, genes, columns and matrices it has.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use hdf5::MinorErrorCode;
+use hdf5::types::TypeDescriptor;
+
+use super::column::Column;
+use super::error::Error;
+use super::frame::{Frame, list_nearest};
+use super::matrix::Matrix;
+use super::node::Node;
+
+/// Which matrix of a file: `X`, `raw` or `layers/NAME`, as AnnData names them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Source {
+    #[default]
+    X,
+    /// The full matrix kept aside in `raw`, which has genes of its own.
+    Raw,
+    Layer(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::X => f.write_str("X"),
+            Self::Raw => f.write_str("raw"),
+            Self::Layer(name) => write!(f, "layers/{name}"),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("layers/")) {
+            ("X", _) => Ok(Self::X),
+            ("raw" | "raw/X", _) => Ok(Self::Raw),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Layer(name.to_owned())),
+            _ => Err(format!("`{text}` is not a matrix of an AnnData file: expected `X`, `raw` or `layers/NAME`")),
+        }
+    }
+}
+
+/// An AnnData file, open for reading.
+pub struct File {
+    path: PathBuf,
+    root: Node,
+    obs: Frame,
+    // Closed last: what is read above belongs to it.
+    _file: hdf5::File,
+}
+
+impl File {
+    /// Opens an AnnData file in any encoding since anndata 0.5 and checks that it has `obs` and `var`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = open_hdf5(path)?;
+        let root = Node::root(path, file.group("/").map_err(|error| explain(path, error))?);
+        for frame in ["obs", "var"] {
+            if root.child(frame)?.is_none() {
+                let members = root.members()?;
+                let found = list_nearest(&members, frame);
+                return Err(Error::input(path, format!("not an AnnData file: `{frame}` was expected, {found}")));
+            }
+        }
+        let obs = Frame::open(root.require("obs")?, root.child("uns")?)?;
+        Ok(Self { path: path.to_owned(), root, obs, _file: file })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn n_cells(&self) -> usize {
+        self.obs.len()
+    }
+
+    /// Names of the cells: the index of `obs`, not necessarily unique.
+    pub fn cell_names(&self) -> Result<Vec<String>, Error> {
+        self.obs.names()
+    }
+
+    /// Names of the columns of `obs`, in their order.
+    pub fn obs_columns(&self) -> Result<Vec<String>, Error> {
+        self.obs.columns()
+    }
+
+    /// A column of `obs`; where there is none of that name, the error lists those there are.
+    pub fn obs(&self, name: &str) -> Result<Column, Error> {
+        self.obs.column(name)
+    }
+
+    /// Names of the columns that describe the genes of a matrix, in their order.
+    pub fn var_columns(&self, source: &Source) -> Result<Vec<String>, Error> {
+        self.genes(source)?.columns()
+    }
+
+    /// A column that describes the genes of a matrix.
+    pub fn var(&self, source: &Source, name: &str) -> Result<Column, Error> {
+        self.genes(source)?.column(name)
+    }
+
+    /// Names of the genes of a matrix: the index of its `var`, not necessarily unique.
+    pub fn gene_names(&self, source: &Source) -> Result<Vec<String>, Error> {
+        self.genes(source)?.names()
+    }
+
+    /// The matrices there are.
+    pub fn sources(&self) -> Result<Vec<Source>, Error> {
+        let layers = match self.root.child("layers")? {
+            Some(layers) => layers.members()?,
+            None => Vec::new(),
+        };
+        let mut sources = vec![Source::X, Source::Raw];
+        sources.extend(layers.into_iter().map(Source::Layer));
+        let mut present = Vec::new();
+        for source in sources {
+            if self.find(&source)?.is_some() {
+                present.push(source);
+            }
+        }
+        Ok(present)
+    }
+
+    /// Opens a matrix for reading; if it is missing, the error names those there are.
+    pub fn matrix(&self, source: &Source) -> Result<Matrix, Error> {
+        let Some(node) = self.find(source)? else {
+            let sources: Vec<String> = self.sources()?.iter().map(|source| format!("`{source}`")).collect();
+            let found = if sources.is_empty() { "no matrix at all".to_owned() } else { sources.join(", ") };
+            return Err(Error::input(&self.path, format!("there is no matrix `{source}`, it has {found}")));
+        };
+        Matrix::open(node, self.n_cells(), self.genes(source)?.len())
+    }
+
+    /// Whether `obs`, `obsm` or `uns` has an element of this name.
+    pub(super) fn has(&self, parent: &str, name: &str) -> Result<bool, Error> {
+        match self.root.child(parent)? {
+            Some(node) if node.is_group() => Ok(node.child(name)?.is_some()),
+            Some(node) => match node.descriptor()? {
+                TypeDescriptor::Compound(table) => Ok(table.fields.iter().any(|field| field.name == name)),
+                _ => Ok(false),
+            },
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn is_cell_index(&self, name: &str) -> bool {
+        self.obs.index() == name
+    }
+
+    fn find(&self, source: &Source) -> Result<Option<Node>, Error> {
+        let node = match source {
+            Source::X => self.root.child("X")?,
+            Source::Layer(name) => member(&self.root, "layers", name)?,
+            // `raw.X` and `raw.var` are names of members before anndata 0.7.
+            Source::Raw => match member(&self.root, "raw", "X")? {
+                Some(node) => Some(node),
+                None => self.root.child("raw.X")?,
+            },
+        };
+        match node {
+            Some(node) if node.encoding()?.as_deref() == Some("null") => Ok(None),
+            node => Ok(node),
+        }
+    }
+
+    fn genes(&self, source: &Source) -> Result<Frame, Error> {
+        let node = match source {
+            Source::X | Source::Layer(_) => self.root.require("var")?,
+            Source::Raw => match member(&self.root, "raw", "var")? {
+                Some(node) => node,
+                None => {
+                    let missing = || Error::input(&self.path, "there is no matrix `raw` with genes of its own");
+                    self.root.child("raw.var")?.ok_or_else(missing)?
+                }
+            },
+        };
+        Frame::open(node, self.root.child("uns")?)
+    }
+}
+
+fn member(root: &Node, group: &str, name: &str) -> Result<Option<Node>, Error> {
+    match root.child(group)? {
+        Some(group) => group.child(name),
+        None => Ok(None),
+    }
+}
+
+/// Opens an HDF5 file for reading, saying plainly why it cannot be.
+fn open_hdf5(path: &Path) -> Result<hdf5::File, Error> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::input(path, "there is no such file"));
+        }
+        Err(error) => return Err(Error::read(path, error)),
+    };
+    if metadata.is_dir() {
+        return Err(Error::input(path, "it is a folder, an AnnData file (.h5ad) was expected"));
+    }
+    std::fs::File::open(path).map_err(|error| Error::read(path, error))?;
+    hdf5::File::open(path).map_err(|error| explain(path, error))
+}
+
+fn explain(path: &Path, error: hdf5::Error) -> Error {
+    if error.contains_minor(MinorErrorCode::NotHdf5) {
+        Error::input(path, "it is not an HDF5 file, an AnnData file (.h5ad) was expected")
+    } else if error.contains_minor(MinorErrorCode::Truncated) {
+        Error::input(path, "the file is truncated: it is shorter than it says; copy or download it again")
+    } else if error.contains_minor(MinorErrorCode::CantLockFile) {
+        let remedy = "wait until the program that writes it ends, or set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks";
+        Error::input(path, format!("the file is locked: {remedy}"))
+    } else {
+        Error::Damaged { path: path.to_owned(), element: "/".to_owned(), source: error }
+    }
+}

@@ -1,0 +1,179 @@
+//! A group or dataset together with what its error messages need: the file and the path inside it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hdf5::types::TypeDescriptor;
+use hdf5::{Attribute, Container, Dataset, Group, Location, LocationType};
+
+use super::error::Error;
+use super::values::{Values, read_attribute_texts};
+
+/// A named element of an open file.
+#[derive(Clone)]
+pub(super) struct Node {
+    file: Arc<Path>,
+    name: String,
+    object: Object,
+}
+
+#[derive(Clone)]
+enum Object {
+    Group(Group),
+    Dataset(Dataset),
+}
+
+impl Node {
+    pub fn root(path: &Path, group: Group) -> Self {
+        Self { file: path.into(), name: String::new(), object: Object::Group(group) }
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Path inside the file, without a leading slash.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn is_group(&self) -> bool {
+        matches!(self.object, Object::Group(_))
+    }
+
+    fn location(&self) -> &Location {
+        match &self.object {
+            Object::Group(group) => group,
+            Object::Dataset(dataset) => dataset,
+        }
+    }
+
+    /// This element as a group.
+    pub fn group(&self) -> Result<&Group, Error> {
+        match &self.object {
+            Object::Group(group) => Ok(group),
+            Object::Dataset(_) => Err(self.wrong("a dataset was found where a group was expected")),
+        }
+    }
+
+    /// This element as a dataset.
+    pub fn dataset(&self) -> Result<&Dataset, Error> {
+        match &self.object {
+            Object::Dataset(dataset) => Ok(dataset),
+            Object::Group(_) => Err(self.wrong("a group was found where a dataset was expected")),
+        }
+    }
+
+    /// The member of this group with the given name, if there is one.
+    pub fn child(&self, name: &str) -> Result<Option<Self>, Error> {
+        let Object::Group(group) = &self.object else { return Ok(None) };
+        // HDF5 takes "." for the group itself and a slash for a path: neither is a member.
+        if matches!(name, "" | "." | "..") || name.contains('/') || !group.link_exists(name) {
+            return Ok(None);
+        }
+        let path = self.path_of(name);
+        let damaged = |source| Error::Damaged { path: self.file.to_path_buf(), element: path.clone(), source };
+        let object = match group.loc_type_by_name(name).map_err(damaged)? {
+            LocationType::Group => Object::Group(group.group(name).map_err(damaged)?),
+            LocationType::Dataset => Object::Dataset(group.dataset(name).map_err(damaged)?),
+            _ => return Err(Error::input(&self.file, format!("`{path}` is neither a group nor a dataset"))),
+        };
+        Ok(Some(Self { file: self.file.clone(), name: path, object }))
+    }
+
+    /// The member with the given name; an error if it is missing.
+    pub fn require(&self, name: &str) -> Result<Self, Error> {
+        let missing = || Error::input(&self.file, format!("there is no `{}`", self.path_of(name)));
+        self.child(name)?.ok_or_else(missing)
+    }
+
+    pub fn path_of(&self, name: &str) -> String {
+        if self.name.is_empty() { name.to_owned() } else { format!("{}/{name}", self.name) }
+    }
+
+    /// Names of the members of a group, in the order of their names; none for a dataset.
+    pub fn members(&self) -> Result<Vec<String>, Error> {
+        match &self.object {
+            Object::Group(group) => group.member_names().map_err(|source| self.damaged(source)),
+            Object::Dataset(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Lengths of the dimensions of a dataset.
+    pub fn shape(&self) -> Result<Vec<usize>, Error> {
+        let space = self.dataset()?.space().map_err(|source| self.damaged(source))?;
+        Ok(space.shape())
+    }
+
+    /// The values of a dataset.
+    pub fn values(&self) -> Result<Values<'_>, Error> {
+        Values::new(self, None)
+    }
+
+    /// The values of one field of a compound dataset.
+    pub fn field<'n>(&'n self, field: &'n str) -> Result<Values<'n>, Error> {
+        Values::new(self, Some(field))
+    }
+
+    pub fn descriptor(&self) -> Result<TypeDescriptor, Error> {
+        let container: &Container = self.dataset()?;
+        container.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(|source| self.damaged(source))
+    }
+
+    fn attribute(&self, name: &str) -> Result<Option<Attribute>, Error> {
+        let names = self.location().attr_names().map_err(|source| self.damaged(source))?;
+        if !names.iter().any(|known| known == name) {
+            return Ok(None);
+        }
+        self.location().attr(name).map(Some).map_err(|source| self.damaged(source))
+    }
+
+    pub fn has_attribute(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.attribute(name)?.is_some())
+    }
+
+    /// A text attribute; none if it is missing or not text.
+    pub fn text_attribute(&self, name: &str) -> Result<Option<String>, Error> {
+        Ok(self.texts_attribute(name)?.and_then(|texts| texts.into_iter().next()))
+    }
+
+    /// An attribute that lists texts; none if it is missing, empty if it holds no text.
+    pub fn texts_attribute(&self, name: &str) -> Result<Option<Vec<String>>, Error> {
+        match self.attribute(name)? {
+            Some(attribute) => Ok(Some(read_attribute_texts(self, name, &attribute)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// An attribute that lists whole numbers, such as the shape of a sparse matrix.
+    pub fn sizes_attribute(&self, name: &str) -> Result<Option<Vec<u64>>, Error> {
+        let Some(attribute) = self.attribute(name)? else { return Ok(None) };
+        if attribute.size() > 8 {
+            return Err(self.wrong(format!("attribute `{name}` has {} values", attribute.size())));
+        }
+        attribute.read_raw::<u64>().map(Some).map_err(|source| self.damaged(source))
+    }
+
+    /// A boolean attribute; false if it is missing.
+    pub fn flag_attribute(&self, name: &str) -> Result<bool, Error> {
+        let Some(attribute) = self.attribute(name)? else { return Ok(false) };
+        if !attribute.is_scalar() {
+            return Err(self.wrong(format!("attribute `{name}` is not a single truth value")));
+        }
+        attribute.read_scalar::<u8>().map(|flag| flag == 1).map_err(|source| self.damaged(source))
+    }
+
+    pub fn encoding(&self) -> Result<Option<String>, Error> {
+        self.text_attribute("encoding-type")
+    }
+
+    /// An error about the content of this element.
+    pub fn wrong(&self, problem: impl AsRef<str>) -> Error {
+        Error::input(&self.file, format!("`{}`: {}", self.name, problem.as_ref()))
+    }
+
+    /// An error of the HDF5 library while it read this element.
+    pub fn damaged(&self, source: hdf5::Error) -> Error {
+        Error::Damaged { path: self.file.to_path_buf(), element: self.name.clone(), source }
+    }
+}

@@ -1,0 +1,261 @@
+//! Writes a copy of a file with additions, and new files.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::column::Column;
+use super::encode;
+use super::error::Error;
+use super::file::File;
+use super::frame::Frame;
+use super::legacy;
+use super::node::Node;
+use crate::counts::Counts;
+
+/// A matrix of cells by `width` for `obsm`, row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    pub width: usize,
+    pub values: Vec<f32>,
+}
+
+/// What to add to a copy of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Additions {
+    /// Columns of `obs`, one entry for each cell.
+    pub obs: Vec<(String, Column)>,
+    /// Matrices of `obsm`, one row for each cell.
+    pub obsm: Vec<(String, Embedding)>,
+    /// Unstructured values; objects become mappings, lists must be of texts, of numbers or of truth values.
+    pub uns: Vec<(String, Value)>,
+    /// Replace what has the same name already, which is an error otherwise.
+    pub replace: bool,
+}
+
+/// Writes a copy of `input` with additions to `output`, which appears only once it is complete.
+///
+/// Everything that was there stays as it is; tables from before anndata 0.7 are rewritten as data frames of equal content.
+pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<(), Error> {
+    additions.check(&File::open(input)?, output)?;
+    if is_same_file(input, output) {
+        return Err(Error::input(output, "the output is the input itself, which is never modified: name another file"));
+    }
+    write_aside(output, |aside| {
+        let mut original = fs::File::open(input).map_err(|error| Error::read(input, error))?;
+        std::io::copy(&mut original, aside.as_file_mut()).map_err(|error| Error::write(output, error))?;
+        let file = hdf5::File::open_rw(aside.path()).map_err(|error| store(output, "/", error))?;
+        // Named after the input, because what it cannot make sense of came from there.
+        let root = Node::root(input, file.group("/").map_err(|error| store(output, "/", error))?);
+        additions.add(&root, output)?;
+        file.flush().map_err(|error| store(output, "/", error))
+    })
+}
+
+/// The content of a new file.
+#[derive(Debug, Clone, Copy)]
+pub struct Cells<'a> {
+    pub counts: &'a Counts,
+    pub cell_names: &'a [String],
+    pub gene_names: &'a [String],
+    pub obs: &'a [(String, Column)],
+}
+
+/// Writes a new file in the current encoding, with `X` as compressed rows of single precision.
+pub fn create(output: &Path, cells: &Cells) -> Result<(), Error> {
+    check_cells(output, cells)?;
+    write_aside(output, |aside| {
+        let write = || {
+            let file = hdf5::File::create(aside.path())?;
+            write_cells(&file, cells)?;
+            file.flush()
+        };
+        write().map_err(|error| store(output, "/", error))
+    })
+}
+
+impl Additions {
+    /// Checks everything that can be known to fail, before anything is written.
+    fn check(&self, file: &File, output: &Path) -> Result<(), Error> {
+        let n_cells = file.n_cells();
+        let obs = self.obs.iter().map(|(name, column)| ("obs", name, column_problem(column, n_cells)));
+        let obsm = self.obsm.iter().map(|(name, embedding)| ("obsm", name, embedding.problem(n_cells)));
+        let uns = self.uns.iter().map(|(name, value)| ("uns", name, encode::json_problem(value)));
+        let mut seen: Vec<String> = Vec::new();
+        for (parent, name, problem) in obs.chain(obsm).chain(uns) {
+            let element = format!("{parent}/{name}");
+            let problem = encode::name_problem(name)
+                .or(problem)
+                .or_else(|| seen.contains(&element).then(|| "it is to be added twice".to_owned()));
+            if let Some(problem) = problem {
+                return Err(Error::addition(output, element, problem));
+            }
+            if !self.replace && file.has(parent, name)? {
+                let problem = "the input has one of that name already; choose another name, or ask to replace it";
+                return Err(Error::addition(output, element, problem));
+            }
+            if parent == "obs" && file.is_cell_index(name) {
+                return Err(Error::addition(output, element, "that is the name of the index"));
+            }
+            seen.push(element);
+        }
+        Ok(())
+    }
+
+    fn add(&self, root: &Node, output: &Path) -> Result<(), Error> {
+        let explain = |element: &str, error| store(output, element, error);
+        if !self.obs.is_empty() {
+            legacy::rewrite_frames(root, &explain)?;
+            self.add_columns(root, output)?;
+        }
+        if !self.obsm.is_empty() {
+            legacy::rewrite_arrays(root, "obsm", &explain)?;
+            let obsm = open_dict(root, "obsm", output)?;
+            for (name, embedding) in &self.obsm {
+                let shape = [embedding.values.len() / embedding.width, embedding.width];
+                let written = clear(&obsm, name).and_then(|()| encode::array(&obsm, name, &shape, &embedding.values));
+                written.map_err(|error| store(output, &format!("obsm/{name}"), error))?;
+            }
+        }
+        if !self.uns.is_empty() {
+            let uns = open_dict(root, "uns", output)?;
+            for (name, value) in &self.uns {
+                let written = clear(&uns, name).and_then(|()| encode::json(&uns, name, value));
+                written.map_err(|error| store(output, &format!("uns/{name}"), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_columns(&self, root: &Node, output: &Path) -> Result<(), Error> {
+        let node = root.require("obs")?;
+        let mut columns = Frame::open(node.clone(), None)?.columns()?;
+        let group = node.group()?;
+        for (name, column) in &self.obs {
+            let written = clear(group, name).and_then(|()| encode::column(group, name, column));
+            written.map_err(|error| store(output, &format!("obs/{name}"), error))?;
+            if !columns.contains(name) {
+                columns.push(name.clone());
+            }
+        }
+        encode::column_order(group, &columns).map_err(|error| store(output, "obs", error))
+    }
+}
+
+impl Embedding {
+    fn problem(&self, n_cells: usize) -> Option<String> {
+        let expected = n_cells.checked_mul(self.width);
+        (self.width == 0 || expected != Some(self.values.len())).then(|| {
+            let found = self.values.len();
+            format!("it has {found} values, but {n_cells} cells with {} values each were expected", self.width)
+        })
+    }
+}
+
+fn column_problem(column: &Column, n_cells: usize) -> Option<String> {
+    if column.len() != n_cells {
+        return Some(format!("it has {} entries, but there are {n_cells} cells", column.len()));
+    }
+    match column {
+        Column::Text(entries) => entries.iter().flatten().find_map(|text| encode::text_problem(text)),
+        Column::Categorical { codes, categories, .. } => {
+            let limit = categories.len().min(i32::MAX as usize);
+            let outside = codes.iter().flatten().find(|&&code| code as usize >= limit);
+            let problem = outside.map(|code| format!("code {code} does not name one of the {limit} categories"));
+            problem.or_else(|| categories.iter().find_map(|name| encode::text_problem(name)))
+        }
+        Column::Number(_) | Column::Boolean(_) => None,
+    }
+}
+
+fn check_cells(output: &Path, cells: &Cells) -> Result<(), Error> {
+    let (n_cells, n_genes) = (cells.counts.n_cells(), cells.counts.n_genes);
+    for (element, names, expected) in [("obs", cells.cell_names, n_cells), ("var", cells.gene_names, n_genes)] {
+        if names.len() != expected {
+            let problem = format!("it has {} names, but the matrix has {expected}", names.len());
+            return Err(Error::addition(output, element, problem));
+        }
+        if let Some(problem) = names.iter().find_map(|name| encode::text_problem(name)) {
+            return Err(Error::addition(output, element, problem));
+        }
+    }
+    for (at, (name, column)) in cells.obs.iter().enumerate() {
+        let twice = name == INDEX || cells.obs[..at].iter().any(|(earlier, _)| earlier == name);
+        let problem = encode::name_problem(name)
+            .or_else(|| column_problem(column, n_cells))
+            .or_else(|| twice.then(|| "it is there already".to_owned()));
+        if let Some(problem) = problem {
+            return Err(Error::addition(output, format!("obs/{name}"), problem));
+        }
+    }
+    Ok(())
+}
+
+const INDEX: &str = "_index";
+
+fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
+    encode::mark(root, "anndata", "0.1.0")?;
+    let counts = cells.counts;
+    let x = encode::group(root, "X")?;
+    encode::mark(&x, "csr_matrix", "0.1.0")?;
+    encode::array_attribute(&x, "shape", &[counts.n_cells() as i64, counts.n_genes as i64])?;
+    let offsets: Vec<i64> = counts.offsets.iter().map(|&offset| offset as i64).collect();
+    let genes: Vec<i32> = counts.genes.iter().map(|&gene| gene as i32).collect();
+    encode::compressed(&x, "indptr", &[offsets.len()], &offsets)?;
+    encode::compressed(&x, "indices", &[genes.len()], &genes)?;
+    encode::compressed(&x, "data", &[counts.values.len()], &counts.values)?;
+    for (name, index, columns) in [("obs", cells.cell_names, cells.obs), ("var", cells.gene_names, &[])] {
+        let frame = encode::group(root, name)?;
+        encode::texts(&frame, INDEX, index)?;
+        columns.iter().try_for_each(|(name, column)| encode::column(&frame, name, column))?;
+        let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+        encode::mark_frame(&frame, INDEX, &names)?;
+    }
+    ["layers", "obsm", "obsp", "uns", "varm", "varp"].iter().try_for_each(|name| encode::dict(root, name).map(drop))
+}
+
+/// Lets `write` fill a file in the folder of `output`, which takes its place only if that succeeds.
+fn write_aside(output: &Path, write: impl FnOnce(&mut NamedTempFile) -> Result<(), Error>) -> Result<(), Error> {
+    let failed = |error| Error::write(output, error);
+    if output.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut options = tempfile::Builder::new();
+    options.prefix(".").suffix(".partial");
+    // As any new file: readable by others unless the user's mask says no.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut aside = options.tempfile_in(folder).map_err(failed)?;
+    write(&mut aside)?;
+    aside.as_file().sync_all().map_err(failed)?;
+    aside.persist(output).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+fn is_same_file(input: &Path, output: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(input), Ok(output)) = (fs::metadata(input), fs::metadata(output)) {
+        use std::os::unix::fs::MetadataExt;
+        return (input.dev(), input.ino()) == (output.dev(), output.ino());
+    }
+    matches!((input.canonicalize(), output.canonicalize()), (Ok(input), Ok(output)) if input == output)
+}
+
+fn open_dict(root: &Node, name: &str, output: &Path) -> Result<hdf5::Group, Error> {
+    match root.child(name)? {
+        Some(node) => node.group().cloned(),
+        None => encode::dict(root.group()?, name).map_err(|error| store(output, name, error)),
+    }
+}
+
+/// Removes the member that is to be replaced.
+fn clear(group: &hdf5::Group, name: &str) -> hdf5::Result<()> {
+    if group.link_exists(name) { group.unlink(name) } else { Ok(()) }
+}
+
+fn store(path: &Path, element: &str, source: hdf5::Error) -> Error {
+    Error::Store { path: path.to_owned(), element: element.to_owned(), source }
+}
