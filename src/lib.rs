@@ -1,30 +1,47 @@
-//! scGPT for workflow engines.
+//! scGPT, the single-cell foundation model, as small programs for workflow engines.
+//!
+//! Layers, each of which uses only those below it:
+//!
+//! ```text
+//! cli        parse, run, report, exit code          options, failure, run_record, progress, interrupt
+//! programs   one file per program: its options and the order of its steps
+//! train      the training loop and its objectives   predict   embeddings and labels of cells
+//! baselines  what simpler methods make of the data  figures   pictures
+//! model      the network, tensors only              cells     a file as a model sees it
+//! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
+//! checkpoint directories of weights, as data        expression  counts to values
+//! h5ad       AnnData files                          vocabulary  gene names and ids
+//! counts, random, compute, output                   used by all
+//! ```
+//!
+//! Two calls cover most uses from Rust: [`predict::Pretrained::load`] and [`predict::Pretrained::embed`].
+
+pub mod analysis;
+#[cfg(feature = "torch")]
+pub mod baselines;
+pub mod cells;
 pub mod checkpoint;
+pub mod cli;
 #[cfg(feature = "torch")]
 pub mod compute;
 pub mod counts;
+pub mod expression;
+pub mod failure;
+pub mod figures;
+pub mod h5ad;
+pub mod interrupt;
 #[cfg(feature = "torch")]
 pub mod model;
+pub mod options;
 pub mod output;
 #[cfg(feature = "torch")]
 pub mod predict;
+pub mod programs;
+pub mod progress;
 pub mod random;
+pub mod run_record;
+pub mod split;
 pub mod tokens;
 #[cfg(feature = "torch")]
 pub mod train;
 pub mod vocabulary;
-pub mod cli;
-pub mod failure;
-pub mod figures;
-pub mod interrupt;
-pub mod options;
-pub mod output;
-pub mod programs;
-pub mod progress;
-pub mod run_record;
-pub mod analysis;
-#[cfg(feature = "torch")]
-pub mod baselines;
-pub mod counts;
-pub mod expression;
-pub mod h5ad;

@@ -31,7 +31,7 @@ pub fn save(path: &Path, state: (&Flat, &Adam, &Tensor), progress: &Progress, fi
         (FINGERPRINT.to_owned(), fingerprint.to_owned()),
     ]);
     let file = safetensors::serialize(views, Some(metadata))?;
-    crate::output::write_bytes(path, &file)?;
+    crate::output::write_file(path, |out| out.write_all(&file))?;
     Ok(())
 }
 
