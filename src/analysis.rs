@@ -10,7 +10,7 @@ pub mod neighbours;
 #[cfg(feature = "torch")]
 pub mod projection;
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 
 /// Why an array cannot be analysed; rows are cells, columns are features.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,6 +53,13 @@ pub enum Error {
     Zero(&'static str),
     #[error("libtorch could not {what}: {message}")]
     Torch { what: &'static str, message: String },
+}
+
+/// The same values in f64 and row by row, whatever the layout in memory.
+fn to_f64<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>) -> Array2<f64> {
+    let values = rows.iter().map(|&value| value.into()).collect();
+    Array2::from_shape_vec(rows.dim(), values)
+        .expect("a matrix has as many values as its shape says")
 }
 
 /// Fails on the first value that is not finite.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-use super::{Error, require_finite};
+use super::{Error, require_finite, to_f64};
 
 /// Cells summed by one task; part of the result's last bits, so not to be chosen by the number of threads.
 const CHUNK: usize = 256;
@@ -55,7 +55,7 @@ impl Logistic {
             .collect();
         let penalty = if classes.len() == 2 { 2.0 } else { 1.0 };
         let problem = Problem {
-            cells: cells.as_standard_layout().into_owned(),
+            cells: to_f64(cells),
             labels,
             n_classes: classes.len(),
             penalty,

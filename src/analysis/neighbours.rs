@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 use rayon::prelude::*;
 use tch::Tensor;
 
-use super::{Error, require_finite};
+use super::{Error, require_finite, to_f64};
 
 /// Distances held at a time (32 MB).
 const BLOCK: usize = 1 << 22;
@@ -66,7 +66,7 @@ pub fn nearest<T: Copy + Into<f64>>(
 
 /// Rows in f64, of unit length (or zero) for the cosine.
 fn prepare<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>, metric: Metric) -> Array2<f64> {
-    let mut rows = rows.mapv(Into::<f64>::into);
+    let mut rows = to_f64(rows);
     if metric == Metric::Cosine {
         for mut row in rows.rows_mut() {
             let length = squared_length(row.view()).sqrt();
@@ -298,6 +298,11 @@ mod tests {
             .unwrap();
             assert_eq!(alone.indices.row(0), found.indices.row(query));
         }
+        let by_column = reference.t().as_standard_layout().into_owned();
+        assert_eq!(
+            nearest(queries, by_column.t(), 4, Metric::Euclidean).unwrap(),
+            found
+        );
     }
 
     #[test]

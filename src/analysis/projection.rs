@@ -6,7 +6,7 @@
 use ndarray::{Array2, ArrayView2};
 use tch::Tensor;
 
-use super::{Error, require_finite};
+use super::{Error, require_finite, to_f64};
 
 /// The covariance of this many features takes 800 MB.
 const MANY_FEATURES: usize = 10_000;
@@ -37,7 +37,7 @@ impl Pca {
     ) -> Result<Self, Error> {
         check(cells, wanted)?;
         let (n, features) = cells.dim();
-        let mut centred = cells.mapv(Into::<f64>::into);
+        let mut centred = to_f64(cells);
         let mean: Vec<f64> = centred
             .columns()
             .into_iter()
@@ -87,7 +87,7 @@ impl Pca {
             });
         }
         require_finite(cells)?;
-        let mut centred = cells.mapv(Into::<f64>::into);
+        let mut centred = to_f64(cells);
         for mut row in centred.rows_mut() {
             row.iter_mut()
                 .zip(&self.mean)
@@ -125,7 +125,7 @@ fn eigenvectors(centred: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>), Error>
         let cells = Tensor::from_slice(
             centred
                 .as_slice()
-                .expect("a matrix built by mapping is contiguous"),
+                .expect("a converted matrix is contiguous"),
         );
         let cells = cells.view([n as i64, features as i64]);
         let covariance = cells.transpose(0, 1).f_matmul(&cells)? / (n - 1) as f64;
@@ -221,6 +221,31 @@ mod tests {
         assert!(pca.explained_variance.is_sorted_by(|a, b| a >= b));
         assert!(
             (pca.explained_variance.iter().sum::<f64>() / pca.total_variance - 1.0).abs() < 1e-12
+        );
+    }
+
+    #[test]
+    fn coordinates_of_a_cell_do_not_depend_on_the_others() {
+        let cells = scattered(61, 700);
+        let pca = Pca::fit(cells.view(), 50).unwrap();
+        let all = pca.transform(cells.view()).unwrap();
+        for cell in 0..61 {
+            let alone = pca
+                .transform(cells.slice(ndarray::s![cell..=cell, ..]))
+                .unwrap();
+            assert_eq!(alone.row(0), all.row(cell));
+        }
+    }
+
+    #[test]
+    fn the_layout_in_memory_does_not_matter() {
+        let cells = scattered(6, 9);
+        let by_column = cells.t().as_standard_layout().into_owned();
+        let pca = Pca::fit(cells.view(), 3).unwrap();
+        assert_eq!(Pca::fit(by_column.t(), 3).unwrap(), pca);
+        assert_eq!(
+            pca.transform(by_column.t()).unwrap(),
+            pca.transform(cells.view()).unwrap()
         );
     }
 
