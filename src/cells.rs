@@ -14,6 +14,7 @@ use std::str::FromStr;
 /// What to read of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[group(skip)]
 pub struct Options {
     /// Matrix to read: X, raw or layers/NAME. Default: X if it holds counts or their logarithms, else raw.
     #[arg(long)]

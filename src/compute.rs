@@ -8,6 +8,7 @@ use tch::{Cuda, Device};
 /// The device as a user sets it.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[group(skip)]
 pub struct Options {
     /// Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:n for the n-th GPU.
     #[arg(long)]

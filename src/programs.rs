@@ -1,5 +1,14 @@
 //! What a program is, and the form in which the runner and the tests of artefacts hold programs of any kind.
 
+#[cfg(feature = "torch")]
+pub mod annotate;
+pub mod checkpoint;
+#[cfg(feature = "torch")]
+pub mod embed;
+#[cfg(feature = "torch")]
+pub mod finetune_annotation;
+mod steps;
+
 use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -93,6 +93,11 @@ impl Run {
         self.path.get_or_insert_with(|| path.into());
     }
 
+    /// The files read so far, with their checksums.
+    pub fn inputs(&self) -> &[Artefact] {
+        &self.record.inputs
+    }
+
     /// Number of threads to compute with.
     pub fn threads(&self) -> usize {
         self.record.threads

@@ -9,11 +9,12 @@ use super::weights::Format;
 use super::write::{self, Contents, Form};
 
 /// What to convert to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// `model.safetensors`.
+    /// model.safetensors, which everything reads.
     Safetensors,
-    /// `best_model.pt`, as the reference reads it.
+    /// best_model.pt, as the reference reads it.
     Reference,
 }
 

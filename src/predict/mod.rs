@@ -7,7 +7,7 @@ pub mod annotation;
 mod pretrained;
 
 pub use annotation::Annotator;
-pub use pretrained::Pretrained;
+pub use pretrained::{Pretrained, embeddings};
 
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
@@ -34,32 +34,50 @@ impl Workers {
         Self { models, device: store.device() }
     }
 
-    /// Applies `read` to what the model makes of each cell, `[1, width]` on a CPU, and returns a row of numbers per cell.
+    /// Applies `read` to what the model makes of each cell and returns a row of numbers per cell.
     ///
-    /// `first` is the index of the first cell in its file, which seeds its random choices.
+    /// `first` is the index of the first cell in its file: with the seed it fixes the cells' random choices.
     pub fn rows(
         &mut self,
         (tokenizer, cells, first): (&Tokenizer, &Counts, u64),
         read: impl Fn(&Model, &Encoded) -> Tensor + Sync,
     ) -> Vec<Vec<f32>> {
+        let tokens = |cell: usize| {
+            let (columns, values) = cells.row(cell);
+            tokenizer.tokens(first + cell as u64, columns, values)
+        };
+        self.run(cells.n_cells(), tokens, read)
+    }
+
+    /// The same for chosen cells of a whole file.
+    pub fn rows_of(
+        &mut self,
+        (tokenizer, cells, chosen): (&Tokenizer, &Counts, &[usize]),
+        read: impl Fn(&Model, &Encoded) -> Tensor + Sync,
+    ) -> Vec<Vec<f32>> {
+        let tokens = |i: usize| {
+            let (columns, values) = cells.row(chosen[i]);
+            tokenizer.tokens(chosen[i] as u64, columns, values)
+        };
+        self.run(chosen.len(), tokens, read)
+    }
+
+    fn run(
+        &mut self,
+        n: usize,
+        tokens: impl Fn(usize) -> Tokens + Sync,
+        read: impl Fn(&Model, &Encoded) -> Tensor + Sync,
+    ) -> Vec<Vec<f32>> {
         let size = if self.device == Device::Cpu { 1 } else { GPU_MINIBATCH };
-        let n = cells.n_cells();
         let (next, device) = (AtomicUsize::new(0), self.device);
         let results: Vec<Mutex<Vec<Vec<f32>>>> = (0..n.div_ceil(size)).map(|_| Mutex::default()).collect();
-        let work = |model: &Model| {
+        let work = |model: &mut Model| {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(result) = results.get(i) else { break };
-                let tokens = (i * size..n.min((i + 1) * size)).map(|cell| {
-                    let (columns, values) = cells.row(cell);
-                    tokenizer.tokens(first + cell as u64, columns, values)
-                });
-                let tokens: Vec<Tokens> = tokens.collect();
-                let inputs = Inputs::new(tokens.iter().map(|cell| (&cell.genes[..], &cell.values[..])), device);
-                let rows = no_grad(|| {
-                    let encoded = model.encode(&inputs, Width::FirstToken, &mut Noise::off());
-                    read(model, &encoded)
-                });
+                let cells: Vec<Tokens> = (i * size..n.min((i + 1) * size)).map(&tokens).collect();
+                let inputs = Inputs::new(cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])), device);
+                let rows = no_grad(|| read(model, &model.encode(&inputs, Width::FirstToken, &mut Noise::off())));
                 *result.lock().expect("no worker panicked") = to_rows(&rows);
             }
         };

@@ -19,6 +19,7 @@ pub enum LongCells {
 /// How cells become tokens, as a user sets it.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[group(skip)]
 pub struct Options {
     /// Number of bins that the expression values of a cell are ranked into, the zero bin included. Published models use 51.
     #[arg(long)]

@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 /// Weights of the objectives; an objective of weight 0 is not computed.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[group(skip)]
 pub struct Weights {
     /// Weight of the cell-type loss (cross-entropy).
     #[arg(long)]

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 /// Everything a run needs beside its objective and model.
 pub struct Fit<'a> {
@@ -24,8 +24,7 @@ pub struct Fit<'a> {
     pub validation: Vec<usize>,
     pub seed: Seed,
     pub threads: usize,
-    /// Cells per shard of a minibatch.
-    pub shard: usize,
+    pub device: Device,
     /// Where state and metrics are written.
     pub folder: PathBuf,
     /// What a state must have been written with to be resumed: settings and data in one word.
@@ -83,6 +82,8 @@ struct Run<'a, O: Objective> {
     metrics: Metrics,
 }
 
+/// Cells that go through the model at once on a CPU: few enough for the caches, enough to keep the threads busy.
+const CPU_MICROBATCH: usize = 4;
 /// Cells whose validation losses are averaged together; losses between cells see this many.
 const VALIDATION_MINIBATCH: usize = 256;
 
@@ -90,8 +91,13 @@ impl Fit<'_> {
     /// Trains the model whose weights are in the store; they are the best ones when it returns.
     pub fn run<O: Objective>(&self, objective: &O, store: &mut Store, observer: &mut dyn Observer) -> Result<Outcome> {
         let mut flat = store.flatten();
-        let settings =
-            Settings { threads: self.threads, shard: self.shard, seed: self.seed, dropout: self.options.dropout };
+        let on_cpu = self.device == Device::Cpu;
+        let settings = Settings {
+            threads: if on_cpu { self.threads } else { 1 },
+            shard: self.options.microbatch.unwrap_or(if on_cpu { CPU_MICROBATCH } else { self.options.batch_size }),
+            seed: self.seed,
+            dropout: self.options.dropout,
+        };
         let gradient = Gradient::new(objective, store, &flat, settings);
         let mut adam = Adam::new(&flat, self.options.adam_eps, self.options.weight_decay);
         let mut best = flat.values.copy();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Training settings shared by every program that trains.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[group(skip)]
 pub struct Options {
     /// How many times the training cells are gone through.
     #[arg(long)]

@@ -1,0 +1,132 @@
+//! `scgpt-embed`: cells to vectors with a pre-trained model.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Program, steps};
+use crate::cells::{self, Cells};
+use crate::checkpoint::Checkpoint;
+use crate::h5ad::{self, Additions, Embedding};
+use crate::predict::{Pretrained, embeddings};
+use crate::progress::Progress;
+use crate::random::Seed;
+use crate::run_record::Run;
+use crate::{compute, tokens};
+
+/// Values of a file that are held in memory at once.
+const BLOCK_VALUES: usize = 4_000_000;
+
+/// Options of `scgpt-embed`.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Options {
+    /// Cells to embed, an AnnData file. It is never changed.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    pub input: PathBuf,
+    /// Where to write a copy of the input with the embedding in it.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub output: PathBuf,
+    /// Pre-trained model: a folder with args.json, vocab.json and best_model.pt or model.safetensors, or the name of one in a
+    /// folder of SCGPT_MODELS.
+    #[arg(long, value_name = "DIR")]
+    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    pub checkpoint: PathBuf,
+    /// Name of the embedding in obsm.
+    #[arg(long, value_name = "NAME")]
+    pub key: String,
+    /// Seed of all random choices: the same seed gives the same embedding.
+    #[arg(long)]
+    pub seed: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub cells: cells::Options,
+    #[command(flatten, next_help_heading = "Tokens")]
+    #[serde(flatten)]
+    pub tokens: tokens::Options,
+    #[command(flatten, next_help_heading = "Computing")]
+    #[serde(flatten)]
+    pub compute: compute::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            input: PathBuf::new(),
+            output: PathBuf::new(),
+            checkpoint: PathBuf::new(),
+            key: "X_scGPT".into(),
+            seed: 0,
+            cells: cells::Options::default(),
+            tokens: tokens::Options::default(),
+            compute: compute::Options::default(),
+        }
+    }
+}
+
+/// The program.
+pub struct Embed;
+
+impl Program for Embed {
+    const NAME: &'static str = "scgpt-embed";
+    const SUMMARY: &'static str = "Embed cells with a pre-trained scGPT model";
+    type Options = Options;
+
+    fn check(options: &Options) -> Vec<String> {
+        steps::same_file(&options.input, &options.output)
+    }
+
+    fn run(options: Options, run: &mut Run) -> Result<()> {
+        run.record_at(steps::record_beside(&options.output));
+        run.seed(options.seed);
+        let device = steps::device(&options.compute, run)?;
+        let checkpoint = Checkpoint::open(&options.checkpoint)?;
+        run.input(&checkpoint.directory)?;
+        run.input(&options.input)?;
+        checkpoint.notes.iter().for_each(|note| run.note(note));
+        let model = run.stage("load the model", |_| Pretrained::new(checkpoint, device))?;
+        steps::report_weights(&model.weights, run);
+        let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
+        cells.notes.iter().for_each(|note| run.note(note));
+        let vectors = run.stage("embed", |run| embed(&options, &model, &cells, run))?;
+        let width = model.architecture.embsize;
+        let additions = Additions {
+            obsm: vec![(options.key.clone(), Embedding { width, values: vectors.concat() })],
+            ..Additions::default()
+        };
+        run.stage("write", |_| h5ad::write_copy(&options.input, &options.output, &additions))?;
+        run.output(&options.output)?;
+        Ok(())
+    }
+}
+
+/// Vectors of all cells, block by block.
+fn embed(options: &Options, model: &Pretrained, cells: &Cells, run: &mut Run) -> Result<Vec<Vec<f32>>> {
+    let (genes, columns) = cells.known_genes(&model.vocabulary)?;
+    steps::report_genes(&cells.genes, &model.vocabulary, run);
+    let tokenizer = model.tokenizer(&options.tokens, &genes, Seed(options.seed));
+    let mut workers = model.workers(run.threads());
+    let mut progress = Progress::new("embedding", cells.n_cells() as u64, "cells");
+    let mut vectors = Vec::with_capacity(cells.n_cells());
+    for range in cells.blocks(BLOCK_VALUES)? {
+        let block = cells.read(range.clone(), &columns)?;
+        for part in steps::slices(block.n_cells()) {
+            steps::stop_if_interrupted(run)?;
+            let first = (range.start + part.start) as u64;
+            let part = block.select_cells(&part.collect::<Vec<_>>());
+            vectors.extend(embeddings(&mut workers, (&tokenizer, &part, first)));
+            progress.advance(part.n_cells() as u64);
+        }
+    }
+    progress.finish();
+    let empty = vectors.iter().filter(|vector| vector[0].is_nan()).count();
+    if empty > 0 {
+        run.warning(format!("{empty} cells express no gene that the model knows; their vectors are NaN"));
+    }
+    Ok(vectors)
+}
