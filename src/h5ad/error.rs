@@ -1,3 +1,4 @@
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a file of cells could not be read or written.
@@ -8,40 +9,108 @@ pub enum Error {
     Input { path: PathBuf, problem: String },
     /// An element is there, but its bytes do not make sense to the HDF5 library.
     #[error("could not read `{element}` in `{}`: the file may be truncated or damaged", path.display())]
-    Damaged { path: PathBuf, element: String, source: hdf5::Error },
+    Damaged {
+        path: PathBuf,
+        element: String,
+        source: hdf5::Error,
+    },
     /// What was to be added does not fit the file.
     #[error("could not add `{element}` to `{}`: {problem}", path.display())]
-    Addition { path: PathBuf, element: String, problem: String },
+    Addition {
+        path: PathBuf,
+        element: String,
+        problem: String,
+    },
     /// The operating system refused to read.
     #[error("could not read `{}`", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    Read { path: PathBuf, source: io::Error },
     /// The operating system refused to write.
     #[error("could not write `{}`", path.display())]
-    Write { path: PathBuf, source: std::io::Error },
+    Write { path: PathBuf, source: io::Error },
     /// The HDF5 library could not store an element; a full disk is the usual reason.
     #[error("could not write `{element}` to `{}`", path.display())]
-    Store { path: PathBuf, element: String, source: hdf5::Error },
+    Store {
+        path: PathBuf,
+        element: String,
+        source: hdf5::Error,
+    },
 }
 
 impl Error {
     /// Whether reading or writing failed, rather than the content of a file or a request being wrong.
     pub fn is_io(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Write { .. } | Self::Store { .. })
+        matches!(
+            self,
+            Self::Read { .. } | Self::Write { .. } | Self::Store { .. }
+        )
     }
 
     pub(super) fn input(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Input { path: path.to_owned(), problem: problem.into() }
+        Self::Input {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
     }
 
-    pub(super) fn addition(path: &Path, element: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Addition { path: path.to_owned(), element: element.into(), problem: problem.into() }
+    pub(super) fn addition(
+        path: &Path,
+        element: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self::Addition {
+            path: path.to_owned(),
+            element: element.into(),
+            problem: problem.into(),
+        }
     }
 
-    pub(super) fn read(path: &Path, source: std::io::Error) -> Self {
-        Self::Read { path: path.to_owned(), source }
+    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            source,
+        }
     }
 
-    pub(super) fn write(path: &Path, source: std::io::Error) -> Self {
-        Self::Write { path: path.to_owned(), source }
+    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write {
+            path: path.to_owned(),
+            source,
+        }
     }
+
+    /// An error of the HDF5 library while it read: the operating system's, if that was the reason, or a damaged file.
+    pub(super) fn damaged(path: &Path, element: &str, source: hdf5::Error) -> Self {
+        match os_error(&source) {
+            Some(error) => Self::read(path, error),
+            None => Self::Damaged {
+                path: path.to_owned(),
+                element: element.to_owned(),
+                source,
+            },
+        }
+    }
+
+    /// An error of the HDF5 library while it wrote.
+    pub(super) fn store(path: &Path, element: &str, source: hdf5::Error) -> Self {
+        match os_error(&source) {
+            Some(error) => Self::write(path, error),
+            None => Self::Store {
+                path: path.to_owned(),
+                element: element.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
+/// The operating system's error behind one of the HDF5 library, which gives its number in the message only.
+fn os_error(error: &hdf5::Error) -> Option<io::Error> {
+    let message = error.to_string();
+    let (_, rest) = message.split_once("errno = ")?;
+    let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+    digits
+        .parse()
+        .ok()
+        .filter(|&code| code != 0)
+        .map(io::Error::from_raw_os_error)
 }

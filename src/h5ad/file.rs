@@ -10,6 +10,7 @@ use hdf5::types::TypeDescriptor;
 use super::column::Column;
 use super::error::Error;
 use super::frame::{Frame, list_nearest};
+use super::heaps;
 use super::matrix::Matrix;
 use super::node::Node;
 
@@ -41,7 +42,9 @@ impl FromStr for Source {
             ("X", _) => Ok(Self::X),
             ("raw" | "raw/X", _) => Ok(Self::Raw),
             (_, Some(name)) if !name.is_empty() => Ok(Self::Layer(name.to_owned())),
-            _ => Err(format!("`{text}` is not a matrix of an AnnData file: expected `X`, `raw` or `layers/NAME`")),
+            _ => Err(format!(
+                "`{text}` is not a matrix of an AnnData file: expected `X`, `raw` or `layers/NAME`"
+            )),
         }
     }
 }
@@ -64,11 +67,19 @@ impl File {
             if root.child(frame)?.is_none() {
                 let members = root.members()?;
                 let found = list_nearest(&members, frame);
-                return Err(Error::input(path, format!("not an AnnData file: `{frame}` was expected, {found}")));
+                return Err(Error::input(
+                    path,
+                    format!("not an AnnData file: `{frame}` was expected, {found}"),
+                ));
             }
         }
         let obs = Frame::open(root.require("obs")?, root.child("uns")?)?;
-        Ok(Self { path: path.to_owned(), root, obs, _file: file })
+        Ok(Self {
+            path: path.to_owned(),
+            root,
+            obs,
+            _file: file,
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -129,9 +140,20 @@ impl File {
     /// Opens a matrix for reading; if it is missing, the error names those there are.
     pub fn matrix(&self, source: &Source) -> Result<Matrix, Error> {
         let Some(node) = self.find(source)? else {
-            let sources: Vec<String> = self.sources()?.iter().map(|source| format!("`{source}`")).collect();
-            let found = if sources.is_empty() { "no matrix at all".to_owned() } else { sources.join(", ") };
-            return Err(Error::input(&self.path, format!("there is no matrix `{source}`, it has {found}")));
+            let sources: Vec<String> = self
+                .sources()?
+                .iter()
+                .map(|source| format!("`{source}`"))
+                .collect();
+            let found = if sources.is_empty() {
+                "no matrix at all".to_owned()
+            } else {
+                sources.join(", ")
+            };
+            return Err(Error::input(
+                &self.path,
+                format!("there is no matrix `{source}`, it has {found}"),
+            ));
         };
         Matrix::open(node, self.n_cells(), self.genes(source)?.len())
     }
@@ -141,7 +163,9 @@ impl File {
         match self.root.child(parent)? {
             Some(node) if node.is_group() => Ok(node.child(name)?.is_some()),
             Some(node) => match node.descriptor()? {
-                TypeDescriptor::Compound(table) => Ok(table.fields.iter().any(|field| field.name == name)),
+                TypeDescriptor::Compound(table) => {
+                    Ok(table.fields.iter().any(|field| field.name == name))
+                }
                 _ => Ok(false),
             },
             None => Ok(false),
@@ -174,7 +198,9 @@ impl File {
             Source::Raw => match member(&self.root, "raw", "var")? {
                 Some(node) => node,
                 None => {
-                    let missing = || Error::input(&self.path, "there is no matrix `raw` with genes of its own");
+                    let missing = || {
+                        Error::input(&self.path, "there is no matrix `raw` with genes of its own")
+                    };
                     self.root.child("raw.var")?.ok_or_else(missing)?
                 }
             },
@@ -199,22 +225,33 @@ fn open_hdf5(path: &Path) -> Result<hdf5::File, Error> {
         }
         Err(error) => return Err(Error::read(path, error)),
     };
-    if metadata.is_dir() {
-        return Err(Error::input(path, "it is a folder, an AnnData file (.h5ad) was expected"));
-    }
     std::fs::File::open(path).map_err(|error| Error::read(path, error))?;
-    hdf5::File::open(path).map_err(|error| explain(path, error))
+    if metadata.is_dir() {
+        return Err(Error::input(
+            path,
+            "it is a folder, an AnnData file (.h5ad) was expected",
+        ));
+    }
+    let file = hdf5::File::open(path).map_err(|error| explain(path, error))?;
+    heaps::check(path)?;
+    Ok(file)
 }
 
 fn explain(path: &Path, error: hdf5::Error) -> Error {
     if error.contains_minor(MinorErrorCode::NotHdf5) {
-        Error::input(path, "it is not an HDF5 file, an AnnData file (.h5ad) was expected")
+        Error::input(
+            path,
+            "it is not an HDF5 file, an AnnData file (.h5ad) was expected",
+        )
     } else if error.contains_minor(MinorErrorCode::Truncated) {
-        Error::input(path, "the file is truncated: it is shorter than it says; copy or download it again")
+        Error::input(
+            path,
+            "the file is truncated: it is shorter than it says; copy or download it again",
+        )
     } else if error.contains_minor(MinorErrorCode::CantLockFile) {
         let remedy = "wait until the program that writes it ends, or set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks";
         Error::input(path, format!("the file is locked: {remedy}"))
     } else {
-        Error::Damaged { path: path.to_owned(), element: "/".to_owned(), source: error }
+        Error::damaged(path, "/", error)
     }
 }

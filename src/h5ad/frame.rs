@@ -25,16 +25,30 @@ impl Frame {
         if node.is_group() {
             let index = index_name(&node)?;
             let len = column_len(&node.require(&index)?)?;
-            return Ok(Self { node, index, len, fields: None, uns: None });
+            return Ok(Self {
+                node,
+                index,
+                len,
+                fields: None,
+                uns: None,
+            });
         }
         let TypeDescriptor::Compound(record) = node.descriptor()? else {
             return Err(node.wrong("it is neither a group of columns nor a table"));
         };
         let mut fields = record.fields.into_iter().map(|field| field.name);
-        let index = fields.next().ok_or_else(|| node.wrong("the table has no columns"))?;
+        let index = fields
+            .next()
+            .ok_or_else(|| node.wrong("the table has no columns"))?;
         let fields = fields.collect();
         let len = node.field(&index)?.len();
-        Ok(Self { node, index, len, fields: Some(fields), uns })
+        Ok(Self {
+            node,
+            index,
+            len,
+            fields: Some(fields),
+            uns,
+        })
     }
 
     pub fn node(&self) -> &Node {
@@ -61,8 +75,15 @@ impl Frame {
             Some(_) => column::read_values(&self.node.field(&self.index)?)?,
             None => column::read(&self.node, &self.index)?,
         };
-        let missing = || self.node.wrong(format!("an entry of the index `{}` is missing", self.index));
-        column.to_labels().into_iter().collect::<Option<_>>().ok_or_else(missing)
+        let missing = || {
+            self.node
+                .wrong(format!("an entry of the index `{}` is missing", self.index))
+        };
+        column
+            .to_labels()
+            .into_iter()
+            .collect::<Option<_>>()
+            .ok_or_else(missing)
     }
 
     /// Names of the columns, in the order their author gave them.
@@ -82,14 +103,21 @@ impl Frame {
     pub fn column(&self, name: &str) -> Result<Column, Error> {
         let columns = self.columns()?;
         if !columns.iter().any(|known| known == name) {
-            return Err(self.node.wrong(format!("there is no column `{name}`; {}", list_nearest(&columns, name))));
+            return Err(self.node.wrong(format!(
+                "there is no column `{name}`; {}",
+                list_nearest(&columns, name)
+            )));
         }
         let column = match self.fields {
             Some(_) => self.field(name)?,
             None => column::read(&self.node, name)?,
         };
         if column.len() != self.len {
-            let problem = format!("column `{name}` has {} entries, {} were expected", column.len(), self.len);
+            let problem = format!(
+                "column `{name}` has {} entries, {} were expected",
+                column.len(),
+                self.len
+            );
             return Err(self.node.wrong(problem));
         }
         Ok(column)
@@ -105,10 +133,17 @@ impl Frame {
 
     /// Categories that a table kept in `uns`, if the codes of the column fit them.
     fn field_categories(&self, values: &Values, name: &str) -> Result<Option<Categories>, Error> {
-        let (true, Some(uns)) = (values.is_integer(), &self.uns) else { return Ok(None) };
-        let Some(element) = uns.child(&categories_key(name))? else { return Ok(None) };
+        let (true, Some(uns)) = (values.is_integer(), &self.uns) else {
+            return Ok(None);
+        };
+        let Some(element) = uns.child(&categories_key(name))? else {
+            return Ok(None);
+        };
         let categories = column::categories(&element)?;
-        let fit = values.numbers::<i64>()?.iter().all(|&code| code >= -1 && code < categories.names.len() as i64);
+        let fit = values
+            .numbers::<i64>()?
+            .iter()
+            .all(|&code| code >= -1 && code < categories.names.len() as i64);
         Ok(fit.then_some(categories))
     }
 }
@@ -139,7 +174,10 @@ fn column_len(element: &Node) -> Result<usize, Error> {
     }
     match values.shape()?[..] {
         [len] => Ok(len),
-        ref shape => Err(values.wrong(format!("{} dimensions were found, one was expected", shape.len()))),
+        ref shape => Err(values.wrong(format!(
+            "{} dimensions were found, one was expected",
+            shape.len()
+        ))),
     }
 }
 
@@ -151,9 +189,17 @@ pub(super) fn list_nearest(names: &[String], name: &str) -> String {
     }
     let mut nearest: Vec<&String> = names.iter().collect();
     nearest.sort_by_key(|candidate| edit_distance(&candidate.to_lowercase(), &name.to_lowercase()));
-    let shown: Vec<String> = nearest.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<String> = nearest
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect();
     let rest = names.len().saturating_sub(SHOWN);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let more = if rest > 0 {
+        format!(" and {rest} more")
+    } else {
+        String::new()
+    };
     format!("there are {}{more}", shown.join(", "))
 }
 

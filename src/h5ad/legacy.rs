@@ -37,7 +37,9 @@ pub(super) fn rewrite_frames(root: &Node, explain: Explain) -> Result<(), Error>
     stale.dedup();
     if let Some(uns) = uns {
         for key in stale {
-            uns.group()?.unlink(&key).map_err(|error| explain("uns", error))?;
+            uns.group()?
+                .unlink(&key)
+                .map_err(|error| explain("uns", error))?;
         }
     }
     Ok(())
@@ -45,16 +47,24 @@ pub(super) fn rewrite_frames(root: &Node, explain: Explain) -> Result<(), Error>
 
 /// Rewrites a table of arrays, one row for each cell, into a group of arrays.
 pub(super) fn rewrite_arrays(root: &Node, name: &str, explain: Explain) -> Result<(), Error> {
-    let Some(node) = root.child(name)?.filter(|node| !node.is_group()) else { return Ok(()) };
+    let Some(node) = root.child(name)?.filter(|node| !node.is_group()) else {
+        return Ok(());
+    };
     let TypeDescriptor::Compound(record) = node.descriptor()? else {
         return Err(node.wrong("it is neither a group of arrays nor a table"));
     };
     let group = encode::dict(root.group()?, PROVISIONAL).map_err(|error| explain(name, error))?;
     for field in record.fields {
-        let target = Target { group: &group, name: &field.name, explain };
+        let target = Target {
+            group: &group,
+            name: &field.name,
+            explain,
+        };
         let values = node.field(&field.name)?;
         match field.ty {
-            TypeDescriptor::FixedArray(element, width) => copy_typed(&values, &element, Some(width), &target)?,
+            TypeDescriptor::FixedArray(element, width) => {
+                copy_typed(&values, &element, Some(width), &target)?
+            }
             element => copy_typed(&values, &element, None, &target)?,
         }
     }
@@ -77,7 +87,16 @@ fn rewrite_frame(frame: &Frame, group: &Group, explain: Explain) -> Result<Vec<S
         match frame.column(name)? {
             Column::Number(_) => {
                 let values = frame.node().field(name)?;
-                copy_typed(&values, values.kind(), None, &Target { group, name, explain })?;
+                copy_typed(
+                    &values,
+                    values.kind(),
+                    None,
+                    &Target {
+                        group,
+                        name,
+                        explain,
+                    },
+                )?;
             }
             column => {
                 if matches!(column, Column::Categorical { .. }) {
@@ -100,7 +119,12 @@ struct Target<'a> {
 }
 
 /// Copies numbers, or rows of `width` numbers, in the type they are stored as.
-fn copy_typed(values: &Values, element: &TypeDescriptor, width: Option<usize>, target: &Target) -> Result<(), Error> {
+fn copy_typed(
+    values: &Values,
+    element: &TypeDescriptor,
+    width: Option<usize>,
+    target: &Target,
+) -> Result<(), Error> {
     use TypeDescriptor as Kind;
     let copy = match element {
         Kind::Integer(IntSize::U1) => copy::<i8>,
@@ -121,8 +145,18 @@ fn copy_typed(values: &Values, element: &TypeDescriptor, width: Option<usize>, t
 
 fn copy<T: H5Type>(values: &Values, width: Option<usize>, target: &Target) -> Result<(), Error> {
     let written = match width {
-        Some(width) => encode::array(target.group, target.name, &[values.len(), width], &values.rows::<T>(width)?),
-        None => encode::array(target.group, target.name, &[values.len()], &values.numbers::<T>()?),
+        Some(width) => encode::array(
+            target.group,
+            target.name,
+            &[values.len(), width],
+            &values.rows::<T>(width)?,
+        ),
+        None => encode::array(
+            target.group,
+            target.name,
+            &[values.len()],
+            &values.numbers::<T>()?,
+        ),
     };
     written.map_err(|error| (target.explain)(target.name, error))
 }

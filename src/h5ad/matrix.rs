@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use hdf5::types::{H5Type, IntSize, TypeDescriptor};
-
 use super::error::Error;
 use super::node::Node;
+use super::sparse::{Sparse, is_stored_by_gene, require_numbers, sparse_shape};
 use super::values::check_size;
 use crate::counts::Counts;
 
@@ -26,19 +25,18 @@ enum Storage {
     Dense,
 }
 
-/// A compressed sparse matrix; `offsets` has one entry more than there are cells (or genes, if stored by gene).
-struct Sparse {
-    offsets: Vec<usize>,
-    indices: Node,
-    data: Node,
-}
-
 impl Matrix {
     pub(super) fn open(node: Node, n_cells: usize, n_genes: usize) -> Result<Self, Error> {
         let expected = [n_cells, n_genes];
-        let shape = if node.is_group() { sparse_shape(&node)? } else { Some(node.shape()?) };
+        let shape = if node.is_group() {
+            sparse_shape(&node)?
+        } else {
+            Some(node.shape()?)
+        };
         if let Some(shape) = shape.filter(|shape| shape[..] != expected) {
-            let problem = format!("its shape is {shape:?}, but `obs` and `var` have {n_cells} cells and {n_genes} genes");
+            let problem = format!(
+                "its shape is {shape:?}, but `obs` and `var` have {n_cells} cells and {n_genes} genes"
+            );
             return Err(node.wrong(problem));
         }
         if u32::try_from(n_genes).is_err() {
@@ -52,7 +50,12 @@ impl Matrix {
         } else {
             Storage::ByCell(Sparse::open(&node, n_cells)?)
         };
-        Ok(Self { node, n_cells, n_genes, storage })
+        Ok(Self {
+            node,
+            n_cells,
+            n_genes,
+            storage,
+        })
     }
 
     pub fn n_cells(&self) -> usize {
@@ -77,7 +80,10 @@ impl Matrix {
     /// ask for as many cells at once as memory allows. Values that are not finite in single precision are an error.
     pub fn read(&self, cells: Range<usize>) -> Result<Counts, Error> {
         if cells.start > cells.end || cells.end > self.n_cells {
-            return Err(self.node.wrong(format!("cells {cells:?} were asked for, it has {}", self.n_cells)));
+            return Err(self.node.wrong(format!(
+                "cells {cells:?} were asked for, it has {}",
+                self.n_cells
+            )));
         }
         match &self.storage {
             Storage::ByCell(sparse) => self.read_by_cell(sparse, cells),
@@ -91,7 +97,9 @@ impl Matrix {
     /// For a dense matrix every entry counts; one that is stored by gene is passed through once to count.
     pub fn blocks(&self, max_values: usize) -> Result<Vec<Range<usize>>, Error> {
         let sizes: Box<dyn Iterator<Item = usize>> = match &self.storage {
-            Storage::ByCell(sparse) => Box::new(sparse.offsets.windows(2).map(|pair| pair[1] - pair[0])),
+            Storage::ByCell(sparse) => {
+                Box::new(sparse.offsets.windows(2).map(|pair| pair[1] - pair[0]))
+            }
             Storage::ByGene(sparse) => Box::new(self.count_by_cell(sparse)?.into_iter()),
             Storage::Dense => Box::new(std::iter::repeat_n(self.n_genes, self.n_cells)),
         };
@@ -113,20 +121,37 @@ impl Matrix {
         let offsets = &sparse.offsets[cells.start..=cells.end];
         let stored = offsets[0]..offsets[offsets.len() - 1];
         let genes = sparse.read_indices(stored.clone(), self.n_genes)?;
-        let values = read_slice::<f32>(&sparse.data, stored.clone())?;
+        let values = sparse.read_values(stored.clone())?;
         let offsets: Vec<usize> = offsets.iter().map(|offset| offset - stored.start).collect();
-        self.check_finite(&values, |at| (cells.start + offsets.partition_point(|&offset| offset <= at) - 1, genes[at] as usize))?;
-        let counts = Counts { n_genes: self.n_genes, offsets, genes, values };
+        self.check_finite(&values, |at| {
+            (
+                cells.start + offsets.partition_point(|&offset| offset <= at) - 1,
+                genes[at] as usize,
+            )
+        })?;
+        let counts = Counts {
+            n_genes: self.n_genes,
+            offsets,
+            genes,
+            values,
+        };
         let is_sorted = |(genes, _): (&[u32], _)| genes.is_sorted_by(|a, b| a < b);
-        Ok(if counts.rows().all(is_sorted) { counts } else { sort_rows(&counts) })
+        Ok(if counts.rows().all(is_sorted) {
+            counts
+        } else {
+            sort_rows(&counts)
+        })
     }
 
     fn read_by_gene(&self, sparse: &Sparse, cells: Range<usize>) -> Result<Counts, Error> {
         let mut entries: Vec<(u32, u32, f32)> = Vec::new();
         for stored in pieces(0..sparse.n_stored()) {
             let rows = sparse.read_indices(stored.clone(), self.n_cells)?;
-            let values = read_slice::<f32>(&sparse.data, stored.clone())?;
-            let mut gene = sparse.offsets.partition_point(|&offset| offset <= stored.start) - 1;
+            let values = sparse.read_values(stored.clone())?;
+            let mut gene = sparse
+                .offsets
+                .partition_point(|&offset| offset <= stored.start)
+                - 1;
             for (at, (&row, &value)) in rows.iter().zip(&values).enumerate() {
                 while sparse.offsets[gene + 1] <= stored.start + at {
                     gene += 1;
@@ -137,9 +162,11 @@ impl Matrix {
             }
         }
         let values: Vec<f32> = entries.iter().map(|entry| entry.2).collect();
-        self.check_finite(&values, |at| (entries[at].0 as usize, entries[at].1 as usize))?;
-        // A stable sort: genes stay in order within a cell, and repeated entries in the order they are stored.
-        entries.sort_by_key(|&(row, gene, _)| (row, gene));
+        self.check_finite(&values, |at| {
+            (entries[at].0 as usize, entries[at].1 as usize)
+        })?;
+        // A stable sort: within a cell, entries stay by gene, and repeated ones in the order they are stored.
+        entries.sort_by_key(|entry| entry.0);
         let mut entries = entries.into_iter().peekable();
         let rows = cells.map(|cell| {
             let mut row = Vec::new();
@@ -169,13 +196,26 @@ impl Matrix {
         while start < cells.end {
             // Up to a border between chunks, so that none is decompressed twice.
             let end = ((start / step + 1) * step).min(cells.end);
-            check_size(&self.node, (end - start).saturating_mul(n_genes), size_of::<f32>())?;
-            let rows = self.node.dataset()?.read_slice_2d::<f32, _>((start..end, 0..n_genes));
-            let (values, _) = rows.map_err(|source| self.node.damaged(source))?.into_raw_vec_and_offset();
+            check_size(
+                &self.node,
+                (end - start).saturating_mul(n_genes),
+                size_of::<f32>(),
+            )?;
+            let rows = self
+                .node
+                .dataset()?
+                .read_slice_2d::<f32, _>((start..end, 0..n_genes));
+            let (values, _) = rows
+                .map_err(|source| self.node.damaged(source))?
+                .into_raw_vec_and_offset();
             self.check_finite(&values, |at| (start + at / n_genes, at % n_genes))?;
             for cell in 0..end - start {
                 let row = &values[cell * n_genes..(cell + 1) * n_genes];
-                counts.push((0..).zip(row.iter().copied()).filter(|&(_, value)| value != 0.0));
+                counts.push(
+                    (0..)
+                        .zip(row.iter().copied())
+                        .filter(|&(_, value)| value != 0.0),
+                );
             }
             start = end;
         }
@@ -192,117 +232,39 @@ impl Matrix {
         Ok(rows.div_ceil(chunk) * chunk)
     }
 
-    fn check_finite(&self, values: &[f32], place: impl Fn(usize) -> (usize, usize)) -> Result<(), Error> {
+    fn check_finite(
+        &self,
+        values: &[f32],
+        place: impl Fn(usize) -> (usize, usize),
+    ) -> Result<(), Error> {
         match values.iter().position(|value| !value.is_finite()) {
             Some(at) => {
                 let (cell, gene) = place(at);
-                let problem = format!("the value of cell {cell}, gene {gene} (counted from 0) is {}", values[at]);
-                Err(self.node.wrong(format!("{problem}, a finite number was expected")))
+                let problem = format!(
+                    "the value of cell {cell}, gene {gene} (counted from 0) is {}",
+                    values[at]
+                );
+                Err(self
+                    .node
+                    .wrong(format!("{problem}, a finite number was expected")))
             }
             None => Ok(()),
         }
     }
 }
 
-impl Sparse {
-    fn open(node: &Node, n_rows: usize) -> Result<Self, Error> {
-        let (indptr, indices, data) = (node.require("indptr")?, node.require("indices")?, node.require("data")?);
-        for part in [&indptr, &indices, &data] {
-            require_numbers(part)?;
-        }
-        let (n_stored, n_indices) = (one_dimension(&data)?, one_dimension(&indices)?);
-        if n_stored != n_indices {
-            return Err(node.wrong(format!("it has {n_stored} values, but {n_indices} indices")));
-        }
-        let expected = n_rows + 1;
-        let found = one_dimension(&indptr)?;
-        if found != expected {
-            return Err(indptr.wrong(format!("it has {found} offsets, {expected} were expected")));
-        }
-        let offsets = read_slice::<i64>(&indptr, 0..expected)?;
-        let in_order = offsets.is_sorted() && offsets[0] == 0 && offsets[n_rows] <= n_stored as i64;
-        if !in_order {
-            return Err(indptr.wrong(format!("offsets do not increase from 0 to at most {n_stored}")));
-        }
-        Ok(Self { offsets: offsets.into_iter().map(|offset| offset as usize).collect(), indices, data })
-    }
-
-    fn n_stored(&self) -> usize {
-        *self.offsets.last().expect("offsets start with 0")
-    }
-
-    /// Indices of the stored values `stored`, each checked to be below `limit`.
-    fn read_indices(&self, stored: Range<usize>, limit: usize) -> Result<Vec<u32>, Error> {
-        // Converted by hand, because HDF5 clamps what does not fit; 32 bits, what nearly all files have, without a detour.
-        let narrow = matches!(self.indices.descriptor()?, TypeDescriptor::Integer(IntSize::U4));
-        if narrow {
-            self.check_indices(read_slice::<i32>(&self.indices, stored)?, limit)
-        } else {
-            self.check_indices(read_slice::<i64>(&self.indices, stored)?, limit)
-        }
-    }
-
-    fn check_indices<I: Copy + Into<i64>>(&self, indices: Vec<I>, limit: usize) -> Result<Vec<u32>, Error> {
-        let check = |index: I| {
-            let index: i64 = index.into();
-            let wrong = || self.indices.wrong(format!("index {index} is not one of 0 to {}", limit as i64 - 1));
-            u32::try_from(index).ok().filter(|&index| (index as usize) < limit).ok_or_else(wrong)
-        };
-        indices.into_iter().map(check).collect()
-    }
-}
-
-/// The shape that a sparse matrix declares.
-fn sparse_shape(node: &Node) -> Result<Option<Vec<usize>>, Error> {
-    let shape = match node.sizes_attribute("shape")? {
-        Some(shape) => Some(shape),
-        None => node.sizes_attribute("h5sparse_shape")?,
-    };
-    Ok(shape.map(|shape| shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect()))
-}
-
-fn is_stored_by_gene(node: &Node) -> Result<bool, Error> {
-    let format = match node.encoding()? {
-        Some(encoding) => Some(encoding),
-        None => node.text_attribute("h5sparse_format")?,
-    };
-    match format.as_deref() {
-        Some("csr_matrix" | "csr") => Ok(false),
-        Some("csc_matrix" | "csc") => Ok(true),
-        Some(other) => Err(node.wrong(format!("matrices with encoding `{other}` are not supported"))),
-        None => Err(node.wrong("it does not say how the matrix is encoded")),
-    }
-}
-
-fn require_numbers(node: &Node) -> Result<(), Error> {
-    match node.descriptor()? {
-        TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Float(_) => Ok(()),
-        other => Err(node.wrong(format!("numbers were expected, `{other}` was found"))),
-    }
-}
-
-fn one_dimension(node: &Node) -> Result<usize, Error> {
-    match node.shape()?[..] {
-        [len] => Ok(len),
-        ref shape => Err(node.wrong(format!("{} dimensions were found, one was expected", shape.len()))),
-    }
-}
-
-fn read_slice<T: H5Type>(node: &Node, range: Range<usize>) -> Result<Vec<T>, Error> {
-    check_size(node, range.len(), size_of::<T>())?;
-    let values = node.dataset()?.read_slice_1d::<T, _>(range).map_err(|source| node.damaged(source))?;
-    Ok(values.into_raw_vec_and_offset().0)
-}
-
 fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
-    range.step_by(PIECE).map(move |start| start..(start + PIECE).min(end))
+    range
+        .step_by(PIECE)
+        .map(move |start| start..(start + PIECE).min(end))
 }
 
 /// The same cells with genes in order and repeated entries summed.
 fn sort_rows(counts: &Counts) -> Counts {
     let sorted = counts.rows().map(|(genes, values)| {
-        let mut entries: Vec<(u32, f32)> = genes.iter().copied().zip(values.iter().copied()).collect();
+        let mut entries: Vec<(u32, f32)> =
+            genes.iter().copied().zip(values.iter().copied()).collect();
         entries.sort_by_key(|entry| entry.0);
         let mut row = Vec::with_capacity(entries.len());
         for (gene, value) in entries {

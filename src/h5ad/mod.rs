@@ -10,9 +10,11 @@ mod encode;
 mod error;
 mod file;
 mod frame;
+mod heaps;
 mod legacy;
 mod matrix;
 mod node;
+mod sparse;
 mod values;
 mod write;
 

@@ -25,7 +25,11 @@ enum Object {
 
 impl Node {
     pub fn root(path: &Path, group: Group) -> Self {
-        Self { file: path.into(), name: String::new(), object: Object::Group(group) }
+        Self {
+            file: path.into(),
+            name: String::new(),
+            object: Object::Group(group),
+        }
     }
 
     pub fn file(&self) -> &Path {
@@ -66,19 +70,30 @@ impl Node {
 
     /// The member of this group with the given name, if there is one.
     pub fn child(&self, name: &str) -> Result<Option<Self>, Error> {
-        let Object::Group(group) = &self.object else { return Ok(None) };
+        let Object::Group(group) = &self.object else {
+            return Ok(None);
+        };
         // HDF5 takes "." for the group itself and a slash for a path: neither is a member.
         if matches!(name, "" | "." | "..") || name.contains('/') || !group.link_exists(name) {
             return Ok(None);
         }
         let path = self.path_of(name);
-        let damaged = |source| Error::Damaged { path: self.file.to_path_buf(), element: path.clone(), source };
+        let damaged = |source| Error::damaged(&self.file, &path, source);
         let object = match group.loc_type_by_name(name).map_err(damaged)? {
             LocationType::Group => Object::Group(group.group(name).map_err(damaged)?),
             LocationType::Dataset => Object::Dataset(group.dataset(name).map_err(damaged)?),
-            _ => return Err(Error::input(&self.file, format!("`{path}` is neither a group nor a dataset"))),
+            _ => {
+                return Err(Error::input(
+                    &self.file,
+                    format!("`{path}` is neither a group nor a dataset"),
+                ));
+            }
         };
-        Ok(Some(Self { file: self.file.clone(), name: path, object }))
+        Ok(Some(Self {
+            file: self.file.clone(),
+            name: path,
+            object,
+        }))
     }
 
     /// The member with the given name; an error if it is missing.
@@ -88,7 +103,11 @@ impl Node {
     }
 
     pub fn path_of(&self, name: &str) -> String {
-        if self.name.is_empty() { name.to_owned() } else { format!("{}/{name}", self.name) }
+        if self.name.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.name)
+        }
     }
 
     /// Names of the members of a group, in the order of their names; none for a dataset.
@@ -101,7 +120,10 @@ impl Node {
 
     /// Lengths of the dimensions of a dataset.
     pub fn shape(&self) -> Result<Vec<usize>, Error> {
-        let space = self.dataset()?.space().map_err(|source| self.damaged(source))?;
+        let space = self
+            .dataset()?
+            .space()
+            .map_err(|source| self.damaged(source))?;
         Ok(space.shape())
     }
 
@@ -117,15 +139,24 @@ impl Node {
 
     pub fn descriptor(&self) -> Result<TypeDescriptor, Error> {
         let container: &Container = self.dataset()?;
-        container.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(|source| self.damaged(source))
+        container
+            .dtype()
+            .and_then(|dtype| dtype.to_descriptor())
+            .map_err(|source| self.damaged(source))
     }
 
     fn attribute(&self, name: &str) -> Result<Option<Attribute>, Error> {
-        let names = self.location().attr_names().map_err(|source| self.damaged(source))?;
+        let names = self
+            .location()
+            .attr_names()
+            .map_err(|source| self.damaged(source))?;
         if !names.iter().any(|known| known == name) {
             return Ok(None);
         }
-        self.location().attr(name).map(Some).map_err(|source| self.damaged(source))
+        self.location()
+            .attr(name)
+            .map(Some)
+            .map_err(|source| self.damaged(source))
     }
 
     pub fn has_attribute(&self, name: &str) -> Result<bool, Error> {
@@ -134,7 +165,9 @@ impl Node {
 
     /// A text attribute; none if it is missing or not text.
     pub fn text_attribute(&self, name: &str) -> Result<Option<String>, Error> {
-        Ok(self.texts_attribute(name)?.and_then(|texts| texts.into_iter().next()))
+        Ok(self
+            .texts_attribute(name)?
+            .and_then(|texts| texts.into_iter().next()))
     }
 
     /// An attribute that lists texts; none if it is missing, empty if it holds no text.
@@ -147,20 +180,33 @@ impl Node {
 
     /// An attribute that lists whole numbers, such as the shape of a sparse matrix.
     pub fn sizes_attribute(&self, name: &str) -> Result<Option<Vec<u64>>, Error> {
-        let Some(attribute) = self.attribute(name)? else { return Ok(None) };
+        let Some(attribute) = self.attribute(name)? else {
+            return Ok(None);
+        };
         if attribute.size() > 8 {
-            return Err(self.wrong(format!("attribute `{name}` has {} values", attribute.size())));
+            return Err(self.wrong(format!(
+                "attribute `{name}` has {} values",
+                attribute.size()
+            )));
         }
-        attribute.read_raw::<u64>().map(Some).map_err(|source| self.damaged(source))
+        attribute
+            .read_raw::<u64>()
+            .map(Some)
+            .map_err(|source| self.damaged(source))
     }
 
     /// A boolean attribute; false if it is missing.
     pub fn flag_attribute(&self, name: &str) -> Result<bool, Error> {
-        let Some(attribute) = self.attribute(name)? else { return Ok(false) };
+        let Some(attribute) = self.attribute(name)? else {
+            return Ok(false);
+        };
         if !attribute.is_scalar() {
             return Err(self.wrong(format!("attribute `{name}` is not a single truth value")));
         }
-        attribute.read_scalar::<u8>().map(|flag| flag == 1).map_err(|source| self.damaged(source))
+        attribute
+            .read_scalar::<u8>()
+            .map(|flag| flag == 1)
+            .map_err(|source| self.damaged(source))
     }
 
     pub fn encoding(&self) -> Result<Option<String>, Error> {
@@ -174,6 +220,6 @@ impl Node {
 
     /// An error of the HDF5 library while it read this element.
     pub fn damaged(&self, source: hdf5::Error) -> Error {
-        Error::Damaged { path: self.file.to_path_buf(), element: self.name.clone(), source }
+        Error::damaged(&self.file, &self.name, source)
     }
 }

@@ -1,6 +1,8 @@
 //! One-dimensional values of a dataset, of one field of a compound dataset, or of an attribute, whatever type they are stored as.
 
-use hdf5::types::{CompoundField, CompoundType, H5Type, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::types::{
+    CompoundField, CompoundType, H5Type, TypeDescriptor, VarLenAscii, VarLenUnicode,
+};
 use hdf5::{Attribute, Container, Dataset, Datatype};
 
 use super::error::Error;
@@ -19,17 +21,34 @@ impl<'n> Values<'n> {
         let kind = match (node.descriptor()?, field) {
             (kind, None) => kind,
             (TypeDescriptor::Compound(record), Some(field)) => {
-                let found = record.fields.into_iter().find(|candidate| candidate.name == field);
-                found.ok_or_else(|| node.wrong(format!("there is no field `{field}`")))?.ty
+                let found = record
+                    .fields
+                    .into_iter()
+                    .find(|candidate| candidate.name == field);
+                found
+                    .ok_or_else(|| node.wrong(format!("there is no field `{field}`")))?
+                    .ty
             }
-            (_, Some(field)) => return Err(node.wrong(format!("there is no field `{field}`, it is not a table"))),
+            (_, Some(field)) => {
+                return Err(node.wrong(format!("there is no field `{field}`, it is not a table")));
+            }
         };
         let len = match node.shape()?[..] {
             [] => 1,
             [len] => len,
-            ref shape => return Err(node.wrong(format!("{} dimensions were found, one was expected", shape.len()))),
+            ref shape => {
+                return Err(node.wrong(format!(
+                    "{} dimensions were found, one was expected",
+                    shape.len()
+                )));
+            }
         };
-        Ok(Self { node, field, kind, len })
+        Ok(Self {
+            node,
+            field,
+            kind,
+            len,
+        })
     }
 
     pub fn kind(&self) -> &TypeDescriptor {
@@ -43,7 +62,9 @@ impl<'n> Values<'n> {
     /// An error about these values.
     pub fn wrong(&self, problem: impl AsRef<str>) -> Error {
         match self.field {
-            Some(field) => self.node.wrong(format!("field `{field}`: {}", problem.as_ref())),
+            Some(field) => self
+                .node
+                .wrong(format!("field `{field}`: {}", problem.as_ref())),
             None => self.node.wrong(problem),
         }
     }
@@ -53,7 +74,10 @@ impl<'n> Values<'n> {
     }
 
     pub fn is_integer(&self) -> bool {
-        matches!(self.kind, TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_))
+        matches!(
+            self.kind,
+            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)
+        )
     }
 
     pub fn is_number(&self) -> bool {
@@ -78,7 +102,10 @@ impl<'n> Values<'n> {
 
     /// Rows of `width` numbers from a field that holds an array.
     pub fn rows<T: H5Type>(&self, width: usize) -> Result<Vec<T>, Error> {
-        self.read(TypeDescriptor::FixedArray(Box::new(T::type_descriptor()), width), width)
+        self.read(
+            TypeDescriptor::FixedArray(Box::new(T::type_descriptor()), width),
+            width,
+        )
     }
 
     /// Truth values; missing where the enumeration says something other than true or false, as R's `NA` does.
@@ -86,12 +113,20 @@ impl<'n> Values<'n> {
         let (yes, no) = match &self.kind {
             TypeDescriptor::Boolean => (Some(1), Some(0)),
             TypeDescriptor::Enum(kind) => {
-                let value = |name| kind.members.iter().find(|member| member.name == name).map(|member| member.value);
+                let value = |name| {
+                    kind.members
+                        .iter()
+                        .find(|member| member.name == name)
+                        .map(|member| member.value)
+                };
                 (value("TRUE"), value("FALSE"))
             }
-            other => return Err(self.wrong(format!("truth values were expected, `{other}` was found"))),
+            other => {
+                return Err(self.wrong(format!("truth values were expected, `{other}` was found")));
+            }
         };
-        let decode = |code: u64| (Some(code) == yes || Some(code) == no).then_some(Some(code) == yes);
+        let decode =
+            |code: u64| (Some(code) == yes || Some(code) == no).then_some(Some(code) == yes);
         // As plain integers: HDF5 gives an undefined byte for a code outside the enumeration.
         let codes = self.read::<u64>(u64::type_descriptor(), 1)?;
         Ok(codes.into_iter().map(decode).collect())
@@ -102,40 +137,69 @@ impl<'n> Values<'n> {
         let bytes = match self.kind {
             TypeDescriptor::FixedAscii(width) | TypeDescriptor::FixedUnicode(width) => {
                 let flat = self.read::<u8>(self.kind.clone(), width)?;
-                return flat.chunks_exact(width).map(|text| self.decode(text)).collect();
+                return flat
+                    .chunks_exact(width)
+                    .map(|text| self.decode(text))
+                    .collect();
             }
             TypeDescriptor::VarLenAscii => self.read::<VarLenAscii>(self.kind.clone(), 1)?,
             TypeDescriptor::VarLenUnicode => {
                 let texts = self.read::<VarLenUnicode>(self.kind.clone(), 1)?;
-                return texts.iter().map(|text| self.decode(text.as_bytes())).collect();
+                return texts
+                    .iter()
+                    .map(|text| self.decode(text.as_bytes()))
+                    .collect();
             }
             _ => return Err(self.wrong(format!("text was expected, `{}` was found", self.kind))),
         };
-        bytes.iter().map(|text| self.decode(text.as_bytes())).collect()
+        bytes
+            .iter()
+            .map(|text| self.decode(text.as_bytes()))
+            .collect()
     }
 
     fn decode(&self, text: &[u8]) -> Result<String, Error> {
-        decode(text).ok_or_else(|| self.wrong(format!("`{}` is not UTF-8", String::from_utf8_lossy(text))))
+        decode(text)
+            .ok_or_else(|| self.wrong(format!("`{}` is not UTF-8", String::from_utf8_lossy(text))))
     }
 
-    fn read<T: H5Type>(&self, element: TypeDescriptor, per_element: usize) -> Result<Vec<T>, Error> {
+    fn read<T: H5Type>(
+        &self,
+        element: TypeDescriptor,
+        per_element: usize,
+    ) -> Result<Vec<T>, Error> {
         check_size(self.node, self.len, element.size())?;
         let memory = match self.field {
             None => element,
             Some(field) => {
                 let size = element.size();
-                TypeDescriptor::Compound(CompoundType { fields: vec![CompoundField::new(field, element, 0, 0)], size })
+                TypeDescriptor::Compound(CompoundType {
+                    fields: vec![CompoundField::new(field, element, 0, 0)],
+                    size,
+                })
             }
         };
-        read_items(&Place::Dataset(self.node.dataset()?), &memory, self.len, per_element)
-            .map_err(|source| self.node.damaged(source))
+        read_items(
+            &Place::Dataset(self.node.dataset()?),
+            &memory,
+            self.len,
+            per_element,
+        )
+        .map_err(|source| self.node.damaged(source))
     }
 }
 
 /// Texts of an attribute; none where it holds something else (an empty list is stored as numbers).
-pub(super) fn read_attribute_texts(node: &Node, name: &str, attribute: &Attribute) -> Result<Vec<String>, Error> {
+pub(super) fn read_attribute_texts(
+    node: &Node,
+    name: &str,
+    attribute: &Attribute,
+) -> Result<Vec<String>, Error> {
     let damaged = |source| node.damaged(source);
-    let kind = attribute.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(damaged)?;
+    let kind = attribute
+        .dtype()
+        .and_then(|dtype| dtype.to_descriptor())
+        .map_err(damaged)?;
     let len = attribute.space().map_err(damaged)?.size();
     if !is_text(&kind) || len == 0 {
         return Ok(Vec::new());
@@ -157,17 +221,26 @@ pub(super) fn read_attribute_texts(node: &Node, name: &str, attribute: &Attribut
         }
     };
     let invalid = || node.wrong(format!("attribute `{name}` is not UTF-8"));
-    texts.iter().map(|text| decode(text).ok_or_else(invalid)).collect()
+    texts
+        .iter()
+        .map(|text| decode(text).ok_or_else(invalid))
+        .collect()
 }
 
 fn is_text(kind: &TypeDescriptor) -> bool {
     use TypeDescriptor as Kind;
-    matches!(kind, Kind::FixedAscii(_) | Kind::FixedUnicode(_) | Kind::VarLenAscii | Kind::VarLenUnicode)
+    matches!(
+        kind,
+        Kind::FixedAscii(_) | Kind::FixedUnicode(_) | Kind::VarLenAscii | Kind::VarLenUnicode
+    )
 }
 
 /// Text without the padding of a fixed length; none if it is not UTF-8 (many writers mark UTF-8 as ASCII).
 fn decode(text: &[u8]) -> Option<String> {
-    let end = text.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let end = text
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
     std::str::from_utf8(&text[..end]).ok().map(str::to_owned)
 }
 
@@ -177,7 +250,9 @@ fn decode(text: &[u8]) -> Option<String> {
 pub(super) fn check_size(node: &Node, n_elements: usize, element_size: usize) -> Result<(), Error> {
     const LARGEST_COMPRESSION: u64 = 1100;
     const ALWAYS_ALLOWED: u64 = 1 << 20;
-    let available = std::fs::metadata(node.file()).map_err(|source| Error::read(node.file(), source))?.len();
+    let available = std::fs::metadata(node.file())
+        .map_err(|source| Error::read(node.file(), source))?
+        .len();
     let stored = match node.dataset() {
         Ok(dataset) => dataset.storage_size().min(available),
         Err(_) => available,
@@ -185,7 +260,9 @@ pub(super) fn check_size(node: &Node, n_elements: usize, element_size: usize) ->
     let limit = ALWAYS_ALLOWED + stored.saturating_mul(LARGEST_COMPRESSION);
     let declared = (n_elements as u64).saturating_mul(element_size as u64);
     if declared > limit {
-        let problem = format!("it declares {n_elements} elements, but only {stored} bytes are stored: the file is damaged");
+        let problem = format!(
+            "it declares {n_elements} elements, but only {stored} bytes are stored: the file is damaged"
+        );
         return Err(node.wrong(problem));
     }
     Ok(())
@@ -201,12 +278,19 @@ enum Place<'a> {
 /// The HDF5 binding reads only into types whose size is known at compile time: not strings of any fixed
 /// length, and not one field of a table whose fields are known at run time. This is the one place that needs more.
 #[allow(unsafe_code)]
-fn read_items<T: H5Type>(place: &Place, memory: &TypeDescriptor, n_elements: usize, per_element: usize) -> hdf5::Result<Vec<T>> {
+fn read_items<T: H5Type>(
+    place: &Place,
+    memory: &TypeDescriptor,
+    n_elements: usize,
+    per_element: usize,
+) -> hdf5::Result<Vec<T>> {
     let container: &Container = match place {
         Place::Dataset(dataset) => dataset,
         Place::Attribute(attribute) => attribute,
     };
-    let n_items = n_elements.checked_mul(per_element).ok_or("too many elements")?;
+    let n_items = n_elements
+        .checked_mul(per_element)
+        .ok_or("too many elements")?;
     if n_items == 0 {
         return Ok(Vec::new());
     }
@@ -227,7 +311,9 @@ fn read_items<T: H5Type>(place: &Place, memory: &TypeDescriptor, n_elements: usi
                 let (all, default) = (hdf5_sys::h5s::H5S_ALL, hdf5_sys::h5p::H5P_DEFAULT);
                 hdf5_sys::h5d::H5Dread(dataset.id(), memory.id(), all, all, default, buffer)
             }
-            Place::Attribute(attribute) => hdf5_sys::h5a::H5Aread(attribute.id(), memory.id(), buffer),
+            Place::Attribute(attribute) => {
+                hdf5_sys::h5a::H5Aread(attribute.id(), memory.id(), buffer)
+            }
         }
     });
     hdf5::h5check(status)?;

@@ -41,16 +41,27 @@ pub struct Additions {
 pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<(), Error> {
     additions.check(&File::open(input)?, output)?;
     if is_same_file(input, output) {
-        return Err(Error::input(output, "the output is the input itself, which is never modified: name another file"));
+        return Err(Error::input(
+            output,
+            "the output is the input itself, which is never modified: name another file",
+        ));
     }
     write_aside(output, |aside| {
         let mut original = fs::File::open(input).map_err(|error| Error::read(input, error))?;
-        std::io::copy(&mut original, aside.as_file_mut()).map_err(|error| Error::write(output, error))?;
-        let file = hdf5::File::open_rw(aside.path()).map_err(|error| store(output, "/", error))?;
+        std::io::copy(&mut original, aside.as_file_mut())
+            .map_err(|error| Error::write(output, error))?;
+        let file = unlocked()
+            .open_rw(aside.path())
+            .map_err(|error| Error::store(output, "/", error))?;
         // Named after the input, because what it cannot make sense of came from there.
-        let root = Node::root(input, file.group("/").map_err(|error| store(output, "/", error))?);
+        let root = Node::root(
+            input,
+            file.group("/")
+                .map_err(|error| Error::store(output, "/", error))?,
+        );
         additions.add(&root, output)?;
-        file.flush().map_err(|error| store(output, "/", error))
+        file.flush()
+            .map_err(|error| Error::store(output, "/", error))
     })
 }
 
@@ -68,11 +79,11 @@ pub fn create(output: &Path, cells: &Cells) -> Result<(), Error> {
     check_cells(output, cells)?;
     write_aside(output, |aside| {
         let write = || {
-            let file = hdf5::File::create(aside.path())?;
+            let file = unlocked().create(aside.path())?;
             write_cells(&file, cells)?;
             file.flush()
         };
-        write().map_err(|error| store(output, "/", error))
+        write().map_err(|error| Error::store(output, "/", error))
     })
 }
 
@@ -80,15 +91,25 @@ impl Additions {
     /// Checks everything that can be known to fail, before anything is written.
     fn check(&self, file: &File, output: &Path) -> Result<(), Error> {
         let n_cells = file.n_cells();
-        let obs = self.obs.iter().map(|(name, column)| ("obs", name, column_problem(column, n_cells)));
-        let obsm = self.obsm.iter().map(|(name, embedding)| ("obsm", name, embedding.problem(n_cells)));
-        let uns = self.uns.iter().map(|(name, value)| ("uns", name, encode::json_problem(value)));
+        let obs = self
+            .obs
+            .iter()
+            .map(|(name, column)| ("obs", name, column_problem(column, n_cells)));
+        let obsm = self
+            .obsm
+            .iter()
+            .map(|(name, embedding)| ("obsm", name, embedding.problem(n_cells)));
+        let uns = self
+            .uns
+            .iter()
+            .map(|(name, value)| ("uns", name, encode::json_problem(value)));
         let mut seen: Vec<String> = Vec::new();
         for (parent, name, problem) in obs.chain(obsm).chain(uns) {
             let element = format!("{parent}/{name}");
-            let problem = encode::name_problem(name)
-                .or(problem)
-                .or_else(|| seen.contains(&element).then(|| "it is to be added twice".to_owned()));
+            let problem = encode::name_problem(name).or(problem).or_else(|| {
+                seen.contains(&element)
+                    .then(|| "it is to be added twice".to_owned())
+            });
             if let Some(problem) = problem {
                 return Err(Error::addition(output, element, problem));
             }
@@ -97,7 +118,11 @@ impl Additions {
                 return Err(Error::addition(output, element, problem));
             }
             if parent == "obs" && file.is_cell_index(name) {
-                return Err(Error::addition(output, element, "that is the name of the index"));
+                return Err(Error::addition(
+                    output,
+                    element,
+                    "that is the name of the index",
+                ));
             }
             seen.push(element);
         }
@@ -105,7 +130,7 @@ impl Additions {
     }
 
     fn add(&self, root: &Node, output: &Path) -> Result<(), Error> {
-        let explain = |element: &str, error| store(output, element, error);
+        let explain = |element: &str, error| Error::store(output, element, error);
         if !self.obs.is_empty() {
             legacy::rewrite_frames(root, &explain)?;
             self.add_columns(root, output)?;
@@ -115,15 +140,16 @@ impl Additions {
             let obsm = open_dict(root, "obsm", output)?;
             for (name, embedding) in &self.obsm {
                 let shape = [embedding.values.len() / embedding.width, embedding.width];
-                let written = clear(&obsm, name).and_then(|()| encode::array(&obsm, name, &shape, &embedding.values));
-                written.map_err(|error| store(output, &format!("obsm/{name}"), error))?;
+                let written = clear(&obsm, name)
+                    .and_then(|()| encode::array(&obsm, name, &shape, &embedding.values));
+                written.map_err(|error| Error::store(output, &format!("obsm/{name}"), error))?;
             }
         }
         if !self.uns.is_empty() {
             let uns = open_dict(root, "uns", output)?;
             for (name, value) in &self.uns {
                 let written = clear(&uns, name).and_then(|()| encode::json(&uns, name, value));
-                written.map_err(|error| store(output, &format!("uns/{name}"), error))?;
+                written.map_err(|error| Error::store(output, &format!("uns/{name}"), error))?;
             }
         }
         Ok(())
@@ -135,12 +161,12 @@ impl Additions {
         let group = node.group()?;
         for (name, column) in &self.obs {
             let written = clear(group, name).and_then(|()| encode::column(group, name, column));
-            written.map_err(|error| store(output, &format!("obs/{name}"), error))?;
+            written.map_err(|error| Error::store(output, &format!("obs/{name}"), error))?;
             if !columns.contains(name) {
                 columns.push(name.clone());
             }
         }
-        encode::column_order(group, &columns).map_err(|error| store(output, "obs", error))
+        encode::column_order(group, &columns).map_err(|error| Error::store(output, "obs", error))
     }
 }
 
@@ -149,22 +175,38 @@ impl Embedding {
         let expected = n_cells.checked_mul(self.width);
         (self.width == 0 || expected != Some(self.values.len())).then(|| {
             let found = self.values.len();
-            format!("it has {found} values, but {n_cells} cells with {} values each were expected", self.width)
+            format!(
+                "it has {found} values, but {n_cells} cells with {} values each were expected",
+                self.width
+            )
         })
     }
 }
 
 fn column_problem(column: &Column, n_cells: usize) -> Option<String> {
     if column.len() != n_cells {
-        return Some(format!("it has {} entries, but there are {n_cells} cells", column.len()));
+        return Some(format!(
+            "it has {} entries, but there are {n_cells} cells",
+            column.len()
+        ));
     }
     match column {
-        Column::Text(entries) => entries.iter().flatten().find_map(|text| encode::text_problem(text)),
-        Column::Categorical { codes, categories, .. } => {
+        Column::Text(entries) => entries
+            .iter()
+            .flatten()
+            .find_map(|text| encode::text_problem(text)),
+        Column::Categorical {
+            codes, categories, ..
+        } => {
             let limit = categories.len().min(i32::MAX as usize);
             let outside = codes.iter().flatten().find(|&&code| code as usize >= limit);
-            let problem = outside.map(|code| format!("code {code} does not name one of the {limit} categories"));
-            problem.or_else(|| categories.iter().find_map(|name| encode::text_problem(name)))
+            let problem = outside
+                .map(|code| format!("code {code} does not name one of the {limit} categories"));
+            problem.or_else(|| {
+                categories
+                    .iter()
+                    .find_map(|name| encode::text_problem(name))
+            })
         }
         Column::Number(_) | Column::Boolean(_) => None,
     }
@@ -172,9 +214,15 @@ fn column_problem(column: &Column, n_cells: usize) -> Option<String> {
 
 fn check_cells(output: &Path, cells: &Cells) -> Result<(), Error> {
     let (n_cells, n_genes) = (cells.counts.n_cells(), cells.counts.n_genes);
-    for (element, names, expected) in [("obs", cells.cell_names, n_cells), ("var", cells.gene_names, n_genes)] {
+    for (element, names, expected) in [
+        ("obs", cells.cell_names, n_cells),
+        ("var", cells.gene_names, n_genes),
+    ] {
         if names.len() != expected {
-            let problem = format!("it has {} names, but the matrix has {expected}", names.len());
+            let problem = format!(
+                "it has {} names, but the matrix has {expected}",
+                names.len()
+            );
             return Err(Error::addition(output, element, problem));
         }
         if let Some(problem) = names.iter().find_map(|name| encode::text_problem(name)) {
@@ -200,29 +248,46 @@ fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
     let counts = cells.counts;
     let x = encode::group(root, "X")?;
     encode::mark(&x, "csr_matrix", "0.1.0")?;
-    encode::array_attribute(&x, "shape", &[counts.n_cells() as i64, counts.n_genes as i64])?;
+    encode::array_attribute(
+        &x,
+        "shape",
+        &[counts.n_cells() as i64, counts.n_genes as i64],
+    )?;
     let offsets: Vec<i64> = counts.offsets.iter().map(|&offset| offset as i64).collect();
     let genes: Vec<i32> = counts.genes.iter().map(|&gene| gene as i32).collect();
     encode::compressed(&x, "indptr", &[offsets.len()], &offsets)?;
     encode::compressed(&x, "indices", &[genes.len()], &genes)?;
     encode::compressed(&x, "data", &[counts.values.len()], &counts.values)?;
-    for (name, index, columns) in [("obs", cells.cell_names, cells.obs), ("var", cells.gene_names, &[])] {
+    for (name, index, columns) in [
+        ("obs", cells.cell_names, cells.obs),
+        ("var", cells.gene_names, &[]),
+    ] {
         let frame = encode::group(root, name)?;
         encode::texts(&frame, INDEX, index)?;
-        columns.iter().try_for_each(|(name, column)| encode::column(&frame, name, column))?;
+        columns
+            .iter()
+            .try_for_each(|(name, column)| encode::column(&frame, name, column))?;
         let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
         encode::mark_frame(&frame, INDEX, &names)?;
     }
-    ["layers", "obsm", "obsp", "uns", "varm", "varp"].iter().try_for_each(|name| encode::dict(root, name).map(drop))
+    ["layers", "obsm", "obsp", "uns", "varm", "varp"]
+        .iter()
+        .try_for_each(|name| encode::dict(root, name).map(drop))
 }
 
 /// Lets `write` fill a file in the folder of `output`, which takes its place only if that succeeds.
-fn write_aside(output: &Path, write: impl FnOnce(&mut NamedTempFile) -> Result<(), Error>) -> Result<(), Error> {
+fn write_aside(
+    output: &Path,
+    write: impl FnOnce(&mut NamedTempFile) -> Result<(), Error>,
+) -> Result<(), Error> {
     let failed = |error| Error::write(output, error);
     if output.is_dir() {
         return Err(failed(std::io::ErrorKind::IsADirectory.into()));
     }
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = output
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut options = tempfile::Builder::new();
     options.prefix(".").suffix(".partial");
     // As any new file: readable by others unless the user's mask says no.
@@ -233,6 +298,13 @@ fn write_aside(output: &Path, write: impl FnOnce(&mut NamedTempFile) -> Result<(
     aside.as_file().sync_all().map_err(failed)?;
     aside.persist(output).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// Opens files without a lock: nobody else knows the file that is being written, and some file systems have no locks.
+pub(super) fn unlocked() -> hdf5::FileBuilder {
+    let mut options = hdf5::File::with_options();
+    options.with_fapl(|access| access.file_locking(false));
+    options
 }
 
 fn is_same_file(input: &Path, output: &Path) -> bool {
@@ -247,15 +319,17 @@ fn is_same_file(input: &Path, output: &Path) -> bool {
 fn open_dict(root: &Node, name: &str, output: &Path) -> Result<hdf5::Group, Error> {
     match root.child(name)? {
         Some(node) => node.group().cloned(),
-        None => encode::dict(root.group()?, name).map_err(|error| store(output, name, error)),
+        None => {
+            encode::dict(root.group()?, name).map_err(|error| Error::store(output, name, error))
+        }
     }
 }
 
 /// Removes the member that is to be replaced.
 fn clear(group: &hdf5::Group, name: &str) -> hdf5::Result<()> {
-    if group.link_exists(name) { group.unlink(name) } else { Ok(()) }
-}
-
-fn store(path: &Path, element: &str, source: hdf5::Error) -> Error {
-    Error::Store { path: path.to_owned(), element: element.to_owned(), source }
+    if group.link_exists(name) {
+        group.unlink(name)
+    } else {
+        Ok(())
+    }
 }
