@@ -1,6 +1,6 @@
 //! scGPT for workflow engines.
-pub mod counts;
 pub mod cli;
+pub mod counts;
 pub mod failure;
 pub mod figures;
 pub mod interrupt;
