@@ -40,7 +40,7 @@ pub struct Shared {
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub record: Option<PathBuf>,
-    /// Say nothing but warnings and errors.
+    /// Say nothing but warnings and errors; wins over verbose.
     #[arg(long, short)]
     pub quiet: bool,
     /// Say more about what is being done.

@@ -95,7 +95,7 @@ impl Layout {
             style.upwards(),
         );
         canvas.text(
-            "predicted class",
+            "predicted class, in % of the true class",
             (self.left + self.side() / 2, bottom + self.below - GAP * 2),
             style,
         );

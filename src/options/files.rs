@@ -52,6 +52,12 @@ fn input_problem(path: &Path) -> Option<String> {
 }
 
 fn output_problem(path: &Path) -> Option<String> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let path = path.display();
+        return Some(format!(
+            "`{path}` is neither a file nor a folder; name another output"
+        ));
+    }
     let folder = output::parent(path);
     // An unnamed file is the only honest question: permissions do not tell of full quotas or read-only mounts.
     let error = tempfile::tempfile_in(folder).err()?;

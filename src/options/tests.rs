@@ -378,6 +378,15 @@ fn an_output_cannot_be_an_input() {
 }
 
 #[test]
+fn devices_are_no_outputs() {
+    let problems = resolve(&files("--record /dev/null")).unwrap_err();
+    assert!(
+        problems[0].starts_with("`--record`: `/dev/null` is neither"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn rules_of_the_program_come_last() {
     let check = |_: &Map<String, Value>| vec!["`--cells` needs `--batch`".to_owned()];
     assert_eq!(
