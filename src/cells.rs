@@ -26,7 +26,13 @@ pub struct Options {
 }
 
 /// Columns that hold gene names in files of common origin.
-const NAME_COLUMNS: [&str; 5] = ["feature_name", "gene_name", "gene_names", "gene_symbol", "gene_symbols"];
+const NAME_COLUMNS: [&str; 5] = [
+    "feature_name",
+    "gene_name",
+    "gene_names",
+    "gene_symbol",
+    "gene_symbols",
+];
 /// Values looked at to judge what a matrix holds.
 const SAMPLE_VALUES: usize = 4_000_000;
 
@@ -37,18 +43,37 @@ pub enum Error {
     File(#[from] h5ad::Error),
     #[error("{0}")]
     Matrix(String),
-    #[error("`{path}`, matrix `{source_name}`: {judgement}, but a model reads counts or their logarithms; {remedy}")]
-    Values { path: PathBuf, source_name: String, judgement: String, remedy: String },
+    #[error(
+        "`{path}`, matrix `{source_name}`: {judgement}, but a model reads counts or their logarithms; {remedy}"
+    )]
+    Values {
+        path: PathBuf,
+        source_name: String,
+        judgement: String,
+        remedy: String,
+    },
     #[error(
         "none of the {} genes of `{path}` is known to the model: the file has {}, the model {}; name the column with gene symbols in `--gene-column`",
         found.len(), list(found), list(known)
     )]
-    NoGenes { path: PathBuf, found: Vec<String>, known: Vec<String> },
+    NoGenes {
+        path: PathBuf,
+        found: Vec<String>,
+        known: Vec<String>,
+    },
 }
 
 fn list(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
-    format!("{}{}", shown.join(", "), if names.len() > 5 { " ..." } else { "" })
+    let shown: Vec<String> = names
+        .iter()
+        .take(5)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    format!(
+        "{}{}",
+        shown.join(", "),
+        if names.len() > 5 { " ..." } else { "" }
+    )
 }
 
 /// An open file with its matrix chosen and judged.
@@ -79,9 +104,19 @@ impl Cells {
         let file = File::open(path)?;
         let mut notes = Vec::new();
         let (source, matrix, judgement) = choose_matrix(&file, path, options, &mut notes)?;
-        notes.push(format!("`{}`, matrix `{source}`: {judgement}", path.display()));
+        notes.push(format!(
+            "`{}`, matrix `{source}`: {judgement}",
+            path.display()
+        ));
         let genes = choose_names(&file, &source, options, known, &mut notes)?;
-        Ok(Self { file, judgement, genes, path: path.to_owned(), matrix, notes })
+        Ok(Self {
+            file,
+            judgement,
+            genes,
+            path: path.to_owned(),
+            matrix,
+            notes,
+        })
     }
 
     pub fn n_cells(&self) -> usize {
@@ -92,7 +127,11 @@ impl Cells {
     pub fn known_genes(&self, vocabulary: &Vocabulary) -> Result<(Vec<String>, Columns), Error> {
         let mut wanted: Vec<String> = Vec::new();
         let mut seen = std::collections::HashSet::new();
-        for gene in self.genes.iter().filter(|gene| vocabulary.id(gene).is_some()) {
+        for gene in self
+            .genes
+            .iter()
+            .filter(|gene| vocabulary.id(gene).is_some())
+        {
             if seen.insert(gene.as_str()) {
                 wanted.push(gene.clone());
             }
@@ -107,14 +146,22 @@ impl Cells {
     /// Where columns go if the wanted genes, in their order, are to be read.
     pub fn columns(&self, wanted: &[String]) -> Result<Columns, Error> {
         let place: HashMap<&str, u32> = wanted.iter().map(String::as_str).zip(0..).collect();
-        let place: Vec<Option<u32>> = self.genes.iter().map(|gene| place.get(gene.as_str()).copied()).collect();
+        let place: Vec<Option<u32>> = self
+            .genes
+            .iter()
+            .map(|gene| place.get(gene.as_str()).copied())
+            .collect();
         let mut matched: Vec<u32> = place.iter().flatten().copied().collect();
         matched.sort_unstable();
         matched.dedup();
         if matched.is_empty() {
             return Err(self.no_genes(wanted.to_vec()));
         }
-        Ok(Columns { place, n_genes: wanted.len(), n_matched: matched.len() })
+        Ok(Columns {
+            place,
+            n_genes: wanted.len(),
+            n_matched: matched.len(),
+        })
     }
 
     /// The values of some cells for the wanted genes.
@@ -139,7 +186,11 @@ impl Cells {
     }
 
     fn no_genes(&self, known: Vec<String>) -> Error {
-        Error::NoGenes { path: self.path.clone(), found: self.genes.clone(), known }
+        Error::NoGenes {
+            path: self.path.clone(),
+            found: self.genes.clone(),
+            known,
+        }
     }
 
     fn wrong_values(&self, judgement: String) -> Error {
@@ -155,7 +206,10 @@ impl Cells {
 impl Columns {
     fn apply(&self, counts: &Counts) -> Counts {
         let row = |(columns, values): (&[u32], &[f32])| {
-            let pairs = columns.iter().zip(values).filter_map(|(&c, &value)| Some((self.place[c as usize]?, value)));
+            let pairs = columns
+                .iter()
+                .zip(values)
+                .filter_map(|(&c, &value)| Some((self.place[c as usize]?, value)));
             let mut row: Vec<(u32, f32)> = pairs.collect();
             row.sort_by_key(|(gene, _)| *gene);
             row.dedup_by(|next, kept| {
@@ -180,13 +234,20 @@ fn choose_matrix(
         Some(name) => vec![Source::from_str(name).map_err(Error::Matrix)?],
         None => {
             let all = file.sources()?;
-            [Source::X, Source::Raw].into_iter().filter(|source| all.contains(source)).collect()
+            [Source::X, Source::Raw]
+                .into_iter()
+                .filter(|source| all.contains(source))
+                .collect()
         }
     };
     let mut refused = None;
     for source in &candidates {
         let matrix = file.matrix(source)?;
-        let sample = matrix.blocks(SAMPLE_VALUES)?.into_iter().next().unwrap_or(0..0);
+        let sample = matrix
+            .blocks(SAMPLE_VALUES)?
+            .into_iter()
+            .next()
+            .unwrap_or(0..0);
         let judgement = judge(&matrix.read(sample)?);
         if !matches!(judgement.state, State::Scaled | State::Empty) {
             if let Some((first, why)) = refused {
@@ -199,11 +260,28 @@ fn choose_matrix(
     let (source, judgement) = match refused {
         Some((source, judgement)) => (source.to_string(), judgement),
         // Neither X nor raw is there: the reader's own error lists what is.
-        None => return Err(file.matrix(&Source::X).err().map_or_else(|| Error::Matrix("no matrix".into()), Error::File)),
+        None => {
+            return Err(file
+                .matrix(&Source::X)
+                .err()
+                .map_or_else(|| Error::Matrix("no matrix".into()), Error::File));
+        }
     };
-    let others: Vec<String> = file.sources()?.iter().map(|source| format!("`{source}`")).collect();
-    let remedy = format!("the file has {}; choose one with `--matrix`", others.join(", "));
-    Err(Error::Values { path: path.to_owned(), source_name: source, judgement, remedy })
+    let others: Vec<String> = file
+        .sources()?
+        .iter()
+        .map(|source| format!("`{source}`"))
+        .collect();
+    let remedy = format!(
+        "the file has {}; choose one with `--matrix`",
+        others.join(", ")
+    );
+    Err(Error::Values {
+        path: path.to_owned(),
+        source_name: source,
+        judgement,
+        remedy,
+    })
 }
 
 /// The gene names asked for, or those of which the vocabulary knows most.
@@ -215,20 +293,38 @@ fn choose_names(
     notes: &mut Vec<String>,
 ) -> Result<Vec<String>, Error> {
     let column = |name: &str| -> Result<Vec<String>, Error> {
-        Ok(file.var(source, name)?.to_labels().into_iter().map(Option::unwrap_or_default).collect())
+        Ok(file
+            .var(source, name)?
+            .to_labels()
+            .into_iter()
+            .map(Option::unwrap_or_default)
+            .collect())
     };
     if let Some(name) = &options.gene_column {
         return column(name);
     }
     let index = file.gene_names(source)?;
-    let Some(vocabulary) = known else { return Ok(index) };
-    let matches = |names: &[String]| names.iter().filter(|name| vocabulary.id(name).is_some()).count();
+    let Some(vocabulary) = known else {
+        return Ok(index);
+    };
+    let matches = |names: &[String]| {
+        names
+            .iter()
+            .filter(|name| vocabulary.id(name).is_some())
+            .count()
+    };
     let mut best = (matches(&index), index);
-    for name in file.var_columns(source)?.iter().filter(|name| NAME_COLUMNS.contains(&name.as_str())) {
+    for name in file
+        .var_columns(source)?
+        .iter()
+        .filter(|name| NAME_COLUMNS.contains(&name.as_str()))
+    {
         let names = column(name)?;
         let count = matches(&names);
         if count > best.0 {
-            notes.push(format!("gene names are taken from the column `{name}`: the model knows {count} of them"));
+            notes.push(format!(
+                "gene names are taken from the column `{name}`: the model knows {count} of them"
+            ));
             best = (count, names);
         }
     }

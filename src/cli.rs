@@ -43,7 +43,12 @@ fn arguments() -> Vec<OsString> {
 }
 
 /// The entry that the first argument names, or what clap has to say about it.
-fn choose<'a>(name: &'static str, summary: &'static str, entries: &'a [Entry], args: &[OsString]) -> Result<&'a Entry, clap::Error> {
+fn choose<'a>(
+    name: &'static str,
+    summary: &'static str,
+    entries: &'a [Entry],
+    args: &[OsString],
+) -> Result<&'a Entry, clap::Error> {
     let command = Command::new(name)
         .about(summary)
         .version(env!("CARGO_PKG_VERSION"))
@@ -52,9 +57,15 @@ fn choose<'a>(name: &'static str, summary: &'static str, entries: &'a [Entry], a
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommands(entries.iter().map(|entry| Command::new(word(entry)).about(entry.summary)));
+        .subcommands(
+            entries
+                .iter()
+                .map(|entry| Command::new(word(entry)).about(entry.summary)),
+        );
     let matches = command.try_get_matches_from(args.first())?;
-    let chosen = entries.iter().find(|entry| matches.subcommand_name() == Some(word(entry)));
+    let chosen = entries
+        .iter()
+        .find(|entry| matches.subcommand_name() == Some(word(entry)));
     Ok(chosen.expect("clap accepts only the words it was given"))
 }
 
@@ -89,9 +100,14 @@ fn refuse(entry: &Entry, definition: &Definition, problems: &[String]) -> u8 {
 
 fn run(entry: &Entry, resolved: &Resolved) -> u8 {
     progress::set_verbosity(verbosity(&resolved.shared));
-    let threads = resolved.shared.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let threads = resolved
+        .shared
+        .threads
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     // An error means that a pool exists already, which only happens where several programs run in one test process.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
     let mut run = Run::start(entry.name, resolved.all(), threads);
     if let Some(path) = &resolved.shared.record {
         run.record_at(path);
@@ -113,8 +129,12 @@ fn verbosity(shared: &Shared) -> Verbosity {
 
 /// Says how it ended; returns the exit code and the error on one line.
 fn conclude(outcome: anyhow::Result<()>) -> (u8, Option<String>) {
-    let Err(error) = outcome else { return (0, None) };
-    let is_closed = |e: &(dyn std::error::Error + 'static)| e.downcast_ref().is_some_and(output::Error::is_closed_pipe);
+    let Err(error) = outcome else {
+        return (0, None);
+    };
+    let is_closed = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref().is_some_and(output::Error::is_closed_pipe)
+    };
     if error.chain().any(is_closed) {
         return (0, None);
     }
@@ -122,10 +142,16 @@ fn conclude(outcome: anyhow::Result<()>) -> (u8, Option<String>) {
     let message = one_line(&format!("{error:#}"));
     progress::line(&format!("error: {message}"));
     match failure {
-        Some(failure) => failure.hint().into_iter().for_each(|hint| progress::line(&format!("hint: {hint}"))),
+        Some(failure) => failure
+            .hint()
+            .into_iter()
+            .for_each(|hint| progress::line(&format!("hint: {hint}"))),
         None => ask_for_report(),
     }
-    (failure.map_or(failure::INTERNAL, Failure::code), Some(message))
+    (
+        failure.map_or(failure::INTERNAL, Failure::code),
+        Some(message),
+    )
 }
 
 fn one_line(text: &str) -> String {
@@ -134,8 +160,13 @@ fn one_line(text: &str) -> String {
 
 fn ask_for_report() {
     let command = env::args().collect::<Vec<_>>().join(" ");
-    progress::line("hint: this may be a fault of the program; please report it with the lines above and");
-    progress::line(&format!("hint: scgpt-tools {}, command `{command}`", env!("CARGO_PKG_VERSION")));
+    progress::line(
+        "hint: this may be a fault of the program; please report it with the lines above and",
+    );
+    progress::line(&format!(
+        "hint: scgpt-tools {}, command `{command}`",
+        env!("CARGO_PKG_VERSION")
+    ));
 }
 
 /// Runs the work; a panic becomes an error with its message and place.
@@ -160,9 +191,14 @@ fn guard(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
 }
 
 fn panicked(payload: &(dyn Any + Send), place: Option<String>) -> anyhow::Error {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied());
     // libtorch appends its own stack to the message; the first line says what happened.
-    let text = text.and_then(|text| text.split('\n').next()?.split("\\n").next()).unwrap_or("unknown reason");
+    let text = text
+        .and_then(|text| text.split('\n').next()?.split("\\n").next())
+        .unwrap_or("unknown reason");
     match (Failure::of_text(text), place) {
         (Some(failure), _) => failure.error(text),
         (None, Some(place)) => anyhow::anyhow!("stopped unexpectedly at {place}: {text}"),

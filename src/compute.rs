@@ -18,7 +18,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device: "auto".into() }
+        Self {
+            device: "auto".into(),
+        }
     }
 }
 
@@ -27,7 +29,9 @@ impl Default for Options {
 pub enum Error {
     #[error("`--device {0}` is not a device: say auto, cpu, cuda or cuda:n")]
     Unknown(String),
-    #[error("`--device {0}` asks for a GPU, but {1}: use `--device cpu`, or a build with the CUDA libraries on a machine with a GPU")]
+    #[error(
+        "`--device {0}` asks for a GPU, but {1}: use `--device cpu`, or a build with the CUDA libraries on a machine with a GPU"
+    )]
     Unusable(String, &'static str),
 }
 
@@ -52,7 +56,10 @@ impl Options {
         let unusable = |why| Err(Error::Unusable(self.device.clone(), why));
         let number = match self.device.strip_prefix("cuda") {
             Some("") => 0,
-            Some(rest) => rest.strip_prefix(':').and_then(|n| usize::from_str(n).ok()).ok_or_else(|| Error::Unknown(self.device.clone()))?,
+            Some(rest) => rest
+                .strip_prefix(':')
+                .and_then(|n| usize::from_str(n).ok())
+                .ok_or_else(|| Error::Unknown(self.device.clone()))?,
             None => return Err(Error::Unknown(self.device.clone())),
         };
         match devices {
@@ -89,7 +96,10 @@ mod tests {
     use super::*;
 
     fn resolve(device: &str) -> Result<Device, Error> {
-        Options { device: device.into() }.resolve()
+        Options {
+            device: device.into(),
+        }
+        .resolve()
     }
 
     #[test]
@@ -102,6 +112,8 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         assert_eq!(resolve("tpu"), Err(Error::Unknown("tpu".into())));
         assert_eq!(resolve("cuda:x"), Err(Error::Unknown("cuda:x".into())));
-        assert!(matches!(resolve("cuda:99"), Err(Error::Unusable(device, _)) if device == "cuda:99"));
+        assert!(
+            matches!(resolve("cuda:99"), Err(Error::Unusable(device, _)) if device == "cuda:99")
+        );
     }
 }

@@ -20,11 +20,19 @@ pub struct Counts {
 impl Counts {
     /// A matrix without cells.
     pub fn empty(n_genes: usize) -> Self {
-        Self { n_genes, offsets: vec![0], genes: Vec::new(), values: Vec::new() }
+        Self {
+            n_genes,
+            offsets: vec![0],
+            genes: Vec::new(),
+            values: Vec::new(),
+        }
     }
 
     /// Builds the matrix from rows of (column, value) pairs with increasing columns.
-    pub fn from_rows<R: IntoIterator<Item = (u32, f32)>>(n_genes: usize, rows: impl IntoIterator<Item = R>) -> Self {
+    pub fn from_rows<R: IntoIterator<Item = (u32, f32)>>(
+        n_genes: usize,
+        rows: impl IntoIterator<Item = R>,
+    ) -> Self {
         let mut counts = Self::empty(n_genes);
         for row in rows {
             counts.push(row);
@@ -83,7 +91,9 @@ impl Counts {
         }
         let row = |(genes, values): (&[u32], &[f32])| {
             let pairs = genes.iter().zip(values);
-            pairs.filter_map(|(&gene, &value)| Some((position[gene as usize]?, value))).collect::<Vec<_>>()
+            pairs
+                .filter_map(|(&gene, &value)| Some((position[gene as usize]?, value)))
+                .collect::<Vec<_>>()
         };
         Self::from_rows(kept.len(), self.rows().map(row))
     }

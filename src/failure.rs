@@ -36,7 +36,9 @@ pub trait Classify: Error + 'static {
 impl Classify for io::Error {
     fn failure(&self) -> Failure {
         match self.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Input,
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Failure::Input
+            }
             io::ErrorKind::OutOfMemory => Failure::Memory,
             _ => Failure::ReadWrite,
         }
@@ -49,14 +51,63 @@ impl Classify for crate::output::Error {
     }
 }
 
+impl Classify for crate::h5ad::Error {
+    fn failure(&self) -> Failure {
+        if self.is_io() {
+            Failure::ReadWrite
+        } else {
+            Failure::Input
+        }
+    }
+}
+
+impl Classify for crate::cells::Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::File(error) => error.failure(),
+            _ => Failure::Input,
+        }
+    }
+}
+
+impl Classify for crate::checkpoint::write::Error {
+    fn failure(&self) -> Failure {
+        Failure::ReadWrite
+    }
+}
+
 type Known = fn(&(dyn Error + 'static)) -> Option<Failure>;
 
 fn known<E: Classify>(error: &(dyn Error + 'static)) -> Option<Failure> {
     error.downcast_ref::<E>().map(E::failure)
 }
 
-/// The error types that are recognised anywhere in a chain.
-const KNOWN: [Known; 2] = [known::<io::Error>, known::<crate::output::Error>];
+/// An error that can only be the fault of an input.
+fn input<E: Error + 'static>(error: &(dyn Error + 'static)) -> Option<Failure> {
+    error.downcast_ref::<E>().map(|_| Failure::Input)
+}
+
+/// The error types that are recognised anywhere in a chain. What the operating system says comes first: a checkpoint that
+/// cannot be read is not a wrong one.
+const KNOWN: &[Known] = &[
+    known::<io::Error>,
+    known::<crate::output::Error>,
+    known::<crate::h5ad::Error>,
+    known::<crate::cells::Error>,
+    known::<crate::checkpoint::write::Error>,
+    input::<crate::checkpoint::Error>,
+    input::<crate::checkpoint::convert::Error>,
+    input::<crate::vocabulary::Error>,
+    input::<crate::expression::Error>,
+    input::<crate::analysis::Error>,
+    input::<crate::analysis::classification::Error>,
+    #[cfg(feature = "torch")]
+    input::<crate::baselines::Error>,
+    #[cfg(feature = "torch")]
+    input::<crate::model::weights::Incomplete>,
+    #[cfg(feature = "torch")]
+    input::<crate::predict::annotation::Error>,
+];
 
 impl Failure {
     /// The exit code of a program that ends with this failure.
@@ -73,8 +124,12 @@ impl Failure {
     /// What the user can do, where that does not depend on the error's own words.
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Failure::Memory => Some("use a smaller `--batch-size` or `--max-length`, or a machine with more memory"),
-            Failure::Device => Some("run with `--device cpu`, or check the accelerator and its driver with `nvidia-smi`"),
+            Failure::Memory => Some(
+                "use a smaller `--batch-size` or `--max-length`, or a machine with more memory",
+            ),
+            Failure::Device => Some(
+                "run with `--device cpu`, or check the accelerator and its driver with `nvidia-smi`",
+            ),
             Failure::Input | Failure::ReadWrite | Failure::Interrupted => None,
         }
     }
@@ -86,21 +141,46 @@ impl Failure {
 
     /// The given error, marked as one of this kind. Its message and its sources stay as they are.
     pub fn mark(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
-        anyhow::Error::new(Marked { failure: self, error: error.into() })
+        anyhow::Error::new(Marked {
+            failure: self,
+            error: error.into(),
+        })
     }
 
     /// The kind of an error: as marked, as its type says, or as its text says; `None` if it is of no known kind.
     pub fn of(error: &anyhow::Error) -> Option<Failure> {
-        let marked = || error.chain().find_map(|e| e.downcast_ref::<Marked>()).map(|m| m.failure);
-        let typed = || error.chain().find_map(|e| KNOWN.iter().find_map(|known| known(e)));
-        marked().or_else(typed).or_else(|| Failure::of_text(&format!("{error:#}")))
+        let marked = || {
+            error
+                .chain()
+                .find_map(|e| e.downcast_ref::<Marked>())
+                .map(|m| m.failure)
+        };
+        let typed = || {
+            let kind = |known: &Known| error.chain().find_map(known);
+            KNOWN.iter().find_map(kind)
+        };
+        marked()
+            .or_else(typed)
+            .or_else(|| Failure::of_text(&format!("{error:#}")))
     }
 
     /// The kind that the words of libtorch, CUDA or the allocator betray; they arrive as text only.
     pub fn of_text(text: &str) -> Option<Failure> {
-        const MEMORY: [&str; 5] =
-            ["out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"];
-        const DEVICE: [&str; 6] = ["cuda error", "cuda driver", "cudnn", "cublas", "no cuda", "nvrtc"];
+        const MEMORY: [&str; 5] = [
+            "out of memory",
+            "not enough memory",
+            "can't allocate memory",
+            "cannot allocate memory",
+            "bad_alloc",
+        ];
+        const DEVICE: [&str; 6] = [
+            "cuda error",
+            "cuda driver",
+            "cudnn",
+            "cublas",
+            "no cuda",
+            "nvrtc",
+        ];
         let text = text.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match () {
@@ -138,26 +218,53 @@ mod tests {
     #[test]
     fn a_mark_survives_context_and_wins_over_types() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        let marked = Err::<(), _>(Failure::Interrupted.mark(full)).context("saving").unwrap_err();
+        let marked = Err::<(), _>(Failure::Interrupted.mark(full))
+            .context("saving")
+            .unwrap_err();
         assert_eq!(Failure::of(&marked), Some(Failure::Interrupted));
-        let chain = format!("{:#}", Failure::Input.error("no gene matches").context("could not read `a`"));
+        let chain = format!(
+            "{:#}",
+            Failure::Input
+                .error("no gene matches")
+                .context("could not read `a`")
+        );
         assert_eq!(chain, "could not read `a`: no gene matches");
     }
 
     #[test]
     fn a_mark_keeps_the_chain_of_sources() {
         let inner = anyhow::Error::new(io::Error::other("disk")).context("could not write `b`");
-        assert_eq!(format!("{:#}", Failure::ReadWrite.mark(inner)), "could not write `b`: disk");
+        assert_eq!(
+            format!("{:#}", Failure::ReadWrite.mark(inner)),
+            "could not write `b`: disk"
+        );
     }
 
     #[test]
     fn types_and_texts_are_recognised() {
         let of = |error: anyhow::Error| Failure::of(&error.context("outer"));
-        assert_eq!(of(io::Error::from(io::ErrorKind::StorageFull).into()), Some(Failure::ReadWrite));
-        assert_eq!(of(io::Error::from(io::ErrorKind::NotFound).into()), Some(Failure::Input));
-        assert_eq!(of(anyhow::anyhow!("CUDA out of memory. Tried to allocate")), Some(Failure::Memory));
-        assert_eq!(of(anyhow::anyhow!("DefaultCPUAllocator: can't allocate memory")), Some(Failure::Memory));
-        assert_eq!(of(anyhow::anyhow!("CUDA error: device-side assert")), Some(Failure::Device));
+        assert_eq!(
+            of(io::Error::from(io::ErrorKind::StorageFull).into()),
+            Some(Failure::ReadWrite)
+        );
+        assert_eq!(
+            of(io::Error::from(io::ErrorKind::NotFound).into()),
+            Some(Failure::Input)
+        );
+        assert_eq!(
+            of(anyhow::anyhow!("CUDA out of memory. Tried to allocate")),
+            Some(Failure::Memory)
+        );
+        assert_eq!(
+            of(anyhow::anyhow!(
+                "DefaultCPUAllocator: can't allocate memory"
+            )),
+            Some(Failure::Memory)
+        );
+        assert_eq!(
+            of(anyhow::anyhow!("CUDA error: device-side assert")),
+            Some(Failure::Device)
+        );
         assert_eq!(of(anyhow::anyhow!("index out of range")), None);
     }
 }

@@ -19,7 +19,8 @@ impl Interrupt {
         static WATCHED: OnceLock<Interrupt> = OnceLock::new();
         let start = || {
             let requested = Arc::new(AtomicBool::new(false));
-            register(&requested).expect("SIGINT, SIGTERM and SIGQUIT may be watched by any process");
+            register(&requested)
+                .expect("SIGINT, SIGTERM and SIGQUIT may be watched by any process");
             Interrupt(requested)
         };
         WATCHED.get_or_init(start).clone()

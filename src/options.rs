@@ -40,7 +40,7 @@ pub struct Shared {
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub record: Option<PathBuf>,
-    /// Say nothing but warnings and errors.
+    /// Say nothing but warnings and errors; wins over verbose.
     #[arg(long, short)]
     pub quiet: bool,
     /// Say more about what is being done.
@@ -70,13 +70,20 @@ pub struct Resolved {
 impl Resolved {
     /// All options together, for the run record.
     pub fn all(&self) -> Map<String, Value> {
-        self.program.clone().into_iter().chain(schema::object(&self.shared)).collect()
+        self.program
+            .clone()
+            .into_iter()
+            .chain(schema::object(&self.shared))
+            .collect()
     }
 }
 
 impl Definition {
     /// Derives everything from the struct `O`.
-    pub fn of<O: Args + Serialize + JsonSchema + Default>(name: &'static str, summary: &'static str) -> Self {
+    pub fn of<O: Args + Serialize + JsonSchema + Default>(
+        name: &'static str,
+        summary: &'static str,
+    ) -> Self {
         let mut properties = schema::properties::<O>();
         properties.extend(schema::properties::<Shared>());
         let mut defaults = schema::object(&O::default());
@@ -85,7 +92,11 @@ impl Definition {
         let schema = schema::document(name, summary, properties, &defaults);
         let arguments = Shared::augment_args(O::augment_args(Command::new(name)));
         let command = command::build(name, summary, arguments.get_arguments(), &schema);
-        Self { schema, defaults, command }
+        Self {
+            schema,
+            defaults,
+            command,
+        }
     }
 
     /// The schema as people read it.
@@ -95,7 +106,11 @@ impl Definition {
 
     /// What help or version text was asked for, whatever else stands on the command line.
     pub fn text_asked_for(&self, args: &[OsString]) -> Option<String> {
-        let asked = |names: &[&str]| args.iter().take_while(|a| *a != "--").any(|a| names.iter().any(|name| a == name));
+        let asked = |names: &[&str]| {
+            args.iter()
+                .take_while(|a| *a != "--")
+                .any(|a| names.iter().any(|name| a == name))
+        };
         let mut command = self.command.clone();
         match () {
             () if asked(&["--help"]) => Some(command.render_long_help().to_string()),
@@ -110,15 +125,31 @@ impl Definition {
     ///
     /// # Errors
     /// All problems, each on a line: syntax, unknown names, values, missing options, files, and what `check` finds.
-    pub fn resolve(&self, args: &[OsString], check: impl Fn(&Map<String, Value>) -> Vec<String>) -> Result<Resolved, Vec<String>> {
-        let command::Line { given, params, mut problems } = command::read(&self.command, args, self.properties());
-        let file = params.as_deref().map(read_params).transpose().unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
+    pub fn resolve(
+        &self,
+        args: &[OsString],
+        check: impl Fn(&Map<String, Value>) -> Vec<String>,
+    ) -> Result<Resolved, Vec<String>> {
+        let command::Line {
+            given,
+            params,
+            mut problems,
+        } = command::read(&self.command, args, self.properties());
+        let file = params
+            .as_deref()
+            .map(read_params)
+            .transpose()
+            .unwrap_or_else(|problem| {
+                problems.push(problem);
+                None
+            });
         let mut values = file.unwrap_or_default();
         values.extend(given.clone());
-        let names = problems::Names { definition: self, given: &given, params: params.as_deref() };
+        let names = problems::Names {
+            definition: self,
+            given: &given,
+            params: params.as_deref(),
+        };
         let invalid = names.problems(&values);
         let valid = |name: &String| !invalid.iter().any(|problem| problem.property == *name);
         problems.extend(files::problems(&names, &values, valid));
@@ -128,43 +159,81 @@ impl Definition {
         }
         let resolved = self.complete(values);
         let found = check(&resolved.program);
-        if found.is_empty() { Ok(resolved) } else { Err(found) }
+        if found.is_empty() {
+            Ok(resolved)
+        } else {
+            Err(found)
+        }
     }
 
     fn complete(&self, values: Map<String, Value>) -> Resolved {
-        let mut all: Map<_, _> = self.properties().keys().map(|name| (name.clone(), Value::Null)).collect();
+        let mut all: Map<_, _> = self
+            .properties()
+            .keys()
+            .map(|name| (name.clone(), Value::Null))
+            .collect();
         all.extend(self.defaults.clone());
         all.extend(values);
         let shared = schema::object(&Shared::default());
-        let (shared, program) = all.into_iter().partition(|(name, _)| shared.contains_key(name));
-        let shared = serde_json::from_value(Value::Object(shared)).expect("the schema accepted the shared options");
+        let (shared, program) = all
+            .into_iter()
+            .partition(|(name, _)| shared.contains_key(name));
+        let shared = serde_json::from_value(Value::Object(shared))
+            .expect("the schema accepted the shared options");
         Resolved { program, shared }
     }
 
     /// Name and schema of every option, in the order of the help.
     pub fn properties(&self) -> &Map<String, Value> {
-        self.schema["properties"].as_object().expect("the schema has properties")
+        self.schema["properties"]
+            .as_object()
+            .expect("the schema has properties")
     }
 
     fn argument(&self, name: &str) -> Option<&Arg> {
-        self.command.get_arguments().find(|arg| arg.get_id() == name)
+        self.command
+            .get_arguments()
+            .find(|arg| arg.get_id() == name)
     }
 
     /// Where the struct's derives contradict each other; empty if all agree. For tests of every program.
     pub fn disagreements(&self) -> Vec<String> {
-        let flags = self.command.get_arguments().map(|arg| arg.get_id().as_str());
-        let of_clap = flags.filter(|id| !command::NOT_OPTIONS.contains(id)).collect::<Vec<_>>();
-        let of_serde = self.properties().keys().map(String::as_str).collect::<Vec<_>>();
+        let flags = self
+            .command
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str());
+        let of_clap = flags
+            .filter(|id| !command::NOT_OPTIONS.contains(id))
+            .collect::<Vec<_>>();
+        let of_serde = self
+            .properties()
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>();
         let mut found = Vec::new();
         if of_clap != of_serde {
-            found.push(format!("flags {of_clap:?} are not the properties {of_serde:?}"));
+            found.push(format!(
+                "flags {of_clap:?} are not the properties {of_serde:?}"
+            ));
         }
         found.extend(self.properties().iter().filter_map(|(name, property)| {
-            let described = property["description"].as_str().is_some_and(|text| !text.is_empty());
+            let described = property["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty());
             (!described).then(|| format!("`{name}` has no description"))
         }));
-        let empty = problems::Names { definition: self, given: &Map::new(), params: None };
-        found.extend(empty.problems(&self.defaults).into_iter().map(|p| p.text).filter(|text| !text.contains("is required")));
+        let empty = problems::Names {
+            definition: self,
+            given: &Map::new(),
+            params: None,
+        };
+        found.extend(
+            empty
+                .problems(&self.defaults)
+                .into_iter()
+                .map(|p| p.text)
+                .filter(|text| !text.contains("is required")),
+        );
         found
     }
 }
@@ -175,13 +244,20 @@ fn read_params(path: &Path) -> Result<Map<String, Value>, String> {
     let problem = |what: String| format!("`--params`: could not read `{}`: {what}", path.display());
     let file = File::open(path).map_err(|error| problem(error.to_string()))?;
     let mut text = String::new();
-    let size = file.take(LIMIT + 1).read_to_string(&mut text).map_err(|error| problem(error.to_string()))?;
+    let size = file
+        .take(LIMIT + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| problem(error.to_string()))?;
     if size as u64 > LIMIT {
-        return Err(problem("it is larger than 16 MiB, expected a JSON object of options".into()));
+        return Err(problem(
+            "it is larger than 16 MiB, expected a JSON object of options".into(),
+        ));
     }
     match serde_json::from_str(&text) {
         Ok(Value::Object(values)) => Ok(values),
-        Ok(_) => Err(problem("expected a JSON object with option names as keys".into())),
+        Ok(_) => Err(problem(
+            "expected a JSON object with option names as keys".into(),
+        )),
         Err(error) => Err(problem(format!("it is not JSON: {error}"))),
     }
 }

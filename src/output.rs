@@ -44,11 +44,17 @@ impl Error {
 /// Writes text to standard output.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Print)
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(Error::Print)
 }
 
 /// Writes a file through a buffer; on error the path keeps what it held.
-pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+pub fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Error> {
     let pending = Pending::create(path)?;
     let fill = || {
         let mut buffer = BufWriter::new(File::create(pending.path())?);
@@ -73,8 +79,13 @@ impl Pending {
         if target.exists() && !target.is_file() {
             return Err(Error::NotAFile(path.to_owned()));
         }
-        let temporary = temporary(0o666).tempfile_in(parent(&target)).map_err(Error::writing(path))?;
-        Ok(Self { temporary: temporary.into_temp_path(), target })
+        let temporary = temporary(0o666)
+            .tempfile_in(parent(&target))
+            .map_err(Error::writing(path))?;
+        Ok(Self {
+            temporary: temporary.into_temp_path(),
+            target,
+        })
     }
 
     /// Where to write.
@@ -86,7 +97,9 @@ impl Pending {
     pub fn finish(self) -> Result<(), Error> {
         let Self { temporary, target } = self;
         sync(&temporary).map_err(Error::writing(&target))?;
-        temporary.persist(&target).map_err(|error| Error::writing(&target)(error.error))?;
+        temporary
+            .persist(&target)
+            .map_err(|error| Error::writing(&target)(error.error))?;
         sync(parent(&target)).map_err(Error::writing(&target))
     }
 }
@@ -111,8 +124,14 @@ impl Directory {
     pub fn create(path: &Path, existing: Existing) -> Result<Self, Error> {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         check_directory(&target, existing)?;
-        let temporary = temporary(0o777).tempdir_in(parent(&target)).map_err(Error::writing(path))?;
-        Ok(Self { temporary, target, existing })
+        let temporary = temporary(0o777)
+            .tempdir_in(parent(&target))
+            .map_err(Error::writing(path))?;
+        Ok(Self {
+            temporary,
+            target,
+            existing,
+        })
     }
 
     /// Where to write the content.
@@ -172,7 +191,9 @@ pub fn parent(path: &Path) -> &Path {
 fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     // The umask takes its share of the mode, as for any new file; the crate's own choice is private to the user.
-    builder.prefix(".unfinished-").permissions(Permissions::from_mode(mode));
+    builder
+        .prefix(".unfinished-")
+        .permissions(Permissions::from_mode(mode));
     builder
 }
 
@@ -197,7 +218,8 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let name =
+            |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
         let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
         names.sort();
         names
@@ -208,11 +230,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         fs::write(&path, "old").unwrap();
-        let failed = write_file(&path, |w| w.write_all(b"half").and(Err(io::ErrorKind::StorageFull.into())));
+        let failed = write_file(&path, |w| {
+            w.write_all(b"half")
+                .and(Err(io::ErrorKind::StorageFull.into()))
+        });
         assert!(matches!(failed, Err(Error::Write { .. })));
-        assert_eq!((names(folder.path()), fs::read_to_string(&path).unwrap()), (vec!["a.txt".into()], "old".into()));
+        assert_eq!(
+            (names(folder.path()), fs::read_to_string(&path).unwrap()),
+            (vec!["a.txt".into()], "old".into())
+        );
         write_file(&path, |w| w.write_all(b"new")).unwrap();
-        assert_eq!((names(folder.path()), fs::read_to_string(&path).unwrap()), (vec!["a.txt".into()], "new".into()));
+        assert_eq!(
+            (names(folder.path()), fs::read_to_string(&path).unwrap()),
+            (vec!["a.txt".into()], "new".into())
+        );
     }
 
     #[test]
@@ -234,7 +265,10 @@ mod tests {
         write_file(&link, |w| w.write_all(b"new")).unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");
-        assert!(matches!(write_file(Path::new("/dev/null"), |_| Ok(())), Err(Error::NotAFile(_))));
+        assert!(matches!(
+            write_file(Path::new("/dev/null"), |_| Ok(())),
+            Err(Error::NotAFile(_))
+        ));
     }
 
     #[test]
@@ -250,7 +284,10 @@ mod tests {
         fs::write(finished.path().join("weights"), "whole").unwrap();
         assert!(!path.exists());
         finished.finish().unwrap();
-        assert_eq!((names(place.path()), names(&path)), (vec!["model".into()], vec!["weights".into()]));
+        assert_eq!(
+            (names(place.path()), names(&path)),
+            (vec!["model".into()], vec!["weights".into()])
+        );
     }
 
     #[test]
@@ -258,14 +295,26 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("model");
         fs::create_dir(&path).unwrap();
-        Directory::create(&path, Existing::Refuse).unwrap().finish().unwrap();
+        Directory::create(&path, Existing::Refuse)
+            .unwrap()
+            .finish()
+            .unwrap();
         fs::write(path.join("thesis.txt"), "mine").unwrap();
-        assert!(matches!(Directory::create(&path, Existing::Refuse), Err(Error::Exists(_))));
-        assert!(matches!(Directory::create(&path, Existing::Replace), Err(Error::Foreign(_))));
+        assert!(matches!(
+            Directory::create(&path, Existing::Refuse),
+            Err(Error::Exists(_))
+        ));
+        assert!(matches!(
+            Directory::create(&path, Existing::Replace),
+            Err(Error::Foreign(_))
+        ));
         fs::rename(path.join("thesis.txt"), path.join(RECORD)).unwrap();
         let next = Directory::create(&path, Existing::Replace).unwrap();
         fs::write(next.path().join("weights"), "").unwrap();
         next.finish().unwrap();
-        assert_eq!((names(place.path()), names(&path)), (vec!["model".into()], vec!["weights".into()]));
+        assert_eq!(
+            (names(place.path()), names(&path)),
+            (vec!["model".into()], vec!["weights".into()])
+        );
     }
 }

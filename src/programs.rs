@@ -49,7 +49,13 @@ pub struct Entry {
 
 /// The entry of program `P`. It alone brings the program's code into a binary, so name only what the binary is to contain.
 pub const fn entry<P: Program>() -> Entry {
-    Entry { name: P::NAME, summary: P::SUMMARY, define: define::<P>, check: check::<P>, run: run::<P> }
+    Entry {
+        name: P::NAME,
+        summary: P::SUMMARY,
+        define: define::<P>,
+        check: check::<P>,
+        run: run::<P>,
+    }
 }
 
 fn define<P: Program>() -> Definition {

@@ -54,7 +54,10 @@ pub fn detail(text: &str) {
 }
 
 /// Writes a line above the bars, if any.
-#[expect(clippy::print_stderr, reason = "the one place that writes lines to standard error")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that writes lines to standard error"
+)]
 pub fn line(text: &str) {
     BARS.suspend(|| eprintln!("{text}"));
 }
@@ -79,7 +82,13 @@ impl Progress {
 
     /// Starts at zero; `unit` is a plural, such as "cells".
     pub fn new(what: &str, total: u64, unit: &str) -> Self {
-        let count = Count { what: what.into(), unit: unit.into(), total, done: 0, fields: String::new() };
+        let count = Count {
+            what: what.into(),
+            unit: unit.into(),
+            total,
+            done: 0,
+            fields: String::new(),
+        };
         let shown = match () {
             () if !says(Verbosity::Normal) => Shown::Nothing,
             () if stderr().is_terminal() => Shown::Bar(BARS.add(bar(&count))),
@@ -125,9 +134,12 @@ impl Progress {
 }
 
 fn bar(count: &Count) -> ProgressBar {
-    const TEMPLATE: &str = "{prefix} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left {msg}";
+    const TEMPLATE: &str =
+        "{prefix} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left {msg}";
     let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
-    ProgressBar::new(count.total).with_style(style).with_prefix(count.what.clone())
+    ProgressBar::new(count.total)
+        .with_style(style)
+        .with_prefix(count.what.clone())
 }
 
 /// When the next line is due.
@@ -140,7 +152,11 @@ struct Pace {
 
 impl Pace {
     fn new(interval: Duration) -> Self {
-        Self { start: Instant::now(), interval, next: interval }
+        Self {
+            start: Instant::now(),
+            interval,
+            next: interval,
+        }
     }
 
     fn is_due(&mut self, elapsed: Duration) -> bool {
@@ -163,18 +179,31 @@ struct Count {
 
 impl Count {
     fn line(&self, elapsed: Duration) -> String {
-        let Self { what, unit, total, done, .. } = self;
+        let Self {
+            what,
+            unit,
+            total,
+            done,
+            ..
+        } = self;
         let percent = 100.0 * *done as f64 / (*total).max(1) as f64;
         let rate = self.rate(elapsed);
         let left = match rate > 0.0 {
-            true => format!(", {} left", duration(total.saturating_sub(*done) as f64 / rate)),
+            true => format!(
+                ", {} left",
+                duration(total.saturating_sub(*done) as f64 / rate)
+            ),
             false => String::new(),
         };
-        self.with_fields(format!("{what}: {done}/{total} {unit} ({percent:.0}%), {rate:.1}/s{left}"))
+        self.with_fields(format!(
+            "{what}: {done}/{total} {unit} ({percent:.0}%), {rate:.1}/s{left}"
+        ))
     }
 
     fn last_line(&self, elapsed: Duration) -> String {
-        let Self { what, unit, done, .. } = self;
+        let Self {
+            what, unit, done, ..
+        } = self;
         let (took, rate) = (duration(elapsed.as_secs_f64()), self.rate(elapsed));
         self.with_fields(format!("{what}: {done} {unit} in {took}, {rate:.1}/s"))
     }
@@ -206,21 +235,42 @@ mod tests {
     use super::*;
 
     fn count(done: u64, fields: &str) -> Count {
-        Count { what: "training".into(), unit: "cells".into(), total: 1000, done, fields: fields.into() }
+        Count {
+            what: "training".into(),
+            unit: "cells".into(),
+            total: 1000,
+            done,
+            fields: fields.into(),
+        }
     }
 
     #[test]
     fn a_line_says_count_rate_remaining_time_and_fields() {
         let line = count(250, "loss=0.5").line(Duration::from_secs(10));
-        assert_eq!(line, "training: 250/1000 cells (25%), 25.0/s, 30.0 s left, loss=0.5");
+        assert_eq!(
+            line,
+            "training: 250/1000 cells (25%), 25.0/s, 30.0 s left, loss=0.5"
+        );
     }
 
     #[test]
     fn nothing_done_and_nothing_to_do_are_said_plainly() {
-        assert_eq!(count(0, "").line(Duration::from_secs(10)), "training: 0/1000 cells (0%), 0.0/s");
-        let nothing = Count { total: 0, ..count(0, "") };
-        assert_eq!(nothing.line(Duration::ZERO), "training: 0/0 cells (0%), 0.0/s");
-        assert_eq!(count(1000, "").last_line(Duration::from_secs(200)), "training: 1000 cells in 3 min 20 s, 5.0/s");
+        assert_eq!(
+            count(0, "").line(Duration::from_secs(10)),
+            "training: 0/1000 cells (0%), 0.0/s"
+        );
+        let nothing = Count {
+            total: 0,
+            ..count(0, "")
+        };
+        assert_eq!(
+            nothing.line(Duration::ZERO),
+            "training: 0/0 cells (0%), 0.0/s"
+        );
+        assert_eq!(
+            count(1000, "").last_line(Duration::from_secs(200)),
+            "training: 1000 cells in 3 min 20 s, 5.0/s"
+        );
     }
 
     #[test]
@@ -232,6 +282,9 @@ mod tests {
 
     #[test]
     fn durations_read_naturally() {
-        assert_eq!([8.44, 59.96, 200.0, 7500.0].map(duration), ["8.4 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]);
+        assert_eq!(
+            [8.44, 59.96, 200.0, 7500.0].map(duration),
+            ["8.4 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+        );
     }
 }

@@ -86,10 +86,19 @@ mod tests {
 
     #[test]
     fn streams_differ_by_seed_purpose_and_index() {
-        let first = |seed: u64, purpose: &str, index: u64| Seed(seed).stream(purpose, &[index]).next_u64();
+        let first =
+            |seed: u64, purpose: &str, index: u64| Seed(seed).stream(purpose, &[index]).next_u64();
         let base = first(0, "mask", 0);
         assert_eq!(base, first(0, "mask", 0));
-        assert!([first(1, "mask", 0), first(0, "bins", 0), first(0, "mask", 1)].iter().all(|other| *other != base));
+        assert!(
+            [
+                first(1, "mask", 0),
+                first(0, "bins", 0),
+                first(0, "mask", 1)
+            ]
+            .iter()
+            .all(|other| *other != base)
+        );
     }
 
     #[test]

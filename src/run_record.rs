@@ -132,13 +132,17 @@ impl Run {
         progress::detail(stage);
         let start = Instant::now();
         let result = work(self);
-        self.record.timings.push(Timing { stage: stage.into(), seconds: start.elapsed().as_secs_f64() });
+        self.record.timings.push(Timing {
+            stage: stage.into(),
+            seconds: start.elapsed().as_secs_f64(),
+        });
         result
     }
 
     /// Records a result under a name; a later one of the same name replaces it.
     pub fn metric(&mut self, name: &str, value: impl Serialize) {
-        let value = serde_json::to_value(value).expect("metrics are numbers, texts, lists and objects with text keys");
+        let value = serde_json::to_value(value)
+            .expect("metrics are numbers, texts, lists and objects with text keys");
         self.record.metrics.insert(name.into(), value);
     }
 
@@ -167,13 +171,19 @@ impl Run {
     }
 
     /// Stops the clock and writes the record, if it has a place and the folder of that place exists.
-    pub fn finish(mut self, exit_status: u8, error: Option<String>) -> Result<Record, output::Error> {
+    pub fn finish(
+        mut self,
+        exit_status: u8,
+        error: Option<String>,
+    ) -> Result<Record, output::Error> {
         self.record.finished = timestamp(SystemTime::now());
         self.record.exit_status = exit_status;
         self.record.error = error;
         // A folder output that failed does not exist, and then has no record either.
         match &self.path {
-            Some(path) if exit_status == 0 || output::parent(path).is_dir() => self.record.write(path)?,
+            Some(path) if exit_status == 0 || output::parent(path).is_dir() => {
+                self.record.write(path)?
+            }
             _ => {}
         }
         Ok(self.record)
@@ -195,16 +205,26 @@ fn artefacts(path: &Path) -> io::Result<Vec<Artefact>> {
     if !path.is_dir() {
         return Ok(vec![artefact(path)?]);
     }
-    let mut entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut entries = fs::read_dir(path)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
     // A link to a folder could lead in circles.
     entries.retain(|entry| !(entry.is_symlink() && entry.is_dir()));
     entries.sort();
-    let found = entries.iter().map(|entry| artefacts(entry)).collect::<io::Result<Vec<_>>>()?;
+    let found = entries
+        .iter()
+        .map(|entry| artefacts(entry))
+        .collect::<io::Result<Vec<_>>>()?;
     Ok(found.concat())
 }
 
 fn artefact(path: &Path) -> io::Result<Artefact> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("could not read `{}`: {error}", path.display()));
+    let named = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("could not read `{}`: {error}", path.display()),
+        )
+    };
     let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(named)?);
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
@@ -215,21 +235,39 @@ fn artefact(path: &Path) -> io::Result<Artefact> {
         hash.update(&buffer[..n]);
         size += n as u64;
     }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Artefact { path: path.to_owned(), size, sha256 })
+    let sha256 = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(Artefact {
+        path: path.to_owned(),
+        size,
+        sha256,
+    })
 }
 
 /// RFC 3339 in UTC, whole seconds.
 fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs();
     let (year, month, day) = date(since / 86_400);
     let second = since % 86_400;
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 /// Gregorian date of a day counted from 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let (mut year, mut day) = (1970, days);
     while day >= 365 + u64::from(is_leap(year)) {
         day -= 365 + u64::from(is_leap(year));
@@ -269,13 +307,21 @@ mod tests {
         let found = artefacts(folder.path()).unwrap();
         assert_eq!(found[0].path, folder.path().join("a/abc"));
         assert_eq!((found[0].size, found[1].size), (3, 0));
-        assert_eq!(found[0].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(found[1].sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            found[0].sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            found[1].sha256,
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
     }
 
     #[test]
     fn a_missing_input_is_named() {
-        let error = Run::start("toy", Map::new(), 1).input(Path::new("absent.h5ad")).unwrap_err();
+        let error = Run::start("toy", Map::new(), 1)
+            .input(Path::new("absent.h5ad"))
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("`absent.h5ad`"), "{error}");
     }
@@ -296,7 +342,13 @@ mod tests {
         let record = run.finish(0, None).unwrap();
         let read: Record = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!((doubled, &read), (42, &record));
-        assert_eq!((read.timings[0].stage.as_str(), read.metrics["accuracy"].as_f64()), ("doubling", Some(0.1 + 0.2)));
+        assert_eq!(
+            (
+                read.timings[0].stage.as_str(),
+                read.metrics["accuracy"].as_f64()
+            ),
+            ("doubling", Some(0.1 + 0.2))
+        );
     }
 
     #[test]
@@ -304,7 +356,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut run = Run::start("toy", Map::new(), 1);
         run.record_at(folder.path().join("model/run.json"));
-        assert_eq!(run.finish(65, Some("no".into())).unwrap().error.as_deref(), Some("no"));
+        assert_eq!(
+            run.finish(65, Some("no".into())).unwrap().error.as_deref(),
+            Some("no")
+        );
         assert!(!folder.path().join("model").exists());
     }
 }

@@ -13,20 +13,43 @@ pub struct Split {
 
 impl Split {
     /// Splits at random with the same shares of every class.
-    pub fn stratified(cells: &[usize], classes: &[i64], test_share: f64, validation_share: f64, seed: Seed) -> Self {
+    pub fn stratified(
+        cells: &[usize],
+        classes: &[i64],
+        test_share: f64,
+        validation_share: f64,
+        seed: Seed,
+    ) -> Self {
         let (rest, test) = stratify(cells, classes, test_share, seed, "test split");
         Self::with_test(&rest, test, classes, validation_share, seed)
     }
 
     /// Splits off given test cells, such as those of held-out donors, and validation cells at random by class.
-    pub fn with_test(rest: &[usize], test: Vec<usize>, classes: &[i64], validation_share: f64, seed: Seed) -> Self {
-        let (training, validation) = stratify(rest, classes, validation_share, seed, "validation split");
-        Self { training, validation, test }
+    pub fn with_test(
+        rest: &[usize],
+        test: Vec<usize>,
+        classes: &[i64],
+        validation_share: f64,
+        seed: Seed,
+    ) -> Self {
+        let (training, validation) =
+            stratify(rest, classes, validation_share, seed, "validation split");
+        Self {
+            training,
+            validation,
+            test,
+        }
     }
 }
 
 /// Takes a share of every class away: what stays and what was taken. A class keeps at least one cell.
-fn stratify(cells: &[usize], classes: &[i64], share: f64, seed: Seed, purpose: &str) -> (Vec<usize>, Vec<usize>) {
+fn stratify(
+    cells: &[usize],
+    classes: &[i64],
+    share: f64,
+    seed: Seed,
+    purpose: &str,
+) -> (Vec<usize>, Vec<usize>) {
     let mut by_class: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for &cell in cells {
         by_class.entry(classes[cell]).or_default().push(cell);
@@ -55,10 +78,23 @@ mod tests {
         let mut all = [&split.training[..], &split.validation, &split.test].concat();
         all.sort_unstable();
         assert_eq!(all, cells);
-        assert_eq!(split.test.iter().filter(|&&cell| classes[cell] == 1).count(), 2);
+        assert_eq!(
+            split
+                .test
+                .iter()
+                .filter(|&&cell| classes[cell] == 1)
+                .count(),
+            2
+        );
         assert_eq!(split.test.len(), 20);
-        assert_eq!(split, Split::stratified(&cells, &classes, 0.2, 0.1, Seed(1)));
-        assert_ne!(split, Split::stratified(&cells, &classes, 0.2, 0.1, Seed(2)));
+        assert_eq!(
+            split,
+            Split::stratified(&cells, &classes, 0.2, 0.1, Seed(1))
+        );
+        assert_ne!(
+            split,
+            Split::stratified(&cells, &classes, 0.2, 0.1, Seed(2))
+        );
     }
 
     #[test]

@@ -33,9 +33,19 @@ pub enum Error {
     #[error("not a JSON object of token names and ids")]
     Json(#[from] serde_json::Error),
     #[error("id {id} belongs to both `{first}` and `{second}`; every id must be given once")]
-    RepeatedId { id: u32, first: String, second: String },
-    #[error("ids must be consecutive from 0: expected id {expected} next, found {found} (`{token}`)")]
-    Gap { expected: usize, found: u32, token: String },
+    RepeatedId {
+        id: u32,
+        first: String,
+        second: String,
+    },
+    #[error(
+        "ids must be consecutive from 0: expected id {expected} next, found {found} (`{token}`)"
+    )]
+    Gap {
+        expected: usize,
+        found: u32,
+        token: String,
+    },
     #[error("token `{0}` appears more than once; make the names unique")]
     RepeatedToken(String),
 }
@@ -52,7 +62,10 @@ impl Vocabulary {
     /// Fails when the file cannot be read or [`Vocabulary::from_json`] refuses it; the error names the file.
     pub fn from_json_file(path: &Path) -> Result<Self, Error> {
         let read = || Self::from_json(&std::fs::read(path)?);
-        read().map_err(|source| Error::File { path: path.to_owned(), source: Box::new(source) })
+        read().map_err(|source| Error::File {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// Reads a JSON object from token to id, in any order.
@@ -62,9 +75,15 @@ impl Vocabulary {
         let Entries(mut entries) = serde_json::from_slice(json)?;
         entries.sort_by_key(|&(_, id)| id);
         for (position, pair) in entries.windows(2).enumerate() {
-            let [(first, id), (second, next)] = pair else { continue };
+            let [(first, id), (second, next)] = pair else {
+                continue;
+            };
             if id == next {
-                return Err(Error::RepeatedId { id: *id, first: first.clone(), second: second.clone() });
+                return Err(Error::RepeatedId {
+                    id: *id,
+                    first: first.clone(),
+                    second: second.clone(),
+                });
             }
             check_consecutive(position, *id, first)?;
         }
@@ -80,7 +99,9 @@ impl Vocabulary {
     }
 
     /// Gives ids to distinct tokens in the given order.
-    pub fn from_tokens<S: Into<String>>(tokens: impl IntoIterator<Item = S>) -> Result<Self, Error> {
+    pub fn from_tokens<S: Into<String>>(
+        tokens: impl IntoIterator<Item = S>,
+    ) -> Result<Self, Error> {
         let mut distinct = IndexSet::new();
         for token in tokens {
             let token = token.into();
@@ -104,11 +125,18 @@ impl Vocabulary {
         for word in words {
             *counts.entry(word).or_insert(0_usize) += 1;
         }
-        let mut ordered: Vec<_> = counts.into_iter().filter(|(word, _)| !specials.contains(word)).collect();
+        let mut ordered: Vec<_> = counts
+            .into_iter()
+            .filter(|(word, _)| !specials.contains(word))
+            .collect();
         ordered.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         let words = ordered.into_iter().map(|(word, _)| word);
         let specials = specials.iter().copied();
-        if specials_first { Self::from_tokens(specials.chain(words)) } else { Self::from_tokens(words.chain(specials)) }
+        if specials_first {
+            Self::from_tokens(specials.chain(words))
+        } else {
+            Self::from_tokens(words.chain(specials))
+        }
     }
 
     /// Appends the special tokens that are missing, in their fixed order.
@@ -157,8 +185,11 @@ impl Vocabulary {
 
     /// The object from token to id as the reference writes it: in id order, indented by two spaces.
     pub fn to_json(&self) -> String {
-        let ids: serde_json::Map<_, _> =
-            self.tokens().zip(0_u32..).map(|(token, id)| (token.into(), id.into())).collect();
+        let ids: serde_json::Map<_, _> = self
+            .tokens()
+            .zip(0_u32..)
+            .map(|(token, id)| (token.into(), id.into()))
+            .collect();
         serde_json::to_string_pretty(&ids).expect("a map of strings to integers is always JSON")
     }
 
@@ -166,7 +197,10 @@ impl Vocabulary {
     ///
     /// A gene that bears the name of a special token is not matched: it would act as padding or as the cell token.
     pub fn match_genes(&self, genes: &[String]) -> Match {
-        let ids: Vec<_> = genes.iter().map(|gene| self.id(gene).filter(|_| !is_special(gene))).collect();
+        let ids: Vec<_> = genes
+            .iter()
+            .map(|gene| self.id(gene).filter(|_| !is_special(gene)))
+            .collect();
         let mut seen = HashSet::with_capacity(genes.len());
         let mut repeated = IndexSet::new();
         for gene in genes {
@@ -174,7 +208,11 @@ impl Vocabulary {
                 repeated.insert(gene.as_str());
             }
         }
-        let unmatched = genes.iter().zip(&ids).filter(|(_, id)| id.is_none()).map(|(gene, _)| gene.as_str());
+        let unmatched = genes
+            .iter()
+            .zip(&ids)
+            .filter(|(_, id)| id.is_none())
+            .map(|(gene, _)| gene.as_str());
         let unused = self.genes().filter(|gene| !seen.contains(gene));
         Match {
             matched: ids.iter().flatten().count(),
@@ -227,7 +265,11 @@ impl fmt::Display for Names {
         write!(f, "{}", self.count)?;
         if !self.examples.is_empty() {
             write!(f, " ({}", self.examples.join(", "))?;
-            f.write_str(if self.count > self.examples.len() { ", ...)" } else { ")" })?;
+            f.write_str(if self.count > self.examples.len() {
+                ", ...)"
+            } else {
+                ")"
+            })?;
         }
         Ok(())
     }
@@ -241,7 +283,11 @@ fn check_consecutive(expected: usize, found: u32, token: &str) -> Result<(), Err
     if found as usize == expected {
         return Ok(());
     }
-    Err(Error::Gap { expected, found, token: token.to_owned() })
+    Err(Error::Gap {
+        expected,
+        found,
+        token: token.to_owned(),
+    })
 }
 
 /// The entries of the JSON object as written: a map type would hide a repeated token.
@@ -284,7 +330,10 @@ mod tests {
     fn tokenizer_golden_class_constructor() {
         let golden: serde_json::Value =
             serde_json::from_str(include_str!("../tests/data/tokenizer/vocab_cases.json")).unwrap();
-        for (case, specials_first) in [("from_list_specials_first", true), ("from_list_specials_last", false)] {
+        for (case, specials_first) in [
+            ("from_list_specials_first", true),
+            ("from_list_specials_last", false),
+        ] {
             let words = ["C", "A", "B", "A", "<cls>"];
             let made = Vocabulary::from_frequencies(words, &[PAD, CLS], specials_first).unwrap();
             let expected = Vocabulary::from_json(golden[case].to_string().as_bytes()).unwrap();
@@ -295,25 +344,50 @@ mod tests {
     #[test]
     fn special_tokens_are_appended_in_order_and_only_once() {
         let vocabulary = Vocabulary::from_genes(["B", "A"]).unwrap();
-        assert_eq!(vocabulary.tokens().collect::<Vec<_>>(), ["B", "A", PAD, CLS, EOC]);
-        assert_eq!((vocabulary.pad(), vocabulary.cls(), vocabulary.id("a")), (Some(2), Some(3), None));
-        let partial = Vocabulary::from_tokens([CLS, "A"]).unwrap().with_special_tokens();
+        assert_eq!(
+            vocabulary.tokens().collect::<Vec<_>>(),
+            ["B", "A", PAD, CLS, EOC]
+        );
+        assert_eq!(
+            (vocabulary.pad(), vocabulary.cls(), vocabulary.id("a")),
+            (Some(2), Some(3), None)
+        );
+        let partial = Vocabulary::from_tokens([CLS, "A"])
+            .unwrap()
+            .with_special_tokens();
         assert_eq!(partial.tokens().collect::<Vec<_>>(), [CLS, "A", PAD, EOC]);
         assert_eq!(vocabulary.clone().with_special_tokens(), vocabulary);
     }
 
     #[test]
     fn bad_files_are_refused_with_the_reason() {
-        let message = |json: &str| Vocabulary::from_json(json.as_bytes()).unwrap_err().to_string();
+        let message = |json: &str| {
+            Vocabulary::from_json(json.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
         assert!(message(r#"{"A": 0, "B": 2}"#).contains("expected id 1 next, found 2 (`B`)"));
         assert!(message(r#"{"A": 1, "B": 2}"#).contains("expected id 0 next, found 1 (`A`)"));
         assert!(message(r#"{"A": 4294967295}"#).contains("expected id 0"));
         assert!(message(r#"{"A": 0, "B": 0}"#).contains("id 0 belongs to both `A` and `B`"));
         assert!(message(r#"{"A": 0, "A": 1}"#).contains("token `A` appears more than once"));
-        for json in [r#"["A"]"#, r#"{"A": -1}"#, r#"{"A": "0"}"#, r#"{"A": 0.5}"#, r#"{"A": 4294967296}"#, "{", ""] {
+        for json in [
+            r#"["A"]"#,
+            r#"{"A": -1}"#,
+            r#"{"A": "0"}"#,
+            r#"{"A": 0.5}"#,
+            r#"{"A": 4294967296}"#,
+            "{",
+            "",
+        ] {
             assert!(message(json).contains("not a JSON object"), "{json}");
         }
-        assert!(Vocabulary::from_genes(["A", "B", "A"]).unwrap_err().to_string().contains("`A`"));
+        assert!(
+            Vocabulary::from_genes(["A", "B", "A"])
+                .unwrap_err()
+                .to_string()
+                .contains("`A`")
+        );
         let missing = Vocabulary::from_json_file(Path::new("no/vocab.json")).unwrap_err();
         assert!(missing.to_string().contains("no/vocab.json"));
     }
@@ -326,11 +400,18 @@ mod tests {
             return;
         }
         let start = std::time::Instant::now();
-        let vocabulary = Vocabulary::from_json_file(&folder.join("census_gene_vocab.json")).unwrap();
+        let vocabulary =
+            Vocabulary::from_json_file(&folder.join("census_gene_vocab.json")).unwrap();
         let elapsed = start.elapsed();
-        assert_eq!((vocabulary.len(), vocabulary.id("ZZZ3")), (60_694, Some(36_565)));
+        assert_eq!(
+            (vocabulary.len(), vocabulary.id("ZZZ3")),
+            (60_694, Some(36_565))
+        );
         assert_eq!(vocabulary.clone().with_special_tokens().pad(), Some(60_694));
-        assert_eq!(Vocabulary::from_json(vocabulary.to_json().as_bytes()).unwrap(), vocabulary);
+        assert_eq!(
+            Vocabulary::from_json(vocabulary.to_json().as_bytes()).unwrap(),
+            vocabulary
+        );
         println!("60,694 entries in {elapsed:?}");
         // A quadratic reader needs minutes; the bound is loose because test machines are busy.
         assert!(elapsed.as_millis() < 1000, "{elapsed:?}");
@@ -339,7 +420,10 @@ mod tests {
     #[test]
     fn json_is_written_as_the_reference_writes_it() {
         let file = include_str!("../tests/data/annotation/checkpoint/vocab.json");
-        assert_eq!(Vocabulary::from_json(file.as_bytes()).unwrap().to_json(), file.trim_end());
+        assert_eq!(
+            Vocabulary::from_json(file.as_bytes()).unwrap().to_json(),
+            file.trim_end()
+        );
     }
 
     #[test]
@@ -348,8 +432,20 @@ mod tests {
         let found = vocabulary.match_genes(&genes(&["X", "C", "A", "C", "<cls>", "X"]));
         assert_eq!(found.ids, [None, Some(2), Some(0), Some(2), None, None]);
         assert_eq!((found.matched, found.unmatched.count), (3, 3));
-        assert_eq!(found.unused, Names { count: 2, examples: genes(&["B", "D"]) });
-        assert_eq!(found.repeated, Names { count: 2, examples: genes(&["C", "X"]) });
+        assert_eq!(
+            found.unused,
+            Names {
+                count: 2,
+                examples: genes(&["B", "D"])
+            }
+        );
+        assert_eq!(
+            found.repeated,
+            Names {
+                count: 2,
+                examples: genes(&["C", "X"])
+            }
+        );
         let many: Vec<_> = (0..9).map(|i| format!("new{i}")).collect();
         let text = vocabulary.match_genes(&many).unmatched.to_string();
         assert_eq!(text, "9 (new0, new1, new2, new3, new4, ...)");

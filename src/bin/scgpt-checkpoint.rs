@@ -3,5 +3,9 @@ use scgpt_tools::{cli, programs::entry};
 
 fn main() -> std::process::ExitCode {
     let about = "Say what a model is, or write it in another form";
-    cli::dispatch("scgpt-checkpoint", about, &[entry::<Inspect>(), entry::<Convert>()])
+    cli::dispatch(
+        "scgpt-checkpoint",
+        about,
+        &[entry::<Inspect>(), entry::<Convert>()],
+    )
 }

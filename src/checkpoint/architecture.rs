@@ -50,14 +50,26 @@ pub struct Architecture {
 /// Why the architecture cannot be told.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    #[error("there are no tensors named `transformer_encoder.layers.*`; this is not a state dict of scGPT")]
+    #[error(
+        "there are no tensors named `transformer_encoder.layers.*`; this is not a state dict of scGPT"
+    )]
     NoLayers,
     #[error("`{0}` is not in `args.json` and cannot be told from the tensors; add it")]
     Missing(&'static str),
     #[error("`{key}` in `args.json` is {found}, expected {expected}")]
-    Invalid { key: &'static str, found: Value, expected: &'static str },
-    #[error("`{key}` is {stated} in `args.json` but {found} by the tensors; the two files belong to different models")]
-    Contradiction { key: &'static str, stated: String, found: String },
+    Invalid {
+        key: &'static str,
+        found: Value,
+        expected: &'static str,
+    },
+    #[error(
+        "`{key}` is {stated} in `args.json` but {found} by the tensors; the two files belong to different models"
+    )]
+    Contradiction {
+        key: &'static str,
+        stated: String,
+        found: String,
+    },
     #[error("`embsize` {embsize} is not a multiple of `nheads` {nheads}")]
     Heads { embsize: usize, nheads: usize },
 }
@@ -67,16 +79,25 @@ impl Architecture {
     ///
     /// Also returns a sentence on each value that was not in `args.json`. Fails when a value is malformed, contradicts
     /// the tensors, or is neither given nor derivable.
-    pub fn read(arguments: &Map<String, Value>, state: &StateDict) -> Result<(Self, Vec<String>), Error> {
+    pub fn read(
+        arguments: &Map<String, Value>,
+        state: &StateDict,
+    ) -> Result<(Self, Vec<String>), Error> {
         let layers = count_indexed(state, "transformer_encoder.layers.");
         if layers == 0 {
             return Err(Error::NoLayers);
         }
-        let mut reader = Reader { arguments, notes: Vec::new() };
+        let mut reader = Reader {
+            arguments,
+            notes: Vec::new(),
+        };
         let architecture = Self {
             embsize: reader.size("embsize", width_of(state, "encoder.embedding.weight"))?,
             nheads: reader.size("nheads", None)?,
-            d_hid: reader.size("d_hid", rows_of(state, "transformer_encoder.layers.0.linear1.weight"))?,
+            d_hid: reader.size(
+                "d_hid",
+                rows_of(state, "transformer_encoder.layers.0.linear1.weight"),
+            )?,
             nlayers: reader.size("nlayers", Some(layers))?,
             n_layers_cls: reader.class_layers(state)?,
             dropout: reader.dropout()?,
@@ -87,7 +108,9 @@ impl Architecture {
             input_emb_style: reader.input_style(state)?,
             max_seq_len: reader.size_or("max_seq_len", 1200)?,
         };
-        let Self { embsize, nheads, .. } = architecture;
+        let Self {
+            embsize, nheads, ..
+        } = architecture;
         if !embsize.is_multiple_of(nheads) {
             return Err(Error::Heads { embsize, nheads });
         }
@@ -118,23 +141,36 @@ impl Reader<'_> {
     }
 
     fn stated_size(&self, key: &'static str) -> Result<Option<usize>, Error> {
-        let Some(value) = self.stated(key) else { return Ok(None) };
-        let size = value.as_u64().and_then(|size| u32::try_from(size).ok()).filter(|&size| size > 0);
+        let Some(value) = self.stated(key) else {
+            return Ok(None);
+        };
+        let size = value
+            .as_u64()
+            .and_then(|size| u32::try_from(size).ok())
+            .filter(|&size| size > 0);
         match size {
             Some(size) => Ok(Some(size as usize)),
-            None => Err(Error::Invalid { key, found: value.clone(), expected: "a positive integer" }),
+            None => Err(Error::Invalid {
+                key,
+                found: value.clone(),
+                expected: "a positive integer",
+            }),
         }
     }
 
     /// A size that the tensors show too, unless it is `nheads`.
     fn size(&mut self, key: &'static str, shown: Option<usize>) -> Result<usize, Error> {
         match (self.stated_size(key)?, shown) {
-            (Some(stated), Some(found)) if stated != found => {
-                Err(Error::Contradiction { key, stated: stated.to_string(), found: found.to_string() })
-            }
+            (Some(stated), Some(found)) if stated != found => Err(Error::Contradiction {
+                key,
+                stated: stated.to_string(),
+                found: found.to_string(),
+            }),
             (Some(stated), _) => Ok(stated),
             (None, Some(found)) => {
-                self.notes.push(format!("`{key}` {found} was taken from the shapes of the tensors"));
+                self.notes.push(format!(
+                    "`{key}` {found} was taken from the shapes of the tensors"
+                ));
                 Ok(found)
             }
             (None, None) => Err(Error::Missing(key)),
@@ -147,7 +183,9 @@ impl Reader<'_> {
     }
 
     fn assume<T: std::fmt::Display>(&mut self, key: &str, default: T) -> T {
-        self.notes.push(format!("`{key}` is not in `args.json`; the published value {default} is assumed"));
+        self.notes.push(format!(
+            "`{key}` is not in `args.json`; the published value {default} is assumed"
+        ));
         default
     }
 
@@ -158,7 +196,9 @@ impl Reader<'_> {
         let found = has_head.then(|| super::heads::hidden_blocks(state, "cls_decoder") + 1);
         match (stated, found) {
             (Some(stated), Some(found)) if stated != found => {
-                self.notes.push(format!("the class head has {found} layers, not `n_layers_cls` {stated}"));
+                self.notes.push(format!(
+                    "the class head has {found} layers, not `n_layers_cls` {stated}"
+                ));
                 Ok(found)
             }
             (Some(stated), _) => Ok(stated),
@@ -168,16 +208,31 @@ impl Reader<'_> {
     }
 
     fn dropout(&mut self) -> Result<f64, Error> {
-        let Some(value) = self.stated("dropout") else { return Ok(self.assume("dropout", 0.2)) };
-        let invalid =
-            || Error::Invalid { key: "dropout", found: value.clone(), expected: "a number from 0 to below 1" };
-        value.as_f64().filter(|share| (0.0..1.0).contains(share)).ok_or_else(invalid)
+        let Some(value) = self.stated("dropout") else {
+            return Ok(self.assume("dropout", 0.2));
+        };
+        let invalid = || Error::Invalid {
+            key: "dropout",
+            found: value.clone(),
+            expected: "a number from 0 to below 1",
+        };
+        value
+            .as_f64()
+            .filter(|share| (0.0..1.0).contains(share))
+            .ok_or_else(invalid)
     }
 
     fn integer(&mut self, key: &'static str, default: i64) -> Result<i64, Error> {
-        let Some(value) = self.stated(key) else { return Ok(self.assume(key, default)) };
-        let whole = |number: f64| (number.fract() == 0.0 && number.abs() < 1e9).then_some(number as i64);
-        let invalid = || Error::Invalid { key, found: value.clone(), expected: "an integer" };
+        let Some(value) = self.stated(key) else {
+            return Ok(self.assume(key, default));
+        };
+        let whole =
+            |number: f64| (number.fract() == 0.0 && number.abs() < 1e9).then_some(number as i64);
+        let invalid = || Error::Invalid {
+            key,
+            found: value.clone(),
+            expected: "an integer",
+        };
         value.as_f64().and_then(whole).ok_or_else(invalid)
     }
 
@@ -185,7 +240,11 @@ impl Reader<'_> {
         let Some(value) = self.stated("pad_token") else {
             return Ok(self.assume("pad_token", crate::vocabulary::PAD).to_owned());
         };
-        let invalid = || Error::Invalid { key: "pad_token", found: value.clone(), expected: "a token name" };
+        let invalid = || Error::Invalid {
+            key: "pad_token",
+            found: value.clone(),
+            expected: "a token name",
+        };
         value.as_str().map(str::to_owned).ok_or_else(invalid)
     }
 
@@ -199,19 +258,26 @@ impl Reader<'_> {
             InputStyle::Scaling
         };
         let Some(value) = self.stated(KEY) else {
-            self.notes.push(format!("`{KEY}` {found:?} was taken from the names of the tensors"));
+            self.notes.push(format!(
+                "`{KEY}` {found:?} was taken from the names of the tensors"
+            ));
             return Ok(found);
         };
         let expected = "`continuous`, `category` or `scaling`";
-        let stated: InputStyle = serde_json::from_value(value.clone()).map_err(|_| Error::Invalid {
-            key: KEY,
-            found: value.clone(),
-            expected,
-        })?;
+        let stated: InputStyle =
+            serde_json::from_value(value.clone()).map_err(|_| Error::Invalid {
+                key: KEY,
+                found: value.clone(),
+                expected,
+            })?;
         if stated == found {
             return Ok(found);
         }
-        Err(Error::Contradiction { key: KEY, stated: format!("{stated:?}"), found: format!("{found:?}") })
+        Err(Error::Contradiction {
+            key: KEY,
+            stated: format!("{stated:?}"),
+            found: format!("{found:?}"),
+        })
     }
 }
 
@@ -228,8 +294,13 @@ mod tests {
             ("transformer_encoder.layers.1.linear1.weight", &[6, 8]),
             ("value_encoder.linear1.weight", &[8, 1]),
         ];
-        let zeros = |shape: &[usize]| Tensor::from_f32(shape.to_vec(), &vec![0.0; shape.iter().product()]).unwrap();
-        shapes.iter().map(|(name, shape)| (name.to_string(), zeros(shape))).collect()
+        let zeros = |shape: &[usize]| {
+            Tensor::from_f32(shape.to_vec(), &vec![0.0; shape.iter().product()]).unwrap()
+        };
+        shapes
+            .iter()
+            .map(|(name, shape)| (name.to_string(), zeros(shape)))
+            .collect()
     }
 
     fn read(arguments: Value) -> Result<(Architecture, Vec<String>), Error> {
@@ -238,9 +309,20 @@ mod tests {
 
     #[test]
     fn missing_sizes_come_from_the_tensors_and_are_reported() {
-        let (architecture, notes) = read(json!({"nheads": 2, "pad_value": -2.0, "n_hvg": null})).unwrap();
-        assert_eq!((architecture.embsize, architecture.d_hid, architecture.nlayers), (8, 6, 2));
-        assert_eq!((architecture.pad_value, architecture.input_emb_style), (-2, InputStyle::Continuous));
+        let (architecture, notes) =
+            read(json!({"nheads": 2, "pad_value": -2.0, "n_hvg": null})).unwrap();
+        assert_eq!(
+            (
+                architecture.embsize,
+                architecture.d_hid,
+                architecture.nlayers
+            ),
+            (8, 6, 2)
+        );
+        assert_eq!(
+            (architecture.pad_value, architecture.input_emb_style),
+            (-2, InputStyle::Continuous)
+        );
         assert_eq!(notes.len(), 10, "{notes:?}");
         assert_eq!(read(json!({})).unwrap_err(), Error::Missing("nheads"));
     }
@@ -248,7 +330,10 @@ mod tests {
     #[test]
     fn contradictions_and_nonsense_are_refused() {
         let message = |arguments| read(arguments).unwrap_err().to_string();
-        assert!(message(json!({"nheads": 2, "embsize": 16})).contains("`embsize` is 16 in `args.json` but 8"));
+        assert!(
+            message(json!({"nheads": 2, "embsize": 16}))
+                .contains("`embsize` is 16 in `args.json` but 8")
+        );
         assert!(message(json!({"nheads": 3})).contains("not a multiple"));
         assert!(message(json!({"nheads": 0})).contains("expected a positive integer"));
         assert!(message(json!({"nheads": 2, "dropout": 1.0})).contains("`dropout`"));
@@ -260,9 +345,18 @@ mod tests {
     #[test]
     fn writing_keeps_other_keys_and_their_order() {
         let (architecture, _) = read(json!({"nheads": 2})).unwrap();
-        let mut arguments = json!({"lr": 1e-4, "nheads": 2, "save_dir": "x"}).as_object().unwrap().clone();
+        let mut arguments = json!({"lr": 1e-4, "nheads": 2, "save_dir": "x"})
+            .as_object()
+            .unwrap()
+            .clone();
         architecture.write_to(&mut arguments);
-        assert_eq!(arguments.keys().take(3).collect::<Vec<_>>(), ["lr", "nheads", "save_dir"]);
-        assert_eq!(Architecture::read(&arguments, &state()).unwrap(), (architecture, vec![]));
+        assert_eq!(
+            arguments.keys().take(3).collect::<Vec<_>>(),
+            ["lr", "nheads", "save_dir"]
+        );
+        assert_eq!(
+            Architecture::read(&arguments, &state()).unwrap(),
+            (architecture, vec![])
+        );
     }
 }

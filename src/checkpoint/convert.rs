@@ -9,7 +9,17 @@ use super::weights::Format;
 use super::write::{self, Contents, Form};
 
 /// What to convert to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// model.safetensors, which everything reads.
@@ -44,7 +54,10 @@ pub enum Error {
     #[error(transparent)]
     Open(#[from] directory::Error),
     #[error("could not read `{path}`")]
-    Read { path: std::path::PathBuf, source: std::io::Error },
+    Read {
+        path: std::path::PathBuf,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Write(#[from] write::Error),
 }
@@ -52,7 +65,12 @@ pub enum Error {
 /// Writes `source` (a directory or the name of a model) to the new directory `out`, with its other JSON files.
 ///
 /// Returns the opened source, for reports. Fails when the source is not a complete checkpoint or `out` cannot be written.
-pub fn convert(source: &Path, out: &Path, target: Target, attention: Option<Attention>) -> Result<Checkpoint, Error> {
+pub fn convert(
+    source: &Path,
+    out: &Path,
+    target: Target,
+    attention: Option<Attention>,
+) -> Result<Checkpoint, Error> {
     let checkpoint = Checkpoint::open(source)?;
     let files = further_files(&checkpoint.directory)?;
     let contents = Contents {
@@ -63,18 +81,32 @@ pub fn convert(source: &Path, out: &Path, target: Target, attention: Option<Atte
         files: &files,
     };
     let attention = attention.unwrap_or(target.attention());
-    write::write(out, contents, Form { format: target.format(), attention })?;
+    write::write(
+        out,
+        contents,
+        Form {
+            format: target.format(),
+            attention,
+        },
+    )?;
     Ok(checkpoint)
 }
 
 /// JSON files beside those that every checkpoint has, such as a vocabulary of modalities; sorted by name.
 fn further_files(directory: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let failed = |path: &Path, source| Error::Read { path: path.to_owned(), source };
+    let failed = |path: &Path, source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
         let path = entry.map_err(|source| failed(directory, source))?.path();
-        let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
-        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        let Some(name) = path.file_name().and_then(OsStr::to_str) else {
+            continue;
+        };
+        let is_json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
         if is_json && path.is_file() && ![ARGUMENTS_FILE, VOCABULARY_FILE].contains(&name) {
             let bytes = std::fs::read(&path).map_err(|source| failed(&path, source))?;
             files.push((name.to_owned(), bytes));

@@ -30,36 +30,58 @@ pub const OWN_KEY: &str = "scgpt_tools";
 pub enum Error {
     #[error("there is no directory `{0}`")]
     NoDirectory(PathBuf),
-    #[error("`{name}` is neither a directory nor a model in the folders of `{MODELS_VARIABLE}`: {searched}")]
+    #[error(
+        "`{name}` is neither a directory nor a model in the folders of `{MODELS_VARIABLE}`: {searched}"
+    )]
     UnknownModel { name: String, searched: String },
     #[error("could not read `{path}`")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error(
         "`{directory}` has no weights: expected `{SAFETENSORS_FILE}`, `{TORCH_FILE}` or a single other file of these kinds"
     )]
     NoWeights { directory: PathBuf },
     #[error("`{directory}` has several weights files ({}); rename the one you mean to `{TORCH_FILE}` or `{SAFETENSORS_FILE}`", files.join(", "))]
-    SeveralWeights { directory: PathBuf, files: Vec<String> },
+    SeveralWeights {
+        directory: PathBuf,
+        files: Vec<String>,
+    },
     #[error(
         "`{path}` does not exist; fine-tuning with the reference does not always write it, so copy it from the pre-trained model"
     )]
     NoFile { path: PathBuf },
     #[error("`{path}` is not a JSON object")]
-    Arguments { path: PathBuf, source: serde_json::Error },
+    Arguments {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error(transparent)]
     Weights(#[from] weights::Error),
     #[error(transparent)]
     Vocabulary(#[from] vocabulary::Error),
     #[error("could not tell the architecture of `{directory}`")]
-    Architecture { directory: PathBuf, source: Box<architecture::Error> },
+    Architecture {
+        directory: PathBuf,
+        source: Box<architecture::Error>,
+    },
     #[error(
         "`{directory}` has {tokens} tokens in `{VOCABULARY_FILE}` but weights for {rows}; the files belong to different models"
     )]
-    VocabularySize { directory: PathBuf, tokens: usize, rows: usize },
+    VocabularySize {
+        directory: PathBuf,
+        tokens: usize,
+        rows: usize,
+    },
     #[error(
         "the weights in `{directory}` lack {count} of the trunk's tensors or have them in another shape: {examples}"
     )]
-    Trunk { directory: PathBuf, count: usize, examples: String },
+    Trunk {
+        directory: PathBuf,
+        count: usize,
+        examples: String,
+    },
 }
 
 /// A checkpoint whose trunk is complete and whose files agree.
@@ -93,9 +115,18 @@ impl Checkpoint {
     fn read(directory: &Path) -> Result<Self, Error> {
         let arguments = read_arguments(directory)?;
         let listed = read_vocabulary(directory)?;
-        let Weights { file, layout, state, unwrapped, .. } = Weights::read(&find_weights(directory)?)?;
-        let (architecture, mut notes) = Architecture::read(&arguments, &state)
-            .map_err(|source| Error::Architecture { directory: directory.to_owned(), source: Box::new(source) })?;
+        let Weights {
+            file,
+            layout,
+            state,
+            unwrapped,
+            ..
+        } = Weights::read(&find_weights(directory)?)?;
+        let (architecture, mut notes) =
+            Architecture::read(&arguments, &state).map_err(|source| Error::Architecture {
+                directory: directory.to_owned(),
+                source: Box::new(source),
+            })?;
         notes.extend(unwrapped.map(|key| format!("the state dict was under the key `{key}`")));
         let vocabulary = complete_vocabulary(listed, &mut notes);
         let heads = Heads::find(&state);
@@ -129,13 +160,25 @@ impl Checkpoint {
         let trunk = names::trunk(&self.architecture, rows, self.heads.value_rows);
         let differences = names::shortcomings(&self.state, &trunk);
         if !differences.is_empty() {
-            let examples: Vec<_> = differences.iter().take(3).map(Difference::to_string).collect();
+            let examples: Vec<_> = differences
+                .iter()
+                .take(3)
+                .map(Difference::to_string)
+                .collect();
             let (count, examples) = (differences.len(), examples.join("; "));
-            return Err(Error::Trunk { directory: self.directory.clone(), count, examples });
+            return Err(Error::Trunk {
+                directory: self.directory.clone(),
+                count,
+                examples,
+            });
         }
         let tokens = self.vocabulary.len();
         if tokens > rows {
-            return Err(Error::VocabularySize { directory: self.directory.clone(), tokens, rows });
+            return Err(Error::VocabularySize {
+                directory: self.directory.clone(),
+                tokens,
+                rows,
+            });
         }
         Ok(())
     }
@@ -147,7 +190,10 @@ pub(super) fn complete_vocabulary(listed: Vocabulary, notes: &mut Vec<String>) -
     let vocabulary = listed.with_special_tokens();
     if vocabulary.len() > before {
         let appended: Vec<_> = vocabulary.tokens().skip(before).collect();
-        notes.push(format!("special tokens not in `{VOCABULARY_FILE}` were appended: {}", appended.join(" ")));
+        notes.push(format!(
+            "special tokens not in `{VOCABULARY_FILE}` were appended: {}",
+            appended.join(" ")
+        ));
     }
     vocabulary
 }
@@ -161,11 +207,21 @@ pub fn resolve(path_or_name: &Path, models: Option<&OsStr>) -> Result<PathBuf, E
     let (Some(Component::Normal(name)), None) = (components.next(), components.next()) else {
         return Err(Error::NoDirectory(path_or_name.to_owned()));
     };
-    let folders: Vec<_> = models.iter().flat_map(std::env::split_paths).filter(|path| path != Path::new("")).collect();
-    let found = folders.iter().map(|folder| folder.join(name)).find(|directory| directory.is_dir());
+    let folders: Vec<_> = models
+        .iter()
+        .flat_map(std::env::split_paths)
+        .filter(|path| path != Path::new(""))
+        .collect();
+    let found = folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|directory| directory.is_dir());
     found.ok_or_else(|| {
         let name = name.to_string_lossy().into_owned();
-        Error::UnknownModel { name, searched: describe(&folders) }
+        Error::UnknownModel {
+            name,
+            searched: describe(&folders),
+        }
     })
 }
 
@@ -176,7 +232,11 @@ fn describe(folders: &[PathBuf]) -> String {
     }
     let describe = |folder: &PathBuf| {
         let models = models_in(folder);
-        let models = if models.is_empty() { "no models".into() } else { models.join(", ") };
+        let models = if models.is_empty() {
+            "no models".into()
+        } else {
+            models.join(", ")
+        };
         format!("`{}` has {models}", folder.display())
     };
     folders.iter().map(describe).collect::<Vec<_>>().join("; ")
@@ -186,7 +246,9 @@ fn describe(folders: &[PathBuf]) -> String {
 fn models_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let models = entries.filter(|entry| entry.path().join(VOCABULARY_FILE).is_file());
-    let mut names: Vec<_> = models.map(|entry| format!("`{}`", entry.file_name().to_string_lossy())).collect();
+    let mut names: Vec<_> = models
+        .map(|entry| format!("`{}`", entry.file_name().to_string_lossy()))
+        .collect();
     names.sort();
     names
 }
@@ -197,21 +259,34 @@ pub(super) fn find_weights(directory: &Path) -> Result<PathBuf, Error> {
     if let Some(file) = preferred.into_iter().find(|file| file.is_file()) {
         return Ok(file);
     }
-    let read = |source| Error::Read { path: directory.to_owned(), source };
+    let read = |source| Error::Read {
+        path: directory.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(read)? {
         let file = entry.map_err(read)?.path();
-        if file.is_file() && file.extension().is_some_and(|extension| extension == "pt" || extension == "safetensors") {
+        if file.is_file()
+            && file
+                .extension()
+                .is_some_and(|extension| extension == "pt" || extension == "safetensors")
+        {
             files.push(file);
         }
     }
     files.sort();
     match files.as_slice() {
-        [] => Err(Error::NoWeights { directory: directory.to_owned() }),
+        [] => Err(Error::NoWeights {
+            directory: directory.to_owned(),
+        }),
         [file] => Ok(file.clone()),
         several => {
-            let name = |file: &PathBuf| format!("`{}`", file.file_name().unwrap_or_default().display());
-            Err(Error::SeveralWeights { directory: directory.to_owned(), files: several.iter().map(name).collect() })
+            let name =
+                |file: &PathBuf| format!("`{}`", file.file_name().unwrap_or_default().display());
+            Err(Error::SeveralWeights {
+                directory: directory.to_owned(),
+                files: several.iter().map(name).collect(),
+            })
         }
     }
 }
@@ -219,16 +294,26 @@ pub(super) fn find_weights(directory: &Path) -> Result<PathBuf, Error> {
 /// The contents of `args.json`.
 pub(super) fn read_arguments(directory: &Path) -> Result<Map<String, Value>, Error> {
     let path = existing(directory, ARGUMENTS_FILE)?;
-    let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+        path: path.clone(),
+        source,
+    })?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Arguments { path, source })
 }
 
 /// The contents of `vocab.json`, without additions.
 pub(super) fn read_vocabulary(directory: &Path) -> Result<Vocabulary, Error> {
-    Ok(Vocabulary::from_json_file(&existing(directory, VOCABULARY_FILE)?)?)
+    Ok(Vocabulary::from_json_file(&existing(
+        directory,
+        VOCABULARY_FILE,
+    )?)?)
 }
 
 fn existing(directory: &Path, name: &str) -> Result<PathBuf, Error> {
     let path = directory.join(name);
-    if path.is_file() { Ok(path) } else { Err(Error::NoFile { path }) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Error::NoFile { path })
+    }
 }

@@ -89,7 +89,8 @@ impl Heads {
             value_rows: rows_of(state, "value_encoder.embedding.weight"),
             expression: has("decoder.fc.0.weight"),
             affine_expression: has("decoder.coeff_decoder.fc.0.weight"),
-            zero_probability: has("decoder.zero_logit.0.weight") || has("decoder.coeff_decoder.zero_logit.0.weight"),
+            zero_probability: has("decoder.zero_logit.0.weight")
+                || has("decoder.coeff_decoder.zero_logit.0.weight"),
             mvc: find_mvc(state),
             classes: find_classifier(state, "cls_decoder"),
             discriminator: find_classifier(state, "grad_reverse_discriminator"),
@@ -141,24 +142,41 @@ fn find_mvc(state: &StateDict) -> Option<Mvc> {
 
 fn find_classifier(state: &StateDict, prefix: &str) -> Option<Classifier> {
     let outputs = rows_of(state, &format!("{prefix}.out_layer.weight"))?;
-    Some(Classifier { outputs, layers: hidden_blocks(state, prefix) + 1 })
+    Some(Classifier {
+        outputs,
+        layers: hidden_blocks(state, prefix) + 1,
+    })
 }
 
 fn find_domain_norm(state: &StateDict) -> Option<DomainNorm> {
     let domains = count_indexed(state, "dsbn.bns.");
-    (domains > 0).then(|| DomainNorm { domains, affine: state.contains_key("dsbn.bns.0.weight") })
+    (domains > 0).then(|| DomainNorm {
+        domains,
+        affine: state.contains_key("dsbn.bns.0.weight"),
+    })
 }
 
 /// Hidden blocks of a classifier: dense layers are entries 0, 3, 6 of its sequence.
 pub(super) fn hidden_blocks(state: &StateDict, prefix: &str) -> usize {
-    let weight = |block: &usize| state.contains_key(&format!("{prefix}._decoder.{}.weight", 3 * block));
+    let weight =
+        |block: &usize| state.contains_key(&format!("{prefix}._decoder.{}.weight", 3 * block));
     (0..state.len()).take_while(weight).count()
 }
 
 /// How many distinct numbers follow `prefix` in the names.
 pub(super) fn count_indexed(state: &StateDict, prefix: &str) -> usize {
-    let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<u32>().ok();
-    state.keys().filter_map(index).collect::<std::collections::BTreeSet<_>>().len()
+    let index = |name: &String| {
+        name.strip_prefix(prefix)?
+            .split('.')
+            .next()?
+            .parse::<u32>()
+            .ok()
+    };
+    state
+        .keys()
+        .filter_map(index)
+        .collect::<std::collections::BTreeSet<_>>()
+        .len()
 }
 
 /// First dimension of a matrix.

@@ -87,8 +87,15 @@ pub fn inspect(path_or_name: &Path) -> Result<Report, directory::Error> {
     let directory = directory::resolve(path_or_name, std::env::var_os(MODELS_VARIABLE).as_deref())?;
     let weights = Weights::read(&directory::find_weights(&directory)?)?;
     let mut findings = Findings::default();
-    findings.notes.extend(weights.unwrapped.as_ref().map(|key| format!("the state dict was under the key `{key}`")));
-    let arguments = findings.keep(directory::read_arguments(&directory)).unwrap_or_default();
+    findings.notes.extend(
+        weights
+            .unwrapped
+            .as_ref()
+            .map(|key| format!("the state dict was under the key `{key}`")),
+    );
+    let arguments = findings
+        .keep(directory::read_arguments(&directory))
+        .unwrap_or_default();
     let listed = findings.keep(directory::read_vocabulary(&directory));
     let heads = Heads::find(&weights.state);
     let architecture = findings.architecture(&arguments, &weights.state, &heads);
@@ -105,7 +112,11 @@ pub fn inspect(path_or_name: &Path) -> Result<Report, directory::Error> {
         parameters: parameters(&weights.state),
         architecture,
         vocabulary,
-        uses: if sound { uses(&heads, &arguments) } else { Vec::new() },
+        uses: if sound {
+            uses(&heads, &arguments)
+        } else {
+            Vec::new()
+        },
         heads,
         notes: findings.notes,
         problems: findings.problems,
@@ -140,19 +151,27 @@ impl Findings {
         let (architecture, notes) = self.keep(Architecture::read(arguments, state))?;
         self.notes.extend(notes);
         let Some(rows) = rows_of(state, "encoder.embedding.weight") else {
-            self.problems.push("`encoder.embedding.weight` is missing or not a matrix".into());
+            self.problems
+                .push("`encoder.embedding.weight` is missing or not a matrix".into());
             return Some(architecture);
         };
         let expected = names::expected(&architecture, rows, heads);
-        self.list(&names::shortcomings(state, &expected), |findings| &mut findings.problems);
-        self.list(&names::unexpected(state, &expected), |findings| &mut findings.notes);
+        self.list(&names::shortcomings(state, &expected), |findings| {
+            &mut findings.problems
+        });
+        self.list(&names::unexpected(state, &expected), |findings| {
+            &mut findings.notes
+        });
         Some(architecture)
     }
 
     fn list(&mut self, items: &[names::Difference], to: fn(&mut Self) -> &mut Vec<String>) {
         to(self).extend(items.iter().take(LISTED).map(ToString::to_string));
         if items.len() > LISTED {
-            to(self).push(format!("and {} more tensors like this", items.len() - LISTED));
+            to(self).push(format!(
+                "and {} more tensors like this",
+                items.len() - LISTED
+            ));
         }
     }
 
@@ -170,15 +189,27 @@ impl Findings {
             }
             _ => {}
         }
-        VocabularyReport { tokens, specials, embedding_rows }
+        VocabularyReport {
+            tokens,
+            specials,
+            embedding_rows,
+        }
     }
 
     fn values(&mut self, state: &StateDict) {
-        let broken: Vec<_> = state.iter().filter(|(_, tensor)| !tensor.is_finite()).map(|(name, _)| name).collect();
+        let broken: Vec<_> = state
+            .iter()
+            .filter(|(_, tensor)| !tensor.is_finite())
+            .map(|(name, _)| name)
+            .collect();
         let listed = broken.iter().take(LISTED);
-        self.problems.extend(listed.map(|name| format!("`{name}` holds NaN or infinite values")));
+        self.problems
+            .extend(listed.map(|name| format!("`{name}` holds NaN or infinite values")));
         if broken.len() > LISTED {
-            self.problems.push(format!("and {} more tensors like this", broken.len() - LISTED));
+            self.problems.push(format!(
+                "and {} more tensors like this",
+                broken.len() - LISTED
+            ));
         }
     }
 }
@@ -204,7 +235,9 @@ fn dtypes(state: &StateDict) -> BTreeMap<String, usize> {
 
 fn parameters(state: &StateDict) -> usize {
     let trained = |name: &str| !name.ends_with(".running_mean") && !name.ends_with(".running_var");
-    let tensors = state.iter().filter(|(name, tensor)| trained(name) && tensor.dtype().is_float());
+    let tensors = state
+        .iter()
+        .filter(|(name, tensor)| trained(name) && tensor.dtype().is_float());
     tensors.map(|(_, tensor)| tensor.numel()).sum()
 }
 
@@ -220,8 +253,15 @@ fn uses(heads: &Heads, arguments: &Map<String, Value>) -> Vec<Use> {
         uses.push(Use::Integration);
     }
     if heads.classes.is_some_and(|classes| classes.outputs > 1) {
-        let named = arguments.get(OWN_KEY).and_then(|own| own.get("classes")).is_some_and(Value::is_array);
-        uses.push(if named { Use::Annotation } else { Use::AnnotationWithoutNames });
+        let named = arguments
+            .get(OWN_KEY)
+            .and_then(|own| own.get("classes"))
+            .is_some_and(Value::is_array);
+        uses.push(if named {
+            Use::Annotation
+        } else {
+            Use::AnnotationWithoutNames
+        });
     }
     uses
 }

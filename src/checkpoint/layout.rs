@@ -37,7 +37,11 @@ impl fmt::Display for Layout {
             Attention::B => "B (flash attention, `self_attn.Wqkv.weight`)",
             Attention::C => "C (wrapped flash attention, `self_attn._impl.Wqkv.weight`)",
         })?;
-        f.write_str(if self.data_parallel { " with D (`module.` before every name)" } else { "" })
+        f.write_str(if self.data_parallel {
+            " with D (`module.` before every name)"
+        } else {
+            ""
+        })
     }
 }
 
@@ -51,7 +55,12 @@ pub enum Error {
     #[error(
         "`{first}` is named as in layout {first_layout:?} and `{second}` as in layout {second_layout:?}; names of one model follow one layout"
     )]
-    MixedAttention { first: String, first_layout: Attention, second: String, second_layout: Attention },
+    MixedAttention {
+        first: String,
+        first_layout: Attention,
+        second: String,
+        second_layout: Attention,
+    },
     #[error("several tensors would be called `{0}` in layout A")]
     Collision(String),
 }
@@ -68,7 +77,13 @@ pub fn normalise(state: StateDict) -> Result<(StateDict, Layout), Error> {
         }
         renamed.insert(name, tensor);
     }
-    Ok((renamed, Layout { attention, data_parallel }))
+    Ok((
+        renamed,
+        Layout {
+            attention,
+            data_parallel,
+        },
+    ))
 }
 
 /// The name in `attention`'s layout of a tensor named as in layout A.
@@ -84,14 +99,18 @@ pub fn from_plain(name: &str, attention: Attention) -> String {
 
 fn to_plain(name: &str) -> String {
     let name = name.strip_prefix(DATA_PARALLEL).unwrap_or(name);
-    name.replace(".self_attn._impl.", ".self_attn.").replace(".self_attn.Wqkv.", ".self_attn.in_proj_")
+    name.replace(".self_attn._impl.", ".self_attn.")
+        .replace(".self_attn.Wqkv.", ".self_attn.in_proj_")
 }
 
 fn has_prefix(state: &StateDict) -> Result<bool, Error> {
     let with = state.keys().find(|name| name.starts_with(DATA_PARALLEL));
     let without = state.keys().find(|name| !name.starts_with(DATA_PARALLEL));
     match (with, without) {
-        (Some(with), Some(without)) => Err(Error::MixedPrefix { with: with.clone(), without: without.clone() }),
+        (Some(with), Some(without)) => Err(Error::MixedPrefix {
+            with: with.clone(),
+            without: without.clone(),
+        }),
         (with, _) => Ok(with.is_some()),
     }
 }
@@ -109,13 +128,20 @@ fn attention_of(name: &str) -> Option<Attention> {
 }
 
 fn find_attention(state: &StateDict) -> Result<Option<Attention>, Error> {
-    let mut found = state.keys().filter_map(|name| Some((name, attention_of(name)?)));
-    let Some((first, first_layout)) = found.next() else { return Ok(None) };
+    let mut found = state
+        .keys()
+        .filter_map(|name| Some((name, attention_of(name)?)));
+    let Some((first, first_layout)) = found.next() else {
+        return Ok(None);
+    };
     match found.find(|&(_, layout)| layout != first_layout) {
         None => Ok(Some(first_layout)),
-        Some((second, second_layout)) => {
-            Err(Error::MixedAttention { first: first.clone(), first_layout, second: second.clone(), second_layout })
-        }
+        Some((second, second_layout)) => Err(Error::MixedAttention {
+            first: first.clone(),
+            first_layout,
+            second: second.clone(),
+            second_layout,
+        }),
     }
 }
 
@@ -133,7 +159,9 @@ mod tests {
 
     fn state(names: impl IntoIterator<Item = String>) -> StateDict {
         let numbered = names.into_iter().zip(0_u8..);
-        numbered.map(|(name, i)| (name, Tensor::from_f32(vec![1], &[f32::from(i)]).unwrap())).collect()
+        numbered
+            .map(|(name, i)| (name, Tensor::from_f32(vec![1], &[f32::from(i)]).unwrap()))
+            .collect()
     }
 
     #[test]
@@ -142,24 +170,53 @@ mod tests {
         for attention in [Attention::A, Attention::B, Attention::C] {
             for data_parallel in [false, true] {
                 let prefix = if data_parallel { DATA_PARALLEL } else { "" };
-                let named = state(PLAIN.map(|name| format!("{prefix}{}", from_plain(name, attention))));
+                let named =
+                    state(PLAIN.map(|name| format!("{prefix}{}", from_plain(name, attention))));
                 let (found, layout) = normalise(named).unwrap();
                 assert_eq!(found, plain);
-                assert_eq!(layout, Layout { attention, data_parallel });
+                assert_eq!(
+                    layout,
+                    Layout {
+                        attention,
+                        data_parallel
+                    }
+                );
             }
         }
-        assert_eq!(from_plain(PLAIN[2], Attention::B), "transformer_encoder.layers.0.self_attn.Wqkv.bias");
-        assert_eq!(from_plain(PLAIN[3], Attention::C), "transformer_encoder.layers.0.self_attn._impl.out_proj.weight");
+        assert_eq!(
+            from_plain(PLAIN[2], Attention::B),
+            "transformer_encoder.layers.0.self_attn.Wqkv.bias"
+        );
+        assert_eq!(
+            from_plain(PLAIN[3], Attention::C),
+            "transformer_encoder.layers.0.self_attn._impl.out_proj.weight"
+        );
     }
 
     #[test]
     fn mixed_names_are_refused() {
         let names = |names: &[&str]| state(names.iter().map(ToString::to_string));
         let mixed = normalise(names(&["module.a", "b"])).unwrap_err();
-        assert_eq!(mixed, Error::MixedPrefix { with: "module.a".into(), without: "b".into() });
-        let mixed = normalise(names(&["l.0.self_attn.in_proj_weight", "l.1.self_attn.Wqkv.weight"])).unwrap_err();
+        assert_eq!(
+            mixed,
+            Error::MixedPrefix {
+                with: "module.a".into(),
+                without: "b".into()
+            }
+        );
+        let mixed = normalise(names(&[
+            "l.0.self_attn.in_proj_weight",
+            "l.1.self_attn.Wqkv.weight",
+        ]))
+        .unwrap_err();
         assert!(matches!(mixed, Error::MixedAttention { .. }));
-        let colliding = names(&["l.0.self_attn.out_proj.weight", "l.0.self_attn._impl.out_proj.weight"]);
-        assert_eq!(normalise(colliding).unwrap_err(), Error::Collision("l.0.self_attn.out_proj.weight".into()));
+        let colliding = names(&[
+            "l.0.self_attn.out_proj.weight",
+            "l.0.self_attn._impl.out_proj.weight",
+        ]);
+        assert_eq!(
+            normalise(colliding).unwrap_err(),
+            Error::Collision("l.0.self_attn.out_proj.weight".into())
+        );
     }
 }

@@ -24,12 +24,20 @@ pub fn trunk(architecture: &Architecture, rows: usize, value_rows: Option<usize>
         }
         InputStyle::Category => {
             // One row per bin, then padding and mask, when the tensor does not say.
-            table.embedding("value_encoder", value_rows.unwrap_or(architecture.n_bins + 2), d);
+            table.embedding(
+                "value_encoder",
+                value_rows.unwrap_or(architecture.n_bins + 2),
+                d,
+            );
         }
         InputStyle::Scaling => {}
     }
     for layer in 0..architecture.nlayers {
-        table.layer(&format!("transformer_encoder.layers.{layer}"), d, architecture.d_hid);
+        table.layer(
+            &format!("transformer_encoder.layers.{layer}"),
+            d,
+            architecture.d_hid,
+        );
     }
     table.rows
 }
@@ -38,7 +46,9 @@ pub fn trunk(architecture: &Architecture, rows: usize, value_rows: Option<usize>
 pub fn expected(architecture: &Architecture, rows: usize, heads: &Heads) -> Expected {
     let d = architecture.embsize;
     let width = if heads.is_conditioned() { 2 * d } else { d };
-    let mut table = Table { rows: trunk(architecture, rows, heads.value_rows) };
+    let mut table = Table {
+        rows: trunk(architecture, rows, heads.value_rows),
+    };
     table.encoders(heads, d);
     table.norms(heads, d);
     table.expression(heads, d, width);
@@ -182,17 +192,33 @@ impl Table {
 /// One way in which a state dict is not as expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    Missing { name: String, shape: Vec<usize> },
-    Unexpected { name: String, shape: Vec<usize> },
-    Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    Missing {
+        name: String,
+        shape: Vec<usize>,
+    },
+    Unexpected {
+        name: String,
+        shape: Vec<usize>,
+    },
+    Shape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Missing { name, shape } => write!(f, "`{name}` {shape:?} is missing"),
-            Self::Unexpected { name, shape } => write!(f, "`{name}` {shape:?} is not part of the model"),
-            Self::Shape { name, expected, found } => write!(f, "`{name}` is {found:?}, expected {expected:?}"),
+            Self::Unexpected { name, shape } => {
+                write!(f, "`{name}` {shape:?} is not part of the model")
+            }
+            Self::Shape {
+                name,
+                expected,
+                found,
+            } => write!(f, "`{name}` is {found:?}, expected {expected:?}"),
         }
     }
 }
@@ -200,10 +226,15 @@ impl fmt::Display for Difference {
 /// Tensors that are missing or have another shape, in table order.
 pub fn shortcomings(state: &StateDict, expected: &Expected) -> Vec<Difference> {
     let compare = |(name, shape): &(String, Vec<usize>)| match state.get(name) {
-        None => Some(Difference::Missing { name: name.clone(), shape: shape.clone() }),
-        Some(tensor) if tensor.shape() != shape => {
-            Some(Difference::Shape { name: name.clone(), expected: shape.clone(), found: tensor.shape().to_vec() })
-        }
+        None => Some(Difference::Missing {
+            name: name.clone(),
+            shape: shape.clone(),
+        }),
+        Some(tensor) if tensor.shape() != shape => Some(Difference::Shape {
+            name: name.clone(),
+            expected: shape.clone(),
+            found: tensor.shape().to_vec(),
+        }),
         Some(_) => None,
     };
     expected.iter().filter_map(compare).collect()
@@ -211,9 +242,15 @@ pub fn shortcomings(state: &StateDict, expected: &Expected) -> Vec<Difference> {
 
 /// Tensors that the table does not know, in file order.
 pub fn unexpected(state: &StateDict, expected: &Expected) -> Vec<Difference> {
-    let known: std::collections::HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let strangers = state.iter().filter(|(name, _)| !known.contains(name.as_str()));
+    let known: std::collections::HashSet<&str> =
+        expected.iter().map(|(name, _)| name.as_str()).collect();
+    let strangers = state
+        .iter()
+        .filter(|(name, _)| !known.contains(name.as_str()));
     strangers
-        .map(|(name, tensor)| Difference::Unexpected { name: name.clone(), shape: tensor.shape().to_vec() })
+        .map(|(name, tensor)| Difference::Unexpected {
+            name: name.clone(),
+            shape: tensor.shape().to_vec(),
+        })
         .collect()
 }

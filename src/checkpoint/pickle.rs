@@ -17,9 +17,13 @@ mod machine;
 pub enum Error {
     #[error("`{0}` is not something a state dict needs; refused, nothing was run")]
     Global(String),
-    #[error("instruction `{name}` at byte {at} is not something a state dict needs; refused, nothing was run")]
+    #[error(
+        "instruction `{name}` at byte {at} is not something a state dict needs; refused, nothing was run"
+    )]
     Instruction { name: String, at: usize },
-    #[error("the pickle ends in the middle of an instruction at byte {0}; the file is truncated or damaged")]
+    #[error(
+        "the pickle ends in the middle of an instruction at byte {0}; the file is truncated or damaged"
+    )]
     Truncated(usize),
     #[error("the pickle is damaged at byte {at}: {what}")]
     Malformed { at: usize, what: &'static str },
@@ -139,17 +143,32 @@ mod tests {
 
     #[test]
     fn calls_take_only_their_own_arguments() {
-        assert!(error(b"ccollections\nOrderedDict\nK\x01\x85R.").contains("arguments it does not take"));
+        assert!(
+            error(b"ccollections\nOrderedDict\nK\x01\x85R.").contains("arguments it does not take")
+        );
         assert!(error(b"ctorch\nFloatStorage\n)R.").contains("arguments it does not take"));
         assert!(error(b"NN\x86NR.").contains("not callable"));
-        assert!(error(b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.").contains("not described"));
+        assert!(
+            error(b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.").contains("not described")
+        );
     }
 
     #[test]
     fn damage_is_an_error() {
-        for damaged in
-            ["", "X\x10\0\0\0ab.", "h\x07.", "0.", "t.", "a.", "]a.", "Ns.", "(K.", "(NNs.", "}(Nu.", "q\x01."]
-        {
+        for damaged in [
+            "",
+            "X\x10\0\0\0ab.",
+            "h\x07.",
+            "0.",
+            "t.",
+            "a.",
+            "]a.",
+            "Ns.",
+            "(K.",
+            "(NNs.",
+            "}(Nu.",
+            "q\x01.",
+        ] {
             assert!(load(damaged.as_bytes()).is_err(), "{damaged:?}");
         }
         assert!(error(b"\x8a\x09123456789.").contains("64 bits"));

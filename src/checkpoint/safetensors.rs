@@ -44,7 +44,9 @@ pub fn read(path: &Path) -> Result<StateDict, Error> {
     let metadata = read_header(&mut file, length)?;
     let mut state = StateDict::with_capacity(metadata.tensors().len());
     for name in metadata.offset_keys() {
-        let Some(info) = metadata.info(&name) else { continue };
+        let Some(info) = metadata.info(&name) else {
+            continue;
+        };
         let tensor = read_tensor(&mut file, &name, info)?;
         state.insert(name, tensor);
     }
@@ -54,20 +56,37 @@ pub fn read(path: &Path) -> Result<StateDict, Error> {
 /// Reads and validates the header: tensors lie one after the other and fill the rest of the file.
 fn read_header(file: &mut impl Read, length: u64) -> Result<Metadata, Error> {
     let mut size = [0; 8];
-    let found = if length >= 8 { file.read_exact(&mut size).map(|()| u64::from_le_bytes(size))? } else { 0 };
+    let found = if length >= 8 {
+        file.read_exact(&mut size)
+            .map(|()| u64::from_le_bytes(size))?
+    } else {
+        0
+    };
     if length < 8 || found > MAX_HEADER.min(length - 8) {
-        return Err(Error::Header { header: found, file: length });
+        return Err(Error::Header {
+            header: found,
+            file: length,
+        });
     }
     let mut header = Vec::new();
     file.take(found).read_to_end(&mut header)?;
     let metadata: Metadata = serde_json::from_slice(&header)?;
     let (described, rest) = (metadata.data_len() as u64, length - 8 - found);
-    if described == rest { Ok(metadata) } else { Err(Error::Length { described, found: rest }) }
+    if described == rest {
+        Ok(metadata)
+    } else {
+        Err(Error::Length {
+            described,
+            found: rest,
+        })
+    }
 }
 
 fn read_tensor(file: &mut impl Read, name: &str, info: &TensorInfo) -> Result<Tensor, Error> {
-    let dtype = Dtype::try_from(info.dtype)
-        .map_err(|()| Error::Dtype { name: name.to_owned(), dtype: format!("{:?}", info.dtype) })?;
+    let dtype = Dtype::try_from(info.dtype).map_err(|()| Error::Dtype {
+        name: name.to_owned(),
+        dtype: format!("{:?}", info.dtype),
+    })?;
     let (start, end) = info.data_offsets;
     let mut data = vec![0; end - start];
     file.read_exact(&mut data)?;
@@ -78,7 +97,10 @@ fn read_tensor(file: &mut impl Read, name: &str, info: &TensorInfo) -> Result<Te
 ///
 /// Metadata say `format` is `pt`, which other readers use to place the tensors.
 pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
-    let views = state.iter().map(|(name, tensor)| Ok((name, view(tensor)?))).collect::<Result<Vec<_>, Error>>()?;
+    let views = state
+        .iter()
+        .map(|(name, tensor)| Ok((name, view(tensor)?)))
+        .collect::<Result<Vec<_>, Error>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     // The crate can write to a file itself, but makes it readable by its owner alone.
     let bytes = safetensors::serialize(views, Some(metadata))?;
@@ -88,7 +110,11 @@ pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
 }
 
 fn view(tensor: &Tensor) -> Result<TensorView<'_>, Error> {
-    Ok(TensorView::new(tensor.dtype().into(), tensor.shape().to_vec(), tensor.bytes())?)
+    Ok(TensorView::new(
+        tensor.dtype().into(),
+        tensor.shape().to_vec(),
+        tensor.bytes(),
+    )?)
 }
 
 impl TryFrom<safetensors::Dtype> for Dtype {

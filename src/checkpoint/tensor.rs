@@ -60,7 +60,9 @@ impl fmt::Display for Dtype {
 
 /// Byte length of a tensor, unless it exceeds what can be addressed.
 pub fn byte_length(dtype: Dtype, shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(dtype.size(), |bytes, &size| bytes.checked_mul(size))
+    shape
+        .iter()
+        .try_fold(dtype.size(), |bytes, &size| bytes.checked_mul(size))
 }
 
 /// A contiguous row-major tensor, little-endian. Equality is bit for bit.
@@ -79,12 +81,26 @@ impl Tensor {
 
     /// A float32 tensor, or nothing when the number of values is not what the shape needs.
     pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Option<Self> {
-        Self::new(Dtype::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        Self::new(
+            Dtype::F32,
+            shape,
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        )
     }
 
     /// An int64 tensor, or nothing when the number of values is not what the shape needs.
     pub fn from_i64(shape: Vec<usize>, values: &[i64]) -> Option<Self> {
-        Self::new(Dtype::I64, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        Self::new(
+            Dtype::I64,
+            shape,
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        )
     }
 
     pub fn dtype(&self) -> Dtype {
@@ -155,7 +171,8 @@ mod tests {
 
     #[test]
     fn every_type_converts_to_float32() {
-        let convert = |dtype, data: &[u8]| Tensor::new(dtype, vec![1], data.to_vec()).unwrap().to_f32()[0];
+        let convert =
+            |dtype, data: &[u8]| Tensor::new(dtype, vec![1], data.to_vec()).unwrap().to_f32()[0];
         assert_eq!(convert(Dtype::F64, &(-1.5_f64).to_le_bytes()), -1.5);
         assert_eq!(convert(Dtype::F32, &0.1_f32.to_le_bytes()), 0.1);
         assert_eq!(convert(Dtype::F16, &[0x00, 0x3e]), 1.5);
@@ -172,14 +189,30 @@ mod tests {
     fn lengths_are_checked() {
         assert!(Tensor::new(Dtype::F32, vec![2], vec![0; 7]).is_none());
         assert!(Tensor::new(Dtype::F32, vec![usize::MAX, 2], vec![]).is_none());
-        assert_eq!(Tensor::new(Dtype::F32, vec![0, 3], vec![]).unwrap().to_f32(), Vec::<f32>::new());
-        assert_eq!(Tensor::new(Dtype::I64, vec![], vec![0; 8]).unwrap().numel(), 1);
+        assert_eq!(
+            Tensor::new(Dtype::F32, vec![0, 3], vec![])
+                .unwrap()
+                .to_f32(),
+            Vec::<f32>::new()
+        );
+        assert_eq!(
+            Tensor::new(Dtype::I64, vec![], vec![0; 8]).unwrap().numel(),
+            1
+        );
     }
 
     #[test]
     fn non_finite_values_are_seen() {
         assert!(Tensor::from_f32(vec![2], &[1.0, -0.0]).unwrap().is_finite());
-        assert!(!Tensor::from_f32(vec![2], &[1.0, f32::NAN]).unwrap().is_finite());
-        assert!(!Tensor::new(Dtype::Bf16, vec![1], vec![0x80, 0x7f]).unwrap().is_finite());
+        assert!(
+            !Tensor::from_f32(vec![2], &[1.0, f32::NAN])
+                .unwrap()
+                .is_finite()
+        );
+        assert!(
+            !Tensor::new(Dtype::Bf16, vec![1], vec![0x80, 0x7f])
+                .unwrap()
+                .is_finite()
+        );
     }
 }

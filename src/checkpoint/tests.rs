@@ -6,7 +6,9 @@ use super::*;
 use crate::vocabulary::Vocabulary;
 
 fn data(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(path)
 }
 
 mod goldens {
@@ -34,7 +36,10 @@ mod goldens {
     ];
 
     fn directories() -> impl Iterator<Item = PathBuf> {
-        WITH_BOTH.iter().map(|name| data(name).join("checkpoint")).chain(VARIANTS.iter().map(|name| data(name)))
+        WITH_BOTH
+            .iter()
+            .map(|name| data(name).join("checkpoint"))
+            .chain(VARIANTS.iter().map(|name| data(name)))
     }
 
     #[test]
@@ -51,7 +56,10 @@ mod goldens {
     #[test]
     fn layouts_give_the_same_tensors() {
         let plain = Checkpoint::open(&data("annotation/checkpoint")).unwrap();
-        let layout = |attention, data_parallel| Layout { attention, data_parallel };
+        let layout = |attention, data_parallel| Layout {
+            attention,
+            data_parallel,
+        };
         assert_eq!(plain.layout, layout(Attention::A, false));
         let expected = [
             ("layouts/B_flash_direct", layout(Attention::B, false)),
@@ -69,8 +77,18 @@ mod goldens {
     fn every_tensor_has_its_place_in_the_table() {
         for directory in directories() {
             let report = inspect::inspect(&directory).unwrap();
-            assert_eq!(report.problems, Vec::<String>::new(), "{}", directory.display());
-            assert_eq!(report.notes, Vec::<String>::new(), "{}", directory.display());
+            assert_eq!(
+                report.problems,
+                Vec::<String>::new(),
+                "{}",
+                directory.display()
+            );
+            assert_eq!(
+                report.notes,
+                Vec::<String>::new(),
+                "{}",
+                directory.display()
+            );
             assert!(!report.uses.is_empty());
         }
     }
@@ -80,20 +98,50 @@ mod goldens {
         use heads::{Classifier, DomainNorm, ModelClass};
         let find = |name: &str| Heads::find(&Checkpoint::open(&data(name)).unwrap().state);
         let annotation = find("annotation/checkpoint");
-        assert_eq!(annotation.classes, Some(Classifier { outputs: 5, layers: 3 }));
-        assert_eq!((annotation.model_class(), annotation.batch_norm), (ModelClass::Transformer, false));
+        assert_eq!(
+            annotation.classes,
+            Some(Classifier {
+                outputs: 5,
+                layers: 3
+            })
+        );
+        assert_eq!(
+            (annotation.model_class(), annotation.batch_norm),
+            (ModelClass::Transformer, false)
+        );
         assert!(find("annotation_plain_bn/checkpoint").batch_norm);
         assert_eq!(find("annotation_category/checkpoint").value_rows, Some(53));
         let integration = find("integration/checkpoint");
-        assert_eq!(integration.domain_norm, Some(DomainNorm { domains: 3, affine: false }));
-        assert_eq!((integration.batch_labels, integration.zero_probability), (Some(3), true));
+        assert_eq!(
+            integration.domain_norm,
+            Some(DomainNorm {
+                domains: 3,
+                affine: false
+            })
+        );
+        assert_eq!(
+            (integration.batch_labels, integration.zero_probability),
+            (Some(3), true)
+        );
         assert_eq!(integration.discriminator.map(|head| head.outputs), Some(3));
         assert_eq!(find("multiomic/checkpoint").modalities, Some(5));
-        assert_eq!(find("multiomic_variants/batch_only").model_class(), ModelClass::MultiOmic);
+        assert_eq!(
+            find("multiomic_variants/batch_only").model_class(),
+            ModelClass::MultiOmic
+        );
         let perturbation = find("perturbation_variant/checkpoint");
-        assert_eq!((perturbation.model_class(), perturbation.affine_expression), (ModelClass::Generator, true));
-        assert_eq!(find("pretrain/checkpoint").model_class(), ModelClass::Pretraining);
-        assert_eq!(find("embedding/checkpoint").mvc.map(|mvc| mvc.style), Some(heads::MvcStyle::InnerProduct));
+        assert_eq!(
+            (perturbation.model_class(), perturbation.affine_expression),
+            (ModelClass::Generator, true)
+        );
+        assert_eq!(
+            find("pretrain/checkpoint").model_class(),
+            ModelClass::Pretraining
+        );
+        assert_eq!(
+            find("embedding/checkpoint").mvc.map(|mvc| mvc.style),
+            Some(heads::MvcStyle::InnerProduct)
+        );
     }
 
     #[test]
@@ -113,7 +161,10 @@ mod goldens {
             }
             let reference = Checkpoint::open(&out("reference")).unwrap();
             assert_eq!(reference.layout.attention, Attention::B);
-            assert_eq!(out("safe").join("vocab_mod.json").exists(), directory.join("vocab_mod.json").exists());
+            assert_eq!(
+                out("safe").join("vocab_mod.json").exists(),
+                directory.join("vocab_mod.json").exists()
+            );
         }
     }
 
@@ -121,12 +172,17 @@ mod goldens {
     fn writing_twice_gives_the_same_bytes() {
         let checkpoint = Checkpoint::open(&data("integration/checkpoint")).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        for (name, format) in [("pt", weights::Format::Torch), ("safetensors", weights::Format::Safetensors)] {
+        for (name, format) in [
+            ("pt", weights::Format::Torch),
+            ("safetensors", weights::Format::Safetensors),
+        ] {
             let write = |file: &str| {
                 let path = folder.path().join(format!("{file}.{name}"));
                 match format {
                     weights::Format::Torch => torch_file::write(&path, &checkpoint.state).unwrap(),
-                    weights::Format::Safetensors => safetensors::write(&path, &checkpoint.state).unwrap(),
+                    weights::Format::Safetensors => {
+                        safetensors::write(&path, &checkpoint.state).unwrap()
+                    }
                 }
                 std::fs::read(path).unwrap()
             };
@@ -163,24 +219,57 @@ mod python_files {
         assert_eq!(tensor("plain").shape(), [3, 4]);
         assert_eq!(
             (tensor("transposed").shape(), values("transposed")),
-            (&[4, 3][..], vec![0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.])
+            (
+                &[4, 3][..],
+                vec![0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]
+            )
         );
-        assert_eq!((tensor("column").shape(), values("column")), (&[3][..], vec![1., 5., 9.]));
+        assert_eq!(
+            (tensor("column").shape(), values("column")),
+            (&[3][..], vec![1., 5., 9.])
+        );
         assert_eq!(values("row"), [4., 5., 6., 7.]);
         assert_eq!(values("tail"), [6., 7., 10., 11.]);
         assert_eq!(values("expanded"), [7., 7., 7.]);
-        let permuted = (0_u8..24).map(|i| f32::from(i / 12 + 2 * (i / 4 % 3) + 6 * (i % 4))).collect::<Vec<_>>();
-        assert_eq!((tensor("permuted").shape(), values("permuted")), (&[2, 3, 4][..], permuted));
-        assert_eq!((tensor("half").dtype(), values("half")), (Dtype::F16, vec![1.5, -2.0]));
-        assert_eq!((tensor("bfloat").dtype(), values("bfloat")), (Dtype::Bf16, vec![1.5, -2.0, 3.0]));
-        assert_eq!((tensor("double").dtype(), values("double")), (Dtype::F64, vec![0.25]));
+        let permuted = (0_u8..24)
+            .map(|i| f32::from(i / 12 + 2 * (i / 4 % 3) + 6 * (i % 4)))
+            .collect::<Vec<_>>();
         assert_eq!(
-            (tensor("scalar").dtype(), tensor("scalar").shape(), values("scalar")),
+            (tensor("permuted").shape(), values("permuted")),
+            (&[2, 3, 4][..], permuted)
+        );
+        assert_eq!(
+            (tensor("half").dtype(), values("half")),
+            (Dtype::F16, vec![1.5, -2.0])
+        );
+        assert_eq!(
+            (tensor("bfloat").dtype(), values("bfloat")),
+            (Dtype::Bf16, vec![1.5, -2.0, 3.0])
+        );
+        assert_eq!(
+            (tensor("double").dtype(), values("double")),
+            (Dtype::F64, vec![0.25])
+        );
+        assert_eq!(
+            (
+                tensor("scalar").dtype(),
+                tensor("scalar").shape(),
+                values("scalar")
+            ),
             (Dtype::I64, &[][..], vec![7.0])
         );
-        assert_eq!((tensor("int32").dtype(), values("int32")), (Dtype::I32, vec![-5.0]));
-        assert_eq!((tensor("bool").dtype(), values("bool")), (Dtype::Bool, vec![1.0, 0.0]));
-        assert_eq!((tensor("empty").shape(), tensor("empty").numel()), (&[0, 3][..], 0));
+        assert_eq!(
+            (tensor("int32").dtype(), values("int32")),
+            (Dtype::I32, vec![-5.0])
+        );
+        assert_eq!(
+            (tensor("bool").dtype(), values("bool")),
+            (Dtype::Bool, vec![1.0, 0.0])
+        );
+        assert_eq!(
+            (tensor("empty").shape(), tensor("empty").numel()),
+            (&[0, 3][..], 0)
+        );
         assert_eq!(values("parameter"), [1.0, 2.0]);
     }
 
@@ -190,7 +279,15 @@ mod python_files {
         assert_eq!(contents.unwrapped, None);
         assert_eq!(
             contents.state.keys().collect::<Vec<_>>(),
-            ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
+            [
+                "0.weight",
+                "0.bias",
+                "1.weight",
+                "1.bias",
+                "1.running_mean",
+                "1.running_var",
+                "1.num_batches_tracked"
+            ]
         );
         assert_eq!(contents.state["0.weight"].shape(), [2, 3]);
     }
@@ -198,7 +295,11 @@ mod python_files {
     #[test]
     fn newer_protocols_are_read() {
         for name in ["protocol_3.pt", "protocol_4.pt", "protocol_5.pt"] {
-            assert_eq!(read(name).unwrap().state["weight"].to_f32(), count_up(6), "{name}");
+            assert_eq!(
+                read(name).unwrap().state["weight"].to_f32(),
+                count_up(6),
+                "{name}"
+            );
         }
     }
 
@@ -215,7 +316,9 @@ mod python_files {
     #[test]
     fn code_is_refused_and_not_run() {
         let marker = Path::new("scgpt-tools-test-was-run");
-        assert!(message("os_system.pt").contains("`posix.system` is not something a state dict needs"));
+        assert!(
+            message("os_system.pt").contains("`posix.system` is not something a state dict needs")
+        );
         assert!(message("eval.pt").contains("`__builtin__.eval`"));
         assert!(message("numpy.pt").contains("`numpy"));
         assert!(message("whole_module.pt").contains("`torch.nn.modules"));
@@ -227,7 +330,9 @@ mod python_files {
         assert!(message("outside.pt").contains("leave its storage"));
         assert!(message("offset_outside.pt").contains("leave its storage"));
         assert!(message("negative_stride.pt").contains("not described as torch writes it"));
-        assert!(message("short_storage.pt").contains("should hold 100 float32 values but has 24 bytes"));
+        assert!(
+            message("short_storage.pt").contains("should hold 100 float32 values but has 24 bytes")
+        );
         assert!(message("huge_shape.pt").contains("16 times"));
         assert!(message("overflowing_shape.pt").contains("16 times"));
         assert!(message("many_dimensions.pt").contains("not described"));
@@ -244,7 +349,10 @@ mod python_files {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("text.pt");
         std::fs::write(&text, "hello").unwrap();
-        assert!(matches!(torch_file::read(&text), Err(torch_file::Error::NotZip)));
+        assert!(matches!(
+            torch_file::read(&text),
+            Err(torch_file::Error::NotZip)
+        ));
     }
 
     #[test]
@@ -252,10 +360,14 @@ mod python_files {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("long.pt");
         let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
-        zip.start_file("long/data.pkl", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.start_file("long/data.pkl", zip::write::SimpleFileOptions::default())
+            .unwrap();
         std::io::Write::write_all(&mut zip, &vec![b'}'; (4 << 20) + 1]).unwrap();
         zip.finish().unwrap();
-        assert!(matches!(torch_file::read(&path), Err(torch_file::Error::LongPickle(_))));
+        assert!(matches!(
+            torch_file::read(&path),
+            Err(torch_file::Error::LongPickle(_))
+        ));
     }
 
     #[test]
@@ -264,7 +376,11 @@ mod python_files {
         let file = tempfile::NamedTempFile::new().unwrap();
         for length in 0..whole.len() {
             std::fs::write(file.path(), &whole[..length]).unwrap();
-            assert!(torch_file::read(file.path()).is_err(), "{length} of {} bytes", whole.len());
+            assert!(
+                torch_file::read(file.path()).is_err(),
+                "{length} of {} bytes",
+                whole.len()
+            );
         }
     }
 }
@@ -320,7 +436,10 @@ mod damage {
             assert!(safetensors::read(file.path()).is_err(), "{length}");
         }
         std::fs::write(file.path(), [&u64::MAX.to_le_bytes()[..], b"{}"].concat()).unwrap();
-        assert!(matches!(safetensors::read(file.path()), Err(safetensors::Error::Header { .. })));
+        assert!(matches!(
+            safetensors::read(file.path()),
+            Err(safetensors::Error::Header { .. })
+        ));
     }
 }
 
@@ -332,7 +451,11 @@ mod directories {
     fn copy() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for name in ["args.json", "vocab.json", "model.safetensors"] {
-            std::fs::copy(data("annotation/checkpoint").join(name), folder.path().join(name)).unwrap();
+            std::fs::copy(
+                data("annotation/checkpoint").join(name),
+                folder.path().join(name),
+            )
+            .unwrap();
         }
         folder
     }
@@ -354,21 +477,36 @@ mod directories {
         let folder = copy();
         std::fs::remove_file(folder.path().join("args.json")).unwrap();
         assert!(message(&folder).contains("args.json` does not exist; fine-tuning"));
-        std::fs::write(folder.path().join("args.json"), r#"{"nheads": 4, "embsize": 64}"#).unwrap();
+        std::fs::write(
+            folder.path().join("args.json"),
+            r#"{"nheads": 4, "embsize": 64}"#,
+        )
+        .unwrap();
         assert!(message(&folder).contains("`embsize` is 64 in `args.json` but 32"));
         std::fs::write(folder.path().join("args.json"), "[]").unwrap();
         assert!(message(&folder).contains("not a JSON object"));
 
         let folder = copy();
         let genes = (0..300).map(|i| format!("G{i}"));
-        std::fs::write(folder.path().join("vocab.json"), Vocabulary::from_genes(genes).unwrap().to_json()).unwrap();
+        std::fs::write(
+            folder.path().join("vocab.json"),
+            Vocabulary::from_genes(genes).unwrap().to_json(),
+        )
+        .unwrap();
         assert!(message(&folder).contains("303 tokens in `vocab.json` but weights for 203"));
 
         let folder = copy();
-        rewrite(&folder, |state| drop(state.shift_remove("transformer_encoder.layers.1.norm2.bias")));
-        assert!(message(&folder).contains("`transformer_encoder.layers.1.norm2.bias` [32] is missing"));
+        rewrite(&folder, |state| {
+            drop(state.shift_remove("transformer_encoder.layers.1.norm2.bias"))
+        });
+        assert!(
+            message(&folder).contains("`transformer_encoder.layers.1.norm2.bias` [32] is missing")
+        );
         let report = inspect::inspect(folder.path()).unwrap();
-        assert_eq!(report.problems, ["`transformer_encoder.layers.1.norm2.bias` [32] is missing"]);
+        assert_eq!(
+            report.problems,
+            ["`transformer_encoder.layers.1.norm2.bias` [32] is missing"]
+        );
         assert_eq!(report.uses, []);
     }
 
@@ -377,12 +515,24 @@ mod directories {
         let folder = copy();
         let path = |name: &str| folder.path().join(name);
         std::fs::copy(data("grn/checkpoint/best_model.pt"), path("best_model.pt")).unwrap();
-        assert!(Checkpoint::open(folder.path()).unwrap().weights_file.ends_with("model.safetensors"));
+        assert!(
+            Checkpoint::open(folder.path())
+                .unwrap()
+                .weights_file
+                .ends_with("model.safetensors")
+        );
         std::fs::remove_file(path("best_model.pt")).unwrap();
         std::fs::rename(path("model.safetensors"), path("model_e3.safetensors")).unwrap();
-        assert!(Checkpoint::open(folder.path()).unwrap().weights_file.ends_with("model_e3.safetensors"));
+        assert!(
+            Checkpoint::open(folder.path())
+                .unwrap()
+                .weights_file
+                .ends_with("model_e3.safetensors")
+        );
         std::fs::copy(data("grn/checkpoint/best_model.pt"), path("model.pt")).unwrap();
-        assert!(message(&folder).contains("several weights files (`model.pt`, `model_e3.safetensors`)"));
+        assert!(
+            message(&folder).contains("several weights files (`model.pt`, `model_e3.safetensors`)")
+        );
         std::fs::remove_file(path("model.pt")).unwrap();
         std::fs::remove_file(path("model_e3.safetensors")).unwrap();
         assert!(message(&folder).contains("has no weights"));
@@ -393,13 +543,21 @@ mod directories {
         let root = data("");
         let models = std::env::join_paths([data("checkpoint"), data("layouts")]).unwrap();
         let resolve = |name: &str| directory::resolve(Path::new(name), Some(&models));
-        assert_eq!(resolve("B_flash_direct").unwrap(), data("layouts/B_flash_direct"));
+        assert_eq!(
+            resolve("B_flash_direct").unwrap(),
+            data("layouts/B_flash_direct")
+        );
         let unknown = resolve("scgpt_human").unwrap_err().to_string();
-        assert!(unknown.contains("layouts` has `B_flash_direct`, `C_flash_wrapped`, `D_data_parallel`"), "{unknown}");
+        assert!(
+            unknown.contains("layouts` has `B_flash_direct`, `C_flash_wrapped`, `D_data_parallel`"),
+            "{unknown}"
+        );
         assert!(unknown.contains("checkpoint` has no models"), "{unknown}");
         assert!(matches!(resolve("../layouts"), Err(Error::NoDirectory(_))));
         assert_eq!(directory::resolve(&root, None).unwrap(), root);
-        let unset = directory::resolve(Path::new("scgpt_human"), None).unwrap_err().to_string();
+        let unset = directory::resolve(Path::new("scgpt_human"), None)
+            .unwrap_err()
+            .to_string();
         assert!(unset.contains("the variable is not set"));
     }
 
@@ -407,31 +565,57 @@ mod directories {
     fn missing_special_tokens_are_appended_and_noted() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["args.json", "best_model.pt"] {
-            std::fs::copy(data("embedding/checkpoint").join(name), folder.path().join(name)).unwrap();
+            std::fs::copy(
+                data("embedding/checkpoint").join(name),
+                folder.path().join(name),
+            )
+            .unwrap();
         }
-        std::fs::copy(data("embedding/vocab_without_specials.json"), folder.path().join("vocab.json")).unwrap();
+        std::fs::copy(
+            data("embedding/vocab_without_specials.json"),
+            folder.path().join("vocab.json"),
+        )
+        .unwrap();
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        assert_eq!(checkpoint.vocabulary, Checkpoint::open(&data("embedding/checkpoint")).unwrap().vocabulary);
-        assert_eq!(checkpoint.notes, ["special tokens not in `vocab.json` were appended: <pad> <cls> <eoc>"]);
+        assert_eq!(
+            checkpoint.vocabulary,
+            Checkpoint::open(&data("embedding/checkpoint"))
+                .unwrap()
+                .vocabulary
+        );
+        assert_eq!(
+            checkpoint.notes,
+            ["special tokens not in `vocab.json` were appended: <pad> <cls> <eoc>"]
+        );
     }
 
     #[test]
     fn inspection_tells_classes_norms_and_broken_values() {
         let folder = copy();
         let path = folder.path().join("args.json");
-        let mut arguments: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut arguments: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let uses = || inspect::inspect(folder.path()).unwrap().uses;
         assert!(uses().contains(&inspect::Use::AnnotationWithoutNames));
         arguments["scgpt_tools"] = json!({"classes": ["a", "b", "c", "d", "e"]});
         std::fs::write(&path, arguments.to_string()).unwrap();
         assert!(uses().contains(&inspect::Use::Annotation));
         rewrite(&folder, |state| {
-            state.insert("bn.weight".into(), Tensor::from_f32(vec![2], &[1.0, f32::NAN]).unwrap());
+            state.insert(
+                "bn.weight".into(),
+                Tensor::from_f32(vec![2], &[1.0, f32::NAN]).unwrap(),
+            );
         });
         let report = inspect::inspect(folder.path()).unwrap();
-        assert_eq!(report.problems, ["`bn.weight` holds NaN or infinite values"]);
+        assert_eq!(
+            report.problems,
+            ["`bn.weight` holds NaN or infinite values"]
+        );
         assert_eq!(report.notes, ["`bn.weight` [2] is not part of the model"]);
-        assert!(report.to_string().contains("classes: 5, 3 dense layers"), "{report}");
+        assert!(
+            report.to_string().contains("classes: 5, 3 dense layers"),
+            "{report}"
+        );
     }
 
     #[test]
@@ -457,6 +641,11 @@ mod directories {
             assert!(matches!(refused, Err(write::Error::FileName(_))), "{name}");
         }
         assert!(write(&out.join("metrics.json/out"), &[]).is_err());
-        assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 1);
+        assert_eq!(
+            std::fs::read_dir(folder.path().join("deep"))
+                .unwrap()
+                .count(),
+            1
+        );
     }
 }

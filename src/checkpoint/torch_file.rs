@@ -38,7 +38,9 @@ pub enum Error {
     NotZip,
     #[error("the zip archive is truncated or damaged")]
     Zip(#[from] zip::result::ZipError),
-    #[error("the archive has no member `{0}`; it was not written by `torch.save`, or it is damaged")]
+    #[error(
+        "the archive has no member `{0}`; it was not written by `torch.save`, or it is damaged"
+    )]
     NoMember(String),
     #[error("member `{0}` is compressed, which torch never does; refused")]
     Compressed(String),
@@ -54,7 +56,9 @@ pub enum Error {
     NoStateDict(String),
     #[error("tensor `{name}` cannot be read: {what}")]
     Tensor { name: String, what: String },
-    #[error("the tensors together would be more than {MAX_EXPANSION} times as large as the file; refused")]
+    #[error(
+        "the tensors together would be more than {MAX_EXPANSION} times as large as the file; refused"
+    )]
     Expansion,
 }
 
@@ -89,7 +93,11 @@ fn check_magic(file: &mut File) -> Result<(), Error> {
     if start.starts_with(LEGACY) {
         return Err(Error::Legacy);
     }
-    if start.starts_with(b"PK") { Ok(()) } else { Err(Error::NotZip) }
+    if start.starts_with(b"PK") {
+        Ok(())
+    } else {
+        Err(Error::NotZip)
+    }
 }
 
 /// The members of a file below their common folder.
@@ -105,26 +113,45 @@ impl Archive {
     fn open(file: File) -> Result<Self, Error> {
         let file_length = file.metadata()?.len();
         let zip = ZipArchive::new(file)?;
-        let pickles = zip.file_names().filter_map(|name| Some(name.ok()?.strip_suffix("/data.pkl")?.to_owned()));
-        let folder = pickles.min_by_key(String::len).ok_or_else(|| Error::NoMember("data.pkl".into()))?;
-        Ok(Self { zip, folder, file_length, unread: file_length })
+        let pickles = zip
+            .file_names()
+            .filter_map(|name| Some(name.ok()?.strip_suffix("/data.pkl")?.to_owned()));
+        let folder = pickles
+            .min_by_key(String::len)
+            .ok_or_else(|| Error::NoMember("data.pkl".into()))?;
+        Ok(Self {
+            zip,
+            folder,
+            file_length,
+            unread: file_length,
+        })
     }
 
     fn has(&self, member: &str) -> bool {
-        self.zip.index_for_name_raw(format!("{}/{member}", self.folder).as_bytes()).is_some()
+        self.zip
+            .index_for_name_raw(format!("{}/{member}", self.folder).as_bytes())
+            .is_some()
     }
 
     fn pickle(&mut self) -> Result<Vec<u8>, Error> {
         let (_, size) = self.find("data.pkl")?;
-        if size > MAX_PICKLE { Err(Error::LongPickle(size)) } else { self.member("data.pkl") }
+        if size > MAX_PICKLE {
+            Err(Error::LongPickle(size))
+        } else {
+            self.member("data.pkl")
+        }
     }
 
     /// Position and size of a member, which must lie in the archive as it is.
     fn find(&mut self, member: &str) -> Result<(usize, u64), Error> {
         let name = format!("{}/{member}", self.folder);
-        let Some(index) = self.zip.index_for_name_raw(name.as_bytes()) else { return Err(Error::NoMember(name)) };
+        let Some(index) = self.zip.index_for_name_raw(name.as_bytes()) else {
+            return Err(Error::NoMember(name));
+        };
         let entry = self.zip.by_index_raw(index)?;
-        if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
+        if entry.compression() != CompressionMethod::Stored
+            || entry.size() != entry.compressed_size()
+        {
             return Err(Error::Compressed(name));
         }
         Ok((index, entry.size()))
@@ -137,7 +164,11 @@ impl Archive {
         self.unread = self.unread.checked_sub(size).ok_or_else(too_large)?;
         let mut bytes = Vec::with_capacity(size as usize);
         self.zip.by_index(index)?.read_to_end(&mut bytes)?;
-        if bytes.len() as u64 == size { Ok(bytes) } else { Err(too_large()) }
+        if bytes.len() as u64 == size {
+            Ok(bytes)
+        } else {
+            Err(too_large())
+        }
     }
 
     fn check_byte_order(&mut self) -> Result<(), Error> {
@@ -178,9 +209,17 @@ impl Archive {
     }
 
     fn check_expansion(&self, views: &[(String, View)]) -> Result<(), Error> {
-        let bytes = |view: &View| byte_length(view.storage.dtype, &view.shape).map_or(u64::MAX, |bytes| bytes as u64);
-        let total = views.iter().fold(0_u64, |total, (_, view)| total.saturating_add(bytes(view)));
-        if total > self.file_length.saturating_mul(MAX_EXPANSION) { Err(Error::Expansion) } else { Ok(()) }
+        let bytes = |view: &View| {
+            byte_length(view.storage.dtype, &view.shape).map_or(u64::MAX, |bytes| bytes as u64)
+        };
+        let total = views
+            .iter()
+            .fold(0_u64, |total, (_, view)| total.saturating_add(bytes(view)));
+        if total > self.file_length.saturating_mul(MAX_EXPANSION) {
+            Err(Error::Expansion)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -189,14 +228,22 @@ fn state_dict_views(dict: &[(Value, Value)], heap: &Heap) -> Result<Vec<(String,
     let mut seen = std::collections::HashSet::new();
     let mut views = Vec::with_capacity(dict.len());
     for (key, value) in dict {
-        let Value::Text(name) = key else { return Err(format!("a key is not a name but {}", kind(key))) };
-        let Value::Tensor(tensor) = *value else { return Err(format!("`{name}` is not a tensor but {}", kind(value))) };
+        let Value::Text(name) = key else {
+            return Err(format!("a key is not a name but {}", kind(key)));
+        };
+        let Value::Tensor(tensor) = *value else {
+            return Err(format!("`{name}` is not a tensor but {}", kind(value)));
+        };
         if !seen.insert(name.clone()) {
             return Err(format!("`{name}` appears more than once"));
         }
         views.push((name.to_string(), heap.tensors[tensor].clone()));
     }
-    if views.is_empty() { Err("the dictionary is empty".into()) } else { Ok(views) }
+    if views.is_empty() {
+        Err("the dictionary is empty".into())
+    } else {
+        Ok(views)
+    }
 }
 
 /// A state dict among the values of a pickle.
@@ -212,20 +259,35 @@ impl Found {
             return Err(Error::NoStateDict(format!("it holds {}", kind(root))));
         };
         let reason = match state_dict_views(&heap.dicts[root], heap) {
-            Ok(views) => return Ok(Self { views, unwrapped: None }),
+            Ok(views) => {
+                return Ok(Self {
+                    views,
+                    unwrapped: None,
+                });
+            }
             Err(reason) => reason,
         };
         let candidates = candidates(&heap.dicts[root], heap);
         match candidates.as_slice() {
             [] => Err(Error::NoStateDict(reason)),
             [(key, dict)] => {
-                let views = state_dict_views(&heap.dicts[*dict], heap).map_err(Error::NoStateDict)?;
-                Ok(Self { views, unwrapped: Some((*key).to_owned()) })
+                let views =
+                    state_dict_views(&heap.dicts[*dict], heap).map_err(Error::NoStateDict)?;
+                Ok(Self {
+                    views,
+                    unwrapped: Some((*key).to_owned()),
+                })
             }
             several => {
-                let keys: Vec<_> = several.iter().take(5).map(|(key, _)| format!("`{key}`")).collect();
+                let keys: Vec<_> = several
+                    .iter()
+                    .take(5)
+                    .map(|(key, _)| format!("`{key}`"))
+                    .collect();
                 let keys = keys.join(", ");
-                Err(Error::NoStateDict(format!("it holds several ({keys}); save the one you mean by itself")))
+                Err(Error::NoStateDict(format!(
+                    "it holds several ({keys}); save the one you mean by itself"
+                )))
             }
         }
     }

@@ -51,7 +51,10 @@ pub enum Cause {
 impl Weights {
     /// Reads a weights file; a name that ends in `.safetensors` tells the format.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        Self::read_named(file).map_err(|source| Error { file: file.to_owned(), source: Box::new(source) })
+        Self::read_named(file).map_err(|source| Error {
+            file: file.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     fn read_named(file: &Path) -> Result<Self, Cause> {
@@ -64,13 +67,22 @@ impl Weights {
             }
         };
         let (state, layout) = layout::normalise(state)?;
-        Ok(Self { file: file.to_owned(), format, layout, state, unwrapped })
+        Ok(Self {
+            file: file.to_owned(),
+            format,
+            layout,
+            state,
+            unwrapped,
+        })
     }
 }
 
 impl Format {
     fn of(file: &Path) -> Self {
-        if file.extension().is_some_and(|extension| extension == "safetensors") {
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
             Self::Safetensors
         } else {
             Self::Torch

@@ -35,7 +35,10 @@ pub struct Form {
 
 impl Form {
     /// The form of our own checkpoints: `model.safetensors` in layout A.
-    pub const OWN: Self = Self { format: Format::Safetensors, attention: Attention::A };
+    pub const OWN: Self = Self {
+        format: Format::Safetensors,
+        attention: Attention::A,
+    };
 }
 
 /// Why a directory could not be written.
@@ -69,11 +72,19 @@ pub fn write(directory: &Path, contents: Contents, form: Form) -> Result<(), Err
     if is_occupied(directory) {
         return Err(Error::Exists(directory.to_owned()));
     }
-    write_aside(directory, contents, form).map_err(|source| Error::Write { directory: directory.to_owned(), source })
+    write_aside(directory, contents, form).map_err(|source| Error::Write {
+        directory: directory.to_owned(),
+        source,
+    })
 }
 
 fn check_names(files: &[(String, Vec<u8>)]) -> Result<(), Error> {
-    let mut taken = vec![ARGUMENTS_FILE, SAFETENSORS_FILE, TORCH_FILE, VOCABULARY_FILE];
+    let mut taken = vec![
+        ARGUMENTS_FILE,
+        SAFETENSORS_FILE,
+        TORCH_FILE,
+        VOCABULARY_FILE,
+    ];
     for (name, _) in files {
         if taken.contains(&name.as_str()) || Path::new(name).file_name() != Some(name.as_ref()) {
             return Err(Error::FileName(name.clone()));
@@ -92,7 +103,10 @@ fn is_occupied(directory: &Path) -> bool {
 }
 
 fn write_aside(directory: &Path, contents: Contents, form: Form) -> Result<(), Cause> {
-    let parent = directory.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let parent = directory
+        .parent()
+        .filter(|parent| *parent != Path::new(""))
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;
     let aside = create_aside(parent)?;
     write_files(aside.path(), contents, form)?;
@@ -106,7 +120,10 @@ fn write_aside(directory: &Path, contents: Contents, form: Form) -> Result<(), C
 fn create_aside(parent: &Path) -> std::io::Result<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".checkpoint-").permissions(std::fs::Permissions::from_mode(0o777)).tempdir_in(parent)
+    builder
+        .prefix(".checkpoint-")
+        .permissions(std::fs::Permissions::from_mode(0o777))
+        .tempdir_in(parent)
 }
 
 fn write_files(folder: &Path, contents: Contents, form: Form) -> Result<(), Cause> {
@@ -114,7 +131,10 @@ fn write_files(folder: &Path, contents: Contents, form: Form) -> Result<(), Caus
     contents.architecture.write_to(&mut arguments);
     let arguments = serde_json::to_string_pretty(&arguments).expect("a JSON map is always JSON");
     write_file(&folder.join(ARGUMENTS_FILE), arguments.as_bytes())?;
-    write_file(&folder.join(VOCABULARY_FILE), contents.vocabulary.to_json().as_bytes())?;
+    write_file(
+        &folder.join(VOCABULARY_FILE),
+        contents.vocabulary.to_json().as_bytes(),
+    )?;
     for (name, bytes) in contents.files {
         write_file(&folder.join(name), bytes)?;
     }
@@ -127,7 +147,10 @@ fn write_weights(folder: &Path, state: &StateDict, form: Form) -> Result<(), Cau
         state
     } else {
         let rename = |name: &String| layout::from_plain(name, form.attention);
-        renamed = state.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect();
+        renamed = state
+            .iter()
+            .map(|(name, tensor)| (rename(name), tensor.clone()))
+            .collect();
         &renamed
     };
     match form.format {

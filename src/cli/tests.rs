@@ -13,7 +13,10 @@ impl Program for Works {
 
     fn check(options: &Toy) -> Vec<String> {
         let clashes = options.cells.is_some() && options.batch.is_none();
-        clashes.then(|| "`--cells` needs `--batch`".to_owned()).into_iter().collect()
+        clashes
+            .then(|| "`--cells` needs `--batch`".to_owned())
+            .into_iter()
+            .collect()
     }
 
     fn run(options: Toy, run: &mut Run) -> anyhow::Result<()> {
@@ -34,7 +37,10 @@ impl Program for Fails {
     fn run(options: Toy, _: &mut Run) -> anyhow::Result<()> {
         match options.labels.as_str() {
             "input" => Err(Failure::Input.error("no gene of the cells is in the vocabulary")),
-            "full" => Err(anyhow::Error::new(io::Error::from(io::ErrorKind::StorageFull)).context("could not write `x`")),
+            "full" => Err(
+                anyhow::Error::new(io::Error::from(io::ErrorKind::StorageFull))
+                    .context("could not write `x`"),
+            ),
             "stopped" => Err(Failure::Interrupted.error("stopped after epoch 3")),
             "pipe" => Err(output::Error::Print(io::ErrorKind::BrokenPipe.into()).into()),
             "memory" => panic!("Torch(\"CUDA out of memory. Tried to allocate\\n0: somewhere\")"),
@@ -56,17 +62,29 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn code(entry: &Entry, line: &str) -> u8 {
     let _alone = ALONE.lock();
-    execute(entry, &args(&format!("--quiet --input {} --output toy.h5ad {line}", env!("CARGO_MANIFEST_DIR"))))
+    execute(
+        entry,
+        &args(&format!(
+            "--quiet --input {} --output toy.h5ad {line}",
+            env!("CARGO_MANIFEST_DIR")
+        )),
+    )
 }
 
 #[test]
 fn exit_codes_say_what_happened() {
     let told = |label: &str| code(&ENTRIES[1], &format!("--labels {label}"));
-    let kinds = ["input", "device", "memory", "full", "stopped", "pipe", "panic", "anything"];
+    let kinds = [
+        "input", "device", "memory", "full", "stopped", "pipe", "panic", "anything",
+    ];
     assert_eq!(kinds.map(told), [65, 69, 71, 74, 75, 0, 1, 1]);
     assert_eq!(code(&ENTRIES[0], "--labels x"), 0);
     assert_eq!(code(&ENTRIES[0], ""), 2);
-    assert_eq!(code(&ENTRIES[0], "--labels x --cells 3"), 2, "the rules of the program count as usage");
+    assert_eq!(
+        code(&ENTRIES[0], "--labels x --cells 3"),
+        2,
+        "the rules of the program count as usage"
+    );
 }
 
 #[test]
@@ -74,18 +92,37 @@ fn a_run_leaves_its_record_whether_it_works_or_not() {
     let folder = tempfile::tempdir().unwrap();
     let record = |name: &str, entry: &Entry, label: &str| {
         let path = folder.path().join(name);
-        code(entry, &format!("--labels {label} --epochs 4 --record {}", path.display()));
+        code(
+            entry,
+            &format!("--labels {label} --epochs 4 --record {}", path.display()),
+        );
         serde_json::from_slice::<crate::run_record::Record>(&std::fs::read(path).unwrap()).unwrap()
     };
     let done = record("done.json", &ENTRIES[0], "x");
-    assert_eq!((done.exit_status, &done.metrics["epochs"], &done.options["epochs"]), (0, &4.into(), &4.into()));
-    assert_eq!((done.program.as_str(), done.error), ("scgpt-toy works", None));
+    assert_eq!(
+        (
+            done.exit_status,
+            &done.metrics["epochs"],
+            &done.options["epochs"]
+        ),
+        (0, &4.into(), &4.into())
+    );
+    assert_eq!(
+        (done.program.as_str(), done.error),
+        ("scgpt-toy works", None)
+    );
     let failed = record("failed.json", &ENTRIES[1], "full");
     assert_eq!(failed.exit_status, 74);
     assert!(failed.error.unwrap().starts_with("could not write `x`: "));
     let panicked = record("panicked.json", &ENTRIES[1], "panic").error.unwrap();
-    assert!(panicked.contains("index out of range") && panicked.contains("tests.rs"), "{panicked}");
-    assert_eq!(record("memory.json", &ENTRIES[1], "memory").error.unwrap(), "Torch(\"CUDA out of memory. Tried to allocate");
+    assert!(
+        panicked.contains("index out of range") && panicked.contains("tests.rs"),
+        "{panicked}"
+    );
+    assert_eq!(
+        record("memory.json", &ENTRIES[1], "memory").error.unwrap(),
+        "Torch(\"CUDA out of memory. Tried to allocate"
+    );
 }
 
 #[test]
@@ -95,8 +132,17 @@ fn the_first_word_chooses_the_subcommand() {
     assert_eq!(choose("works --help").unwrap().name, "scgpt-toy works");
     let help = choose("--help").unwrap_err();
     assert_eq!(help.exit_code(), 0);
-    assert!(help.to_string().contains("Counts its epochs") && help.to_string().contains("Fails as told"));
+    assert!(
+        help.to_string().contains("Counts its epochs")
+            && help.to_string().contains("Fails as told")
+    );
     assert_eq!(choose("--version").unwrap_err().exit_code(), 0);
-    assert_eq!((choose("").unwrap_err().exit_code(), choose("wroks").unwrap_err().exit_code()), (2, 2));
+    assert_eq!(
+        (
+            choose("").unwrap_err().exit_code(),
+            choose("wroks").unwrap_err().exit_code()
+        ),
+        (2, 2)
+    );
     assert!(choose("work").unwrap_err().to_string().contains("works"));
 }

@@ -35,8 +35,15 @@ impl Sequences {
     pub fn with_pads(pads: &Tensor) -> Self {
         let size = pads.size();
         let keys = pads.logical_not().unsqueeze(1).unsqueeze(1);
-        let padding = Padding { longest: size[1], places: None, keys };
-        Self { lengths: vec![size[1]; size[0] as usize], padding: Some(padding) }
+        let padding = Padding {
+            longest: size[1],
+            places: None,
+            keys,
+        };
+        Self {
+            lengths: vec![size[1]; size[0] as usize],
+            padding: Some(padding),
+        }
     }
 
     /// Position of every cell's first token in the stream.
@@ -67,10 +74,18 @@ impl Padding {
     fn new(lengths: &[i64], device: Device) -> Self {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let rows = (0i64..).zip(lengths);
-        let places: Vec<i64> = rows.flat_map(|(cell, &length)| (0..length).map(move |at| cell * longest + at)).collect();
+        let places: Vec<i64> = rows
+            .flat_map(|(cell, &length)| (0..length).map(move |at| cell * longest + at))
+            .collect();
         let lengths = Tensor::from_slice(lengths).view([-1, 1, 1, 1]);
-        let keys = Tensor::arange(longest, (Kind::Int64, Device::Cpu)).lt_tensor(&lengths).to_device(device);
-        Self { longest, places: Some(Tensor::from_slice(&places).to_device(device)), keys }
+        let keys = Tensor::arange(longest, (Kind::Int64, Device::Cpu))
+            .lt_tensor(&lengths)
+            .to_device(device);
+        Self {
+            longest,
+            places: Some(Tensor::from_slice(&places).to_device(device)),
+            keys,
+        }
     }
 
     /// `[tokens, heads, head width]` to `[cells, longest, heads, head width]`.
@@ -80,8 +95,11 @@ impl Padding {
             None => tokens.shallow_clone(),
             Some(places) => {
                 let cells = self.keys.size()[0];
-                Tensor::zeros([cells * self.longest, heads, width], (tokens.kind(), tokens.device()))
-                    .index_copy(0, places, tokens)
+                Tensor::zeros(
+                    [cells * self.longest, heads, width],
+                    (tokens.kind(), tokens.device()),
+                )
+                .index_copy(0, places, tokens)
             }
         };
         padded.view([-1, self.longest, heads, width])
@@ -90,7 +108,9 @@ impl Padding {
     /// `[cells, longest, width]` back to `[tokens, width]`.
     fn unpad(&self, padded: &Tensor) -> Tensor {
         let flat = padded.flatten(0, 1);
-        self.places.as_ref().map_or(flat.shallow_clone(), |places| flat.index_select(0, places))
+        self.places
+            .as_ref()
+            .map_or(flat.shallow_clone(), |places| flat.index_select(0, places))
     }
 }
 
@@ -106,14 +126,37 @@ impl Attention {
     pub fn new(store: &mut Store, name: &str, width: i64, heads: i64) -> Self {
         // Xavier-uniform over the fused matrix, biases zero: torch's own start.
         let bound = (6.0 / (4.0 * width as f64)).sqrt();
-        let weight = store.parameter(&format!("{name}.in_proj_weight"), &[3 * width, width], Init::Uniform(bound));
-        let bias = store.parameter(&format!("{name}.in_proj_bias"), &[3 * width], Init::Constant(0.0));
+        let weight = store.parameter(
+            &format!("{name}.in_proj_weight"),
+            &[3 * width, width],
+            Init::Uniform(bound),
+        );
+        let bias = store.parameter(
+            &format!("{name}.in_proj_bias"),
+            &[3 * width],
+            Init::Constant(0.0),
+        );
         let bound = 1.0 / (width as f64).sqrt();
         let output = Linear {
-            weight: store.parameter(&format!("{name}.out_proj.weight"), &[width, width], Init::Uniform(bound)),
-            bias: Some(store.parameter(&format!("{name}.out_proj.bias"), &[width], Init::Constant(0.0))),
+            weight: store.parameter(
+                &format!("{name}.out_proj.weight"),
+                &[width, width],
+                Init::Uniform(bound),
+            ),
+            bias: Some(store.parameter(
+                &format!("{name}.out_proj.bias"),
+                &[width],
+                Init::Constant(0.0),
+            )),
         };
-        Self { projection: Linear { weight, bias: Some(bias) }, output, heads }
+        Self {
+            projection: Linear {
+                weight,
+                bias: Some(bias),
+            },
+            output,
+            heads,
+        }
     }
 
     /// Tokens `[tokens, width]` to contextualised tokens of the same shape.
@@ -126,12 +169,25 @@ impl Attention {
     pub fn forward_first(&self, x: &Tensor, first: &Tensor, sequences: &Sequences) -> Tensor {
         let width = x.size()[1];
         let rows = |from: i64, count: i64, x: &Tensor| {
-            let bias = self.projection.bias.as_ref().map(|bias| bias.narrow(0, from, count));
-            x.linear(&self.projection.weight.narrow(0, from, count), bias.as_ref())
+            let bias = self
+                .projection
+                .bias
+                .as_ref()
+                .map(|bias| bias.narrow(0, from, count));
+            x.linear(
+                &self.projection.weight.narrow(0, from, count),
+                bias.as_ref(),
+            )
         };
         let q = rows(0, width, first).view([-1, self.heads, width / self.heads]);
         let kv = rows(width, 2 * width, x).view([-1, 2, self.heads, width / self.heads]);
-        self.output.forward(&attend(&q, &kv.select(1, 0), &kv.select(1, 1), sequences, true))
+        self.output.forward(&attend(
+            &q,
+            &kv.select(1, 0),
+            &kv.select(1, 1),
+            sequences,
+            true,
+        ))
     }
 
     /// Attention weights of every cell, `[heads, length, length]` each: for looking at, not for training.
@@ -148,7 +204,10 @@ impl Attention {
     /// Queries, keys and values, `[tokens, heads, width / heads]` each.
     fn project(&self, x: &Tensor) -> [Tensor; 3] {
         let width = x.size()[1];
-        let fused = self.projection.forward(x).view([-1, 3, self.heads, width / self.heads]);
+        let fused = self
+            .projection
+            .forward(x)
+            .view([-1, 3, self.heads, width / self.heads]);
         [0, 1, 2].map(|part| fused.select(1, part))
     }
 }
@@ -165,15 +224,34 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sequences: &Sequences, first_only:
     padding.unpad(&fused(&padding.pad(q), &k, &v, Some(&padding.keys)))
 }
 
-fn attend_by_cell(q: &Tensor, k: &Tensor, v: &Tensor, sequences: &Sequences, first_only: bool) -> Tensor {
+fn attend_by_cell(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    sequences: &Sequences,
+    first_only: bool,
+) -> Tensor {
     let starts = sequences.starts();
     let cell = |(cell, (&start, &length)): (usize, (&i64, &i64))| {
         let span = |t: &Tensor| t.narrow(0, start, length).unsqueeze(0);
-        let q = if first_only { q.narrow(0, cell as i64, 1).unsqueeze(0) } else { span(q) };
+        let q = if first_only {
+            q.narrow(0, cell as i64, 1).unsqueeze(0)
+        } else {
+            span(q)
+        };
         fused(&q, &span(k), &span(v), None).squeeze_dim(0)
     };
-    let mut cells: Vec<Tensor> = starts.iter().zip(&sequences.lengths).enumerate().map(cell).collect();
-    if cells.len() == 1 { cells.remove(0) } else { Tensor::cat(&cells, 0) }
+    let mut cells: Vec<Tensor> = starts
+        .iter()
+        .zip(&sequences.lengths)
+        .enumerate()
+        .map(cell)
+        .collect();
+    if cells.len() == 1 {
+        cells.remove(0)
+    } else {
+        Tensor::cat(&cells, 0)
+    }
 }
 
 /// `[cells, tokens, heads, head width]` to `[cells, query tokens, width]` by libtorch's fused kernel.
@@ -191,4 +269,3 @@ fn fused(q: &Tensor, k: &Tensor, v: &Tensor, keep: Option<&Tensor>) -> Tensor {
     );
     context.transpose(1, 2).flatten(2, 3)
 }
-

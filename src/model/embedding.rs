@@ -19,7 +19,13 @@ pub struct GeneEncoder {
 }
 
 impl GeneEncoder {
-    pub fn new(store: &mut Store, name: &str, (rows, width): (i64, i64), init: Init, padding: Option<i64>) -> Self {
+    pub fn new(
+        store: &mut Store,
+        name: &str,
+        (rows, width): (i64, i64),
+        init: Init,
+        padding: Option<i64>,
+    ) -> Self {
         Self {
             embedding: store.parameter(&format!("{name}.embedding.weight"), &[rows, width], init),
             norm: LayerNorm::new(store, &format!("{name}.enc_norm"), width),
@@ -29,7 +35,13 @@ impl GeneEncoder {
 
     /// Ids `[tokens]` to vectors `[tokens, width]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
-        self.norm.forward(&Tensor::embedding(&self.embedding, ids, self.padding, false, false))
+        self.norm.forward(&Tensor::embedding(
+            &self.embedding,
+            ids,
+            self.padding,
+            false,
+            false,
+        ))
     }
 }
 
@@ -37,7 +49,11 @@ impl GeneEncoder {
 #[derive(Debug)]
 pub enum ValueEncoder {
     /// A small network on the value as a number.
-    Continuous { linear1: Linear, linear2: Linear, norm: LayerNorm },
+    Continuous {
+        linear1: Linear,
+        linear2: Linear,
+        norm: LayerNorm,
+    },
     /// A table with a row for every bin.
     Category(GeneEncoder),
     /// No encoder: the gene vector is multiplied by the value.
@@ -56,7 +72,13 @@ impl ValueEncoder {
             InputStyle::Category => {
                 let rows = architecture.n_bins as i64 + 2;
                 let padding = Some(architecture.pad_value as i64);
-                Self::Category(GeneEncoder::new(store, name, (rows, width), Init::Normal, padding))
+                Self::Category(GeneEncoder::new(
+                    store,
+                    name,
+                    (rows, width),
+                    Init::Normal,
+                    padding,
+                ))
             }
             InputStyle::Scaling => Self::Scaling,
         }
@@ -73,7 +95,11 @@ impl ValueEncoder {
     /// Values `[tokens]` to vectors `[tokens, width]`, before dropout.
     pub fn forward(&self, values: &Tensor) -> Tensor {
         match self {
-            Self::Continuous { linear1, linear2, norm } => {
+            Self::Continuous {
+                linear1,
+                linear2,
+                norm,
+            } => {
                 let x = values.clamp_max(MAX_VALUE).unsqueeze(-1);
                 norm.forward(&linear2.forward(&linear1.forward(&x).relu()))
             }

@@ -29,7 +29,12 @@ impl Layer {
     fn new(store: &mut Store, name: &str, architecture: &Architecture) -> Self {
         let (width, hidden) = (architecture.embsize as i64, architecture.d_hid as i64);
         Self {
-            attention: Attention::new(store, &format!("{name}.self_attn"), width, architecture.nheads as i64),
+            attention: Attention::new(
+                store,
+                &format!("{name}.self_attn"),
+                width,
+                architecture.nheads as i64,
+            ),
             linear1: Linear::new(store, &format!("{name}.linear1"), width, hidden),
             linear2: Linear::new(store, &format!("{name}.linear2"), hidden, width),
             norm1: LayerNorm::new(store, &format!("{name}.norm1"), width),
@@ -51,7 +56,8 @@ impl Layer {
     fn finish(&self, x: &Tensor, context: Tensor, noise: &mut Noise) -> Tensor {
         let x = self.norm1.forward(&(x + noise.apply(context)));
         let hidden = noise.apply(self.linear1.forward(&x).relu());
-        self.norm2.forward(&(&x + noise.apply(self.linear2.forward(&hidden))))
+        self.norm2
+            .forward(&(&x + noise.apply(self.linear2.forward(&hidden))))
     }
 }
 
@@ -63,15 +69,34 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new(store: &mut Store, architecture: &Architecture) -> Self {
-        let layer = |i| Layer::new(store, &format!("transformer_encoder.layers.{i}"), architecture);
-        Self { layers: (0..architecture.nlayers).map(layer).collect() }
+        let layer = |i| {
+            Layer::new(
+                store,
+                &format!("transformer_encoder.layers.{i}"),
+                architecture,
+            )
+        };
+        Self {
+            layers: (0..architecture.nlayers).map(layer).collect(),
+        }
     }
 
     /// Embedded tokens `[tokens, width]` to the last layer's output: `[tokens, width]`, or `[cells, width]` for the first
     /// tokens.
-    pub fn forward(&self, x: &Tensor, sequences: &Sequences, wanted: Width, noise: &mut Noise) -> Tensor {
-        let (last, before) = self.layers.split_last().expect("a model has at least one layer");
-        let x = before.iter().fold(x.shallow_clone(), |x, layer| layer.forward(&x, sequences, noise));
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        sequences: &Sequences,
+        wanted: Width,
+        noise: &mut Noise,
+    ) -> Tensor {
+        let (last, before) = self
+            .layers
+            .split_last()
+            .expect("a model has at least one layer");
+        let x = before.iter().fold(x.shallow_clone(), |x, layer| {
+            layer.forward(&x, sequences, noise)
+        });
         match wanted {
             Width::AllTokens => last.forward(&x, sequences, noise),
             Width::FirstToken => last.forward_first(&x, sequences, noise),

@@ -18,7 +18,10 @@ impl ExpressionDecoder {
             [(0, input, width), (2, width, width), (4, width, 1)]
                 .map(|(at, from, to)| Linear::new(store, &format!("{name}.{part}.{at}"), from, to))
         };
-        Self { value: network("fc"), nonzero: explicit_zero.then(|| network("zero_logit")) }
+        Self {
+            value: network("fc"),
+            nonzero: explicit_zero.then(|| network("zero_logit")),
+        }
     }
 
     /// Tokens `[tokens, input]` to predicted values `[tokens]`.
@@ -28,12 +31,16 @@ impl ExpressionDecoder {
 
     /// Probability of every value being other than zero, `[tokens]`, if the head has it.
     pub fn nonzero_probability(&self, x: &Tensor) -> Option<Tensor> {
-        self.nonzero.as_ref().map(|network| Self::run(network, x).sigmoid())
+        self.nonzero
+            .as_ref()
+            .map(|network| Self::run(network, x).sigmoid())
     }
 
     fn run(network: &[Linear; 3], x: &Tensor) -> Tensor {
         let [first, second, third] = network;
-        third.forward(&second.forward(&first.forward(x).leaky_relu()).leaky_relu()).squeeze_dim(-1)
+        third
+            .forward(&second.forward(&first.forward(x).leaky_relu()).leaky_relu())
+            .squeeze_dim(-1)
     }
 }
 
@@ -55,13 +62,26 @@ pub struct ClassDecoder {
 }
 
 impl ClassDecoder {
-    pub fn new(store: &mut Store, name: &str, layers: usize, (width, classes): (i64, i64), activation: Activation) -> Self {
+    pub fn new(
+        store: &mut Store,
+        name: &str,
+        layers: usize,
+        (width, classes): (i64, i64),
+        activation: Activation,
+    ) -> Self {
         let mut block = |i: usize| {
             let dense = Linear::new(store, &format!("{name}._decoder.{}", 3 * i), width, width);
-            (dense, LayerNorm::new(store, &format!("{name}._decoder.{}", 3 * i + 2), width))
+            (
+                dense,
+                LayerNorm::new(store, &format!("{name}._decoder.{}", 3 * i + 2), width),
+            )
         };
         let hidden = (0..layers.saturating_sub(1)).map(&mut block).collect();
-        Self { hidden, output: Linear::new(store, &format!("{name}.out_layer"), width, classes), activation }
+        Self {
+            hidden,
+            output: Linear::new(store, &format!("{name}.out_layer"), width, classes),
+            activation,
+        }
     }
 
     /// Cell embeddings `[cells, width]` to scores `[cells, classes]`.
@@ -69,7 +89,11 @@ impl ClassDecoder {
         let mut x = cells.shallow_clone();
         for (dense, norm) in &self.hidden {
             let y = dense.forward(&x);
-            x = norm.forward(&if self.activation == Activation::Relu { y.relu() } else { y.leaky_relu() });
+            x = norm.forward(&if self.activation == Activation::Relu {
+                y.relu()
+            } else {
+                y.leaky_relu()
+            });
         }
         self.output.forward(&x)
     }
@@ -85,11 +109,18 @@ pub struct CellDecoder {
 
 impl CellDecoder {
     /// `cell_width` is the width of a cell embedding, twice the model's when a batch embedding is appended.
-    pub fn new(store: &mut Store, name: &str, width: i64, cell_width: i64, explicit_zero: bool) -> Self {
+    pub fn new(
+        store: &mut Store,
+        name: &str,
+        width: i64,
+        cell_width: i64,
+        explicit_zero: bool,
+    ) -> Self {
         Self {
             query: Linear::new(store, &format!("{name}.gene2query"), width, width),
             value: Linear::without_bias(store, &format!("{name}.W"), width, cell_width),
-            nonzero: explicit_zero.then(|| Linear::new(store, &format!("{name}.W_zero_logit"), width, cell_width)),
+            nonzero: explicit_zero
+                .then(|| Linear::new(store, &format!("{name}.W_zero_logit"), width, cell_width)),
         }
     }
 
@@ -97,8 +128,13 @@ impl CellDecoder {
     /// if the head has it, the probability of each being other than zero.
     pub fn forward(&self, genes: &Tensor, cells: &Tensor) -> (Tensor, Option<Tensor>) {
         let query = self.query.forward(genes).sigmoid();
-        let ask = |layer: &Linear| (layer.forward(&query) * cells).sum_dim_intlist(-1, false, None::<tch::Kind>);
-        (ask(&self.value), self.nonzero.as_ref().map(|layer| ask(layer).sigmoid()))
+        let ask = |layer: &Linear| {
+            (layer.forward(&query) * cells).sum_dim_intlist(-1, false, None::<tch::Kind>)
+        };
+        (
+            ask(&self.value),
+            self.nonzero.as_ref().map(|layer| ask(layer).sigmoid()),
+        )
     }
 }
 

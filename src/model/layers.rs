@@ -24,7 +24,10 @@ impl Linear {
     pub fn without_bias(store: &mut Store, name: &str, from: i64, to: i64) -> Self {
         // Kaiming-uniform with a = sqrt(5), torch's default, comes to this bound.
         let bound = 1.0 / (from as f64).sqrt();
-        Self { weight: store.parameter(&format!("{name}.weight"), &[to, from], Init::Uniform(bound)), bias: None }
+        Self {
+            weight: store.parameter(&format!("{name}.weight"), &[to, from], Init::Uniform(bound)),
+            bias: None,
+        }
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
@@ -48,6 +51,12 @@ impl LayerNorm {
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
+        x.layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            LAYER_NORM_EPS,
+            true,
+        )
     }
 }

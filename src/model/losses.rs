@@ -16,7 +16,12 @@ pub fn zero_log_likelihood(nonzero: &Tensor, target: &Tensor, masked: &Tensor) -
     let q = nonzero.clamp(PROBABILITY_EPS, 1.0 - PROBABILITY_EPS);
     let logit = q.log() - (1.0f64 - &q).log();
     let is_nonzero = target.gt(0.0).to_kind(Kind::Float);
-    let each = logit.binary_cross_entropy_with_logits(&is_nonzero, None::<Tensor>, None::<Tensor>, Reduction::None);
+    let each = logit.binary_cross_entropy_with_logits(
+        &is_nonzero,
+        None::<Tensor>,
+        None::<Tensor>,
+        Reduction::None,
+    );
     (each * masked).sum(Kind::Float)
 }
 

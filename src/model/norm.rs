@@ -17,7 +17,12 @@ pub struct PlainNorm {
 
 impl PlainNorm {
     pub fn new(store: &mut Store, name: &str, width: i64) -> Self {
-        let _ = store.buffer(&format!("{name}.num_batches_tracked"), &[], 0.0, Kind::Int64);
+        let _ = store.buffer(
+            &format!("{name}.num_batches_tracked"),
+            &[],
+            0.0,
+            Kind::Int64,
+        );
         Self {
             weight: store.parameter(&format!("{name}.weight"), &[width], Init::Constant(1.0)),
             bias: store.parameter(&format!("{name}.bias"), &[width], Init::Constant(0.0)),

@@ -59,10 +59,18 @@ pub struct Inputs {
 
 impl Inputs {
     /// The genes and values of each cell as tensors.
-    pub fn new<'t>(cells: impl ExactSizeIterator<Item = (&'t [i64], &'t [f32])> + Clone, device: Device) -> Self {
+    pub fn new<'t>(
+        cells: impl ExactSizeIterator<Item = (&'t [i64], &'t [f32])> + Clone,
+        device: Device,
+    ) -> Self {
         let lengths: Vec<i64> = cells.clone().map(|(genes, _)| genes.len() as i64).collect();
-        let genes: Vec<i64> = cells.clone().flat_map(|(genes, _)| genes.iter().copied()).collect();
-        let values: Vec<f32> = cells.flat_map(|(_, values)| values.iter().copied()).collect();
+        let genes: Vec<i64> = cells
+            .clone()
+            .flat_map(|(genes, _)| genes.iter().copied())
+            .collect();
+        let values: Vec<f32> = cells
+            .flat_map(|(_, values)| values.iter().copied())
+            .collect();
         Self {
             gene_ids: Tensor::from_slice(&genes).to_device(device),
             values: Tensor::from_slice(&values).to_device(device),
@@ -114,16 +122,33 @@ impl Model {
             ClassDecoder::new(store, name, layers, (width, classes as i64), activation)
         };
         Self {
-            gene_encoder: GeneEncoder::new(store, "encoder", (genes.rows, width), Init::Uniform(0.1), genes.pad),
+            gene_encoder: GeneEncoder::new(
+                store,
+                "encoder",
+                (genes.rows, width),
+                Init::Uniform(0.1),
+                genes.pad,
+            ),
             value_encoder: ValueEncoder::new(store, architecture),
             norm: heads.plain_norm.then(|| PlainNorm::new(store, "bn", width)),
             encoder: Encoder::new(store, architecture),
-            expression: heads.expression.then(|| ExpressionDecoder::new(store, "decoder", width, width, false)),
-            classifier: heads.classes.map(|k| classifier(store, "cls_decoder", k, Activation::Relu)),
-            cell_expression: heads.cell_expression.then(|| CellDecoder::new(store, "mvc_decoder", width, width, false)),
-            discriminator: heads
-                .batches
-                .map(|n| classifier(store, "grad_reverse_discriminator", n, Activation::LeakyRelu)),
+            expression: heads
+                .expression
+                .then(|| ExpressionDecoder::new(store, "decoder", width, width, false)),
+            classifier: heads
+                .classes
+                .map(|k| classifier(store, "cls_decoder", k, Activation::Relu)),
+            cell_expression: heads
+                .cell_expression
+                .then(|| CellDecoder::new(store, "mvc_decoder", width, width, false)),
+            discriminator: heads.batches.map(|n| {
+                classifier(
+                    store,
+                    "grad_reverse_discriminator",
+                    n,
+                    Activation::LeakyRelu,
+                )
+            }),
         }
     }
 
@@ -131,20 +156,30 @@ impl Model {
     pub fn embed(&self, inputs: &Inputs, noise: &mut Noise) -> (Tensor, Tensor) {
         let genes = self.gene_encoder.forward(&inputs.gene_ids);
         let tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
-        let tokens = self.norm.as_ref().map_or(tokens.shallow_clone(), |norm| norm.forward(&tokens));
+        let tokens = self
+            .norm
+            .as_ref()
+            .map_or(tokens.shallow_clone(), |norm| norm.forward(&tokens));
         (genes, tokens)
     }
 
     pub fn encode(&self, inputs: &Inputs, wanted: Width, noise: &mut Noise) -> Encoded {
         let (genes, tokens) = self.embed(inputs, noise);
-        let hidden = self.encoder.forward(&tokens, &inputs.sequences, wanted, noise);
+        let hidden = self
+            .encoder
+            .forward(&tokens, &inputs.sequences, wanted, noise);
         let cells = match wanted {
             Width::FirstToken => hidden.shallow_clone(),
-            Width::AllTokens => {
-                hidden.index_select(0, &Tensor::from_slice(&inputs.sequences.starts()).to_device(hidden.device()))
-            }
+            Width::AllTokens => hidden.index_select(
+                0,
+                &Tensor::from_slice(&inputs.sequences.starts()).to_device(hidden.device()),
+            ),
         };
-        Encoded { genes, hidden, cells }
+        Encoded {
+            genes,
+            hidden,
+            cells,
+        }
     }
 
     pub fn trunk(&self) -> &Encoder {
@@ -159,11 +194,24 @@ impl Encoded {
             Pooling::Cls => hidden.select(0, 0),
             Pooling::Mean => hidden.mean_dim([0i64].as_slice(), false, Kind::Float),
             Pooling::Weighted => {
-                let sum = (hidden * values.unsqueeze(-1)).sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+                let sum = (hidden * values.unsqueeze(-1)).sum_dim_intlist(
+                    [0i64].as_slice(),
+                    false,
+                    Kind::Float,
+                );
                 &sum / sum.norm().clamp_min(1e-12)
             }
         };
-        let parts = self.hidden.split_with_sizes(lengths, 0).into_iter().zip(values.split_with_sizes(lengths, 0));
-        Tensor::stack(&parts.map(|(hidden, values)| pooled(hidden, values)).collect::<Vec<_>>(), 0)
+        let parts = self
+            .hidden
+            .split_with_sizes(lengths, 0)
+            .into_iter()
+            .zip(values.split_with_sizes(lengths, 0));
+        Tensor::stack(
+            &parts
+                .map(|(hidden, values)| pooled(hidden, values))
+                .collect::<Vec<_>>(),
+            0,
+        )
     }
 }

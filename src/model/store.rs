@@ -36,7 +36,12 @@ pub struct Flat {
 impl Store {
     /// An empty store. Every new parameter draws from its own stream, named after it.
     pub fn new(seed: Seed, device: Device) -> Self {
-        Self { parameters: IndexMap::new(), buffers: IndexMap::new(), seed, device }
+        Self {
+            parameters: IndexMap::new(),
+            buffers: IndexMap::new(),
+            seed,
+            device,
+        }
     }
 
     pub fn device(&self) -> Device {
@@ -48,21 +53,36 @@ impl Store {
         if let Some(tensor) = self.parameters.get(name) {
             return tensor.shallow_clone();
         }
-        let tensor = initial(self.seed, name, shape, init).to_device(self.device).set_requires_grad(true);
-        self.parameters.insert(name.to_owned(), tensor.shallow_clone());
+        let tensor = initial(self.seed, name, shape, init)
+            .to_device(self.device)
+            .set_requires_grad(true);
+        self.parameters
+            .insert(name.to_owned(), tensor.shallow_clone());
         tensor
     }
 
     /// The buffer of that name, made if it is new.
     pub fn buffer(&mut self, name: &str, shape: &[i64], value: f64, kind: Kind) -> Tensor {
         let new = || Tensor::full(shape, value, (kind, self.device));
-        self.buffers.entry(name.to_owned()).or_insert_with(new).shallow_clone()
+        self.buffers
+            .entry(name.to_owned())
+            .or_insert_with(new)
+            .shallow_clone()
     }
 
     /// Another handle on the same tensors.
     pub fn share(&self) -> Self {
-        let share = |map: &IndexMap<String, Tensor>| map.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
-        Self { parameters: share(&self.parameters), buffers: share(&self.buffers), seed: self.seed, device: self.device }
+        let share = |map: &IndexMap<String, Tensor>| {
+            map.iter()
+                .map(|(n, t)| (n.clone(), t.shallow_clone()))
+                .collect()
+        };
+        Self {
+            parameters: share(&self.parameters),
+            buffers: share(&self.buffers),
+            seed: self.seed,
+            device: self.device,
+        }
     }
 
     /// Parameters by name, in the order in which the model made them.
@@ -72,7 +92,10 @@ impl Store {
 
     /// Parameters, then buffers.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.parameters.iter().chain(&self.buffers).map(|(name, tensor)| (name.as_str(), tensor))
+        self.parameters
+            .iter()
+            .chain(&self.buffers)
+            .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
@@ -89,11 +112,20 @@ impl Store {
     /// Moves all parameters into one buffer; the tensors that modules hold view it from then on.
     pub fn flatten(&mut self) -> Flat {
         no_grad(|| {
-            let values = Tensor::cat(&self.parameters.values().map(|t| t.detach().flatten(0, -1)).collect::<Vec<_>>(), 0);
+            let values = Tensor::cat(
+                &self
+                    .parameters
+                    .values()
+                    .map(|t| t.detach().flatten(0, -1))
+                    .collect::<Vec<_>>(),
+                0,
+            );
             let mut start = 0;
             for tensor in self.parameters.values_mut() {
                 let length = tensor.numel() as i64;
-                let view = values.narrow(0, start, length).view(tensor.size().as_slice());
+                let view = values
+                    .narrow(0, start, length)
+                    .view(tensor.size().as_slice());
                 tensor.set_data(&view);
                 start += length;
             }
@@ -109,12 +141,15 @@ fn initial(seed: Seed, name: &str, shape: &[i64], init: Init) -> Tensor {
     let mut stream = seed.stream(name, &[]);
     let values: Vec<f32> = match init {
         Init::Constant(value) => vec![value as f32; count],
-        Init::Uniform(bound) => {
-            (0..count).map(|_| ((2.0 * random::uniform(&mut stream) - 1.0) * bound) as f32).collect()
-        }
+        Init::Uniform(bound) => (0..count)
+            .map(|_| ((2.0 * random::uniform(&mut stream) - 1.0) * bound) as f32)
+            .collect(),
         Init::Normal => {
             let pairs = (0..count.div_ceil(2)).map(|_| random::normal_pair(&mut stream));
-            pairs.flat_map(|(a, b)| [a as f32, b as f32]).take(count).collect()
+            pairs
+                .flat_map(|(a, b)| [a as f32, b as f32])
+                .take(count)
+                .collect()
         }
     };
     Tensor::from_slice(&values).view(shape)

@@ -45,16 +45,32 @@ impl Table {
     }
 
     fn require(&self, needed: impl Fn(&str) -> bool) -> Result<(), Incomplete> {
-        let missing = self.missing.iter().filter(|name| needed(name)).map(|name| format!("`{name}` is missing"));
-        let wrong = self.wrong_shape.iter().filter(|wrong| needed(&wrong.name)).map(ToString::to_string);
+        let missing = self
+            .missing
+            .iter()
+            .filter(|name| needed(name))
+            .map(|name| format!("`{name}` is missing"));
+        let wrong = self
+            .wrong_shape
+            .iter()
+            .filter(|wrong| needed(&wrong.name))
+            .map(ToString::to_string);
         let problems: Vec<String> = missing.chain(wrong).collect();
-        if problems.is_empty() { Ok(()) } else { Err(Incomplete(problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Incomplete(problems))
+        }
     }
 }
 
 impl fmt::Display for WrongShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is {:?} and should be {:?}", self.name, self.stored, self.model)
+        write!(
+            f,
+            "`{}` is {:?} and should be {:?}",
+            self.name, self.stored, self.model
+        )
     }
 }
 
@@ -83,11 +99,19 @@ pub fn load(store: &Store, state: &StateDict) -> Table {
         match state.get(name) {
             None => table.missing.push(name.to_owned()),
             Some(stored) if stored.shape() == model => {
-                no_grad(|| tensor.shallow_clone().copy_(&to_torch(stored).view_as(tensor)));
+                no_grad(|| {
+                    tensor
+                        .shallow_clone()
+                        .copy_(&to_torch(stored).view_as(tensor))
+                });
                 table.loaded.push(name.to_owned());
             }
             Some(stored) => {
-                table.wrong_shape.push(WrongShape { name: name.to_owned(), stored: stored.shape().to_vec(), model });
+                table.wrong_shape.push(WrongShape {
+                    name: name.to_owned(),
+                    stored: stored.shape().to_vec(),
+                    model,
+                });
             }
         }
     }
@@ -98,7 +122,10 @@ pub fn load(store: &Store, state: &StateDict) -> Table {
 
 /// Every parameter and buffer of a model.
 pub fn state(store: &Store) -> StateDict {
-    store.tensors().map(|(name, tensor)| (name.to_owned(), from_torch(tensor))).collect()
+    store
+        .tensors()
+        .map(|(name, tensor)| (name.to_owned(), from_torch(tensor)))
+        .collect()
 }
 
 /// One vector of the stored values, as f32.
@@ -108,7 +135,11 @@ pub fn to_torch(stored: &Stored) -> Tensor {
 
 fn from_torch(tensor: &Tensor) -> Stored {
     let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous().view([-1]);
+    let tensor = tensor
+        .detach()
+        .to_device(Device::Cpu)
+        .contiguous()
+        .view([-1]);
     if tensor.kind() == Kind::Int64 {
         let values = Vec::<i64>::try_from(&tensor).expect("an int64 vector");
         return Stored::from_i64(shape, &values).expect("as many values as the shape says");

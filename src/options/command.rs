@@ -22,13 +22,25 @@ pub struct Line {
 }
 
 /// The command as help shows it; clap enforces nothing but syntax when [`read`] uses it.
-pub fn build<'a>(name: &'static str, summary: &'static str, args: impl Iterator<Item = &'a Arg>, schema: &Value) -> Command {
-    let required = schema["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+pub fn build<'a>(
+    name: &'static str,
+    summary: &'static str,
+    args: impl Iterator<Item = &'a Arg>,
+    schema: &Value,
+) -> Command {
+    let required = schema["required"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let argument = |arg: &Arg| {
         let id = arg.get_id().as_str();
-        argument(arg.clone(), &schema["properties"][id]).required(required.iter().any(|name| name == id))
+        argument(arg.clone(), &schema["properties"][id])
+            .required(required.iter().any(|name| name == id))
     };
-    let params = Arg::new("params").long("params").value_name("FILE").value_parser(value_parser!(PathBuf));
+    let params = Arg::new("params")
+        .long("params")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf));
     let schema_flag = Arg::new("schema").long("schema").action(ArgAction::SetTrue);
     Command::new(name)
         .bin_name(name)
@@ -46,17 +58,28 @@ fn argument(arg: Arg, property: &Value) -> Arg {
         Some(help) => PossibleValue::new(name.to_owned()).help(help.to_owned()),
         None => PossibleValue::new(name.to_owned()),
     };
-    let choices = schema::choices(property).into_iter().chain(schema::choices(&property["items"])).map(choice).collect();
-    let arg = arg.value_parser(ValueParser::new(Text(choices))).allow_negative_numbers(true);
+    let choices = schema::choices(property)
+        .into_iter()
+        .chain(schema::choices(&property["items"]))
+        .map(choice)
+        .collect();
+    let arg = arg
+        .value_parser(ValueParser::new(Text(choices)))
+        .allow_negative_numbers(true);
     let arg = match () {
         () if schema::allows(property, "boolean") => boolean(arg),
-        () if schema::allows(property, "array") => arg.action(ArgAction::Append).num_args(1).value_delimiter(','),
+        () if schema::allows(property, "array") => arg
+            .action(ArgAction::Append)
+            .num_args(1)
+            .value_delimiter(','),
         () => arg.action(ArgAction::Set).num_args(1),
     };
     match &property["default"] {
         Value::Null | Value::Bool(false) => arg,
         Value::Array(items) if items.is_empty() => arg,
-        Value::Array(items) => arg.default_values(items.iter().map(plain).collect::<Vec<_>>()),
+        Value::Array(items) => {
+            arg.default_value(items.iter().map(plain).collect::<Vec<_>>().join(","))
+        }
         default => arg.default_value(plain(default)),
     }
 }
@@ -75,7 +98,9 @@ fn boolean(arg: Arg) -> Arg {
 
 /// The JSON value as a user would type it.
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Takes any text and only tells clap which ones are meant, because the schema judges all values together.
@@ -85,37 +110,57 @@ struct Text(Vec<PossibleValue>);
 impl TypedValueParser for Text {
     type Value = String;
 
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
         StringValueParser::new().parse_ref(command, arg, value)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        (!self.0.is_empty()).then(|| Box::new(self.0.iter().cloned()) as Box<dyn Iterator<Item = _>>)
+        (!self.0.is_empty())
+            .then(|| Box::new(self.0.iter().cloned()) as Box<dyn Iterator<Item = _>>)
     }
 }
 
 /// Reads the arguments. What cannot be read is a problem and left aside, so that the rest is still looked at.
 pub fn read(command: &Command, args: &[OsString], properties: &Map<String, Value>) -> Line {
-    let lenient = command.clone().no_binary_name(true).mut_args(|arg| arg.required(false));
+    let lenient = command
+        .clone()
+        .no_binary_name(true)
+        .mut_args(|arg| arg.required(false));
     let (mut args, mut problems) = (args.to_vec(), Vec::new());
     loop {
         let error = match lenient.clone().try_get_matches_from(&args) {
             Ok(matches) => {
                 let params = matches.get_one::<PathBuf>("params").cloned();
-                return Line { given: given(&matches, properties), params, problems };
+                return Line {
+                    given: given(&matches, properties),
+                    params,
+                    problems,
+                };
             }
             Err(error) => error,
         };
         problems.push(problem(&error, command));
         if !remove_culprit(&mut args, &error) {
-            return Line { given: Map::new(), params: None, problems };
+            return Line {
+                given: Map::new(),
+                params: None,
+                problems,
+            };
         }
     }
 }
 
 fn problem(error: &clap::Error, command: &Command) -> String {
     if let (ErrorKind::UnknownArgument, Some(name)) = (error.kind(), culprit(error)) {
-        let longs = command.get_arguments().filter_map(Arg::get_long).map(|long| format!("--{long}"));
+        let longs = command
+            .get_arguments()
+            .filter_map(Arg::get_long)
+            .map(|long| format!("--{long}"));
         return format!("unknown option `{name}`{}", did_you_mean(&name, longs));
     }
     let text = error.render().to_string();
@@ -133,12 +178,20 @@ fn culprit(error: &clap::Error) -> Option<String> {
 
 /// Takes the argument and its value away; false if it cannot be found.
 fn remove_culprit(args: &mut Vec<OsString>, error: &clap::Error) -> bool {
-    let Some(name) = culprit(error) else { return false };
+    let Some(name) = culprit(error) else {
+        return false;
+    };
     let with_value = format!("{name}=");
     let starts = |arg: &OsString| arg.to_string_lossy().starts_with(&with_value);
-    let Some(at) = args.iter().position(|arg| *arg == *name || starts(arg)) else { return false };
+    let Some(at) = args.iter().position(|arg| *arg == *name || starts(arg)) else {
+        return false;
+    };
     let is_flag = args.remove(at) == *name && name.starts_with('-');
-    if is_flag && args.get(at).is_some_and(|next| !next.to_string_lossy().starts_with('-')) {
+    if is_flag
+        && args
+            .get(at)
+            .is_some_and(|next| !next.to_string_lossy().starts_with('-'))
+    {
         args.remove(at);
     }
     true
@@ -146,15 +199,24 @@ fn remove_culprit(args: &mut Vec<OsString>, error: &clap::Error) -> bool {
 
 /// `; did you mean ...` with the nearest name, if one is near.
 pub fn did_you_mean(name: &str, known: impl Iterator<Item = String>) -> String {
-    let near = known.map(|known| (strsim::jaro_winkler(name, &known), known)).filter(|(likeness, _)| *likeness > 0.8);
+    let near = known
+        .map(|known| (strsim::jaro_winkler(name, &known), known))
+        .filter(|(likeness, _)| *likeness > 0.8);
     let nearest = near.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    nearest.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"))
+    nearest.map_or_else(String::new, |(_, known)| {
+        format!("; did you mean `{known}`?")
+    })
 }
 
 fn given(matches: &ArgMatches, properties: &Map<String, Value>) -> Map<String, Value> {
     let typed = |name: &&String| matches.value_source(name) == Some(ValueSource::CommandLine);
     let value = |name: &String| {
-        let texts = matches.get_many::<String>(name).into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
+        let texts = matches
+            .get_many::<String>(name)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect::<Vec<_>>();
         (name.clone(), json(&texts, &properties[name]))
     };
     properties.keys().filter(typed).map(value).collect()
@@ -162,8 +224,14 @@ fn given(matches: &ArgMatches, properties: &Map<String, Value>) -> Map<String, V
 
 fn json(texts: &[&str], property: &Value) -> Value {
     match schema::allows(property, "array") {
-        true => texts.iter().filter(|text| !text.is_empty()).map(|text| scalar(text, &property["items"])).collect(),
-        false => texts.last().map_or(Value::Null, |text| scalar(text, property)),
+        true => texts
+            .iter()
+            .filter(|text| !text.is_empty())
+            .map(|text| scalar(text, &property["items"]))
+            .collect(),
+        false => texts
+            .last()
+            .map_or(Value::Null, |text| scalar(text, property)),
     }
 }
 
@@ -176,12 +244,19 @@ fn scalar(text: &str, schema: &Value) -> Value {
         "none" if allows("null") && (is_enumerated || !allows("string")) => Some(Value::Null),
         "true" | "false" if allows("boolean") => Some(Value::Bool(text == "true")),
         _ if allows("integer") => integer(text),
-        _ if allows("number") => text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Value::Number),
+        _ if allows("number") => text
+            .parse::<f64>()
+            .ok()
+            .and_then(serde_json::Number::from_f64)
+            .map(Value::Number),
         _ => None,
     };
     parsed.unwrap_or_else(|| text.into())
 }
 
 fn integer(text: &str) -> Option<Value> {
-    text.parse::<u64>().map(Value::from).or_else(|_| text.parse::<i64>().map(Value::from)).ok()
+    text.parse::<u64>()
+        .map(Value::from)
+        .or_else(|_| text.parse::<i64>().map(Value::from))
+        .ok()
 }

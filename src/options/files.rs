@@ -9,14 +9,23 @@ use super::problems::Names;
 use crate::output;
 
 /// What is wrong with the files; options that are not `valid` otherwise are passed over.
-pub fn problems(names: &Names<'_>, values: &Map<String, Value>, valid: impl Fn(&String) -> bool) -> Vec<String> {
+pub fn problems(
+    names: &Names<'_>,
+    values: &Map<String, Value>,
+    valid: impl Fn(&String) -> bool,
+) -> Vec<String> {
     let properties = names.definition.properties();
     let mut problems = Vec::new();
-    for (name, value) in values.iter().filter(|(name, _)| properties.contains_key(*name) && valid(name)) {
+    for (name, value) in values
+        .iter()
+        .filter(|(name, _)| properties.contains_key(*name) && valid(name))
+    {
         for path in paths(value) {
             let problem = match properties[name]["x-direction"].as_str() {
                 Some("input") if properties[name].get("x-lookup").is_none() => input_problem(path),
-                Some("output") => output_problem(path).or_else(|| same_as_input(path, properties, values)),
+                Some("output") => {
+                    output_problem(path).or_else(|| same_as_input(path, properties, values))
+                }
                 _ => None,
             };
             problems.extend(problem.map(|problem| format!("{}: {problem}", names.name(name))));
@@ -27,26 +36,54 @@ pub fn problems(names: &Names<'_>, values: &Map<String, Value>, valid: impl Fn(&
 
 fn paths(value: &Value) -> Vec<&Path> {
     match value {
-        Value::Array(values) => values.iter().filter_map(Value::as_str).map(Path::new).collect(),
+        Value::Array(values) => values
+            .iter()
+            .filter_map(Value::as_str)
+            .map(Path::new)
+            .collect(),
         value => value.as_str().map(Path::new).into_iter().collect(),
     }
 }
 
 fn input_problem(path: &Path) -> Option<String> {
-    fs::metadata(path).err().map(|error| format!("could not find `{}`: {error}", path.display()))
+    fs::metadata(path)
+        .err()
+        .map(|error| format!("could not find `{}`: {error}", path.display()))
 }
 
 fn output_problem(path: &Path) -> Option<String> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let path = path.display();
+        return Some(format!(
+            "`{path}` is neither a file nor a folder; name another output"
+        ));
+    }
     let folder = output::parent(path);
     // An unnamed file is the only honest question: permissions do not tell of full quotas or read-only mounts.
     let error = tempfile::tempfile_in(folder).err()?;
-    Some(format!("could not write into folder `{}`: {error}", folder.display()))
+    Some(format!(
+        "could not write into folder `{}`: {error}",
+        folder.display()
+    ))
 }
 
-fn same_as_input(path: &Path, properties: &Map<String, Value>, values: &Map<String, Value>) -> Option<String> {
+fn same_as_input(
+    path: &Path,
+    properties: &Map<String, Value>,
+    values: &Map<String, Value>,
+) -> Option<String> {
     let target = fs::canonicalize(path).ok()?;
-    let inputs = values.iter().filter(|(name, _)| properties.get(*name).is_some_and(|p| p["x-direction"] == "input"));
+    let inputs = values.iter().filter(|(name, _)| {
+        properties
+            .get(*name)
+            .is_some_and(|p| p["x-direction"] == "input")
+    });
     let mut inputs = inputs.flat_map(|(_, value)| paths(value));
     let same = inputs.any(|input| fs::canonicalize(input).is_ok_and(|input| input == target));
-    same.then(|| format!("`{}` is also an input, and inputs are never changed; name another output", path.display()))
+    same.then(|| {
+        format!(
+            "`{}` is also an input, and inputs are never changed; name another output",
+            path.display()
+        )
+    })
 }

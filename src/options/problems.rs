@@ -24,50 +24,94 @@ pub struct Names<'a> {
 impl Names<'_> {
     /// All that the schema finds wrong with the values; one problem for each option.
     pub fn problems(&self, values: &Map<String, Value>) -> Vec<Problem> {
-        let validator = jsonschema::draft202012::new(&self.definition.schema).expect("generated schemas are valid");
+        let validator = jsonschema::draft202012::new(&self.definition.schema)
+            .expect("generated schemas are valid");
         let values = Value::Object(values.clone());
-        let mut problems = validator.iter_errors(&values).flat_map(|error| self.describe(&error, &values)).collect::<Vec<_>>();
-        let order = |name: &str| self.definition.properties().keys().position(|known| known == name);
+        let mut problems = validator
+            .iter_errors(&values)
+            .flat_map(|error| self.describe(&error, &values))
+            .collect::<Vec<_>>();
+        let order = |name: &str| {
+            self.definition
+                .properties()
+                .keys()
+                .position(|known| known == name)
+        };
         problems.sort_by_key(|problem| order(&problem.property));
         problems.dedup_by(|a, b| a.property == b.property);
         problems
     }
 
     fn describe(&self, error: &jsonschema::ValidationError<'_>, values: &Value) -> Vec<Problem> {
-        let problem = |property: &str, text| Problem { property: property.into(), text };
+        let problem = |property: &str, text| Problem {
+            property: property.into(),
+            text,
+        };
         match error.kind() {
-            ValidationErrorKind::Required { property: Value::String(name) } => vec![problem(name, self.missing(name))],
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                unexpected.iter().map(|name| problem(name, self.unknown(name))).collect()
-            }
+            ValidationErrorKind::Required {
+                property: Value::String(name),
+            } => vec![problem(name, self.missing(name))],
+            ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+                .iter()
+                .map(|name| problem(name, self.unknown(name)))
+                .collect(),
             _ => {
-                let name = error.instance_path().as_str().split('/').nth(1).unwrap_or_default();
-                vec![problem(name, self.wrong(name, &values[name], error.instance()))]
+                let name = error
+                    .instance_path()
+                    .as_str()
+                    .split('/')
+                    .nth(1)
+                    .unwrap_or_default();
+                vec![problem(
+                    name,
+                    self.wrong(name, &values[name], error.instance()),
+                )]
             }
         }
     }
 
     fn missing(&self, name: &str) -> String {
-        let description = self.definition.properties()[name]["description"].as_str().unwrap_or_default();
-        let first = description.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        let description = self.definition.properties()[name]["description"]
+            .as_str()
+            .unwrap_or_default();
+        let first = description
+            .split(". ")
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('.');
         format!("{} is required: {}", self.flag(name), lower_first(first))
     }
 
     fn unknown(&self, name: &str) -> String {
         let known = self.definition.properties().keys().cloned();
-        format!("unknown option {}{}", self.name(name), did_you_mean(name, known))
+        format!(
+            "unknown option {}{}",
+            self.name(name),
+            did_you_mean(name, known)
+        )
     }
 
     fn wrong(&self, name: &str, whole: &Value, part: &Value) -> String {
         // A wrong element speaks for itself in a list; a list of wrong length does not.
-        let found = if whole.is_array() && !part.is_array() { part } else { whole };
-        format!("{}: found {}, expected {}", self.name(name), shown(found), expected(&self.definition.properties()[name]))
+        let found = if whole.is_array() && !part.is_array() {
+            part
+        } else {
+            whole
+        };
+        format!(
+            "{}: found {}, expected {}",
+            self.name(name),
+            shown(found),
+            expected(&self.definition.properties()[name])
+        )
     }
 
     /// The option as it was given: a flag, or a key of the parameter file.
     pub fn name(&self, name: &str) -> String {
         match self.params {
-            Some(params) if !self.given.contains_key(name) => format!("`{name}` in `{}`", params.display()),
+            Some(params) if !self.given.contains_key(name) => {
+                format!("`{name}` in `{}`", params.display())
+            }
             _ => self.flag(name),
         }
     }
@@ -86,7 +130,9 @@ fn lower_first(text: &str) -> String {
     let mut letters = text.chars();
     match (letters.next(), letters.next()) {
         // An abbreviation such as RNA stays as it is.
-        (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().to_string() + &text[first.len_utf8()..],
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().to_string() + &text[first.len_utf8()..]
+        }
         _ => text.into(),
     }
 }
@@ -94,7 +140,9 @@ fn lower_first(text: &str) -> String {
 /// The value, cut if long.
 fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("`{}...`", &text[..end]),
         None if text.is_empty() => "nothing".into(),
@@ -108,7 +156,10 @@ pub fn expected(property: &Value) -> String {
         true => " (or `none`)",
         false => "",
     };
-    let names = schema::choices(property).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>();
+    let names = schema::choices(property)
+        .iter()
+        .map(|(name, _)| format!("`{name}`"))
+        .collect::<Vec<_>>();
     let allows = |kind| schema::allows(property, kind);
     let range = range(property);
     match () {
@@ -125,14 +176,30 @@ pub fn expected(property: &Value) -> String {
 fn list(property: &Value) -> String {
     let limit = |key: &str, words: &str| property[key].as_u64().map(|n| format!("{words} {n}"));
     let limits = [limit("minItems", "at least"), limit("maxItems", "at most")];
-    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-    let count = if limits.is_empty() { limits } else { format!(" of {limits}") };
-    format!("a comma-separated list{count}, each {}", expected(&property["items"]))
+    let limits = limits
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" and ");
+    let count = if limits.is_empty() {
+        limits
+    } else {
+        format!(" of {limits}")
+    };
+    format!(
+        "a comma-separated list{count}, each {}",
+        expected(&property["items"])
+    )
 }
 
 fn range(property: &Value) -> String {
     let bound = |key: &str| property[key].as_f64();
-    match (bound("minimum"), bound("maximum"), bound("exclusiveMinimum"), bound("exclusiveMaximum")) {
+    match (
+        bound("minimum"),
+        bound("maximum"),
+        bound("exclusiveMinimum"),
+        bound("exclusiveMaximum"),
+    ) {
         (Some(low), Some(high), _, _) => format!(" between {low} and {high}"),
         (Some(low), None, _, Some(high)) => format!(" of at least {low} and less than {high}"),
         (Some(low), None, _, None) => format!(" of at least {low}"),

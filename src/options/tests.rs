@@ -94,7 +94,10 @@ impl Default for Training {
 
 impl Default for Toy {
     fn default() -> Self {
-        let training = Training { epochs: 10, ..Training::default() };
+        let training = Training {
+            epochs: 10,
+            ..Training::default()
+        };
         Self {
             input: PathBuf::new(),
             output: PathBuf::new(),
@@ -118,7 +121,10 @@ fn args(line: &str) -> Vec<OsString> {
 
 /// An input that exists and an output that can be written, followed by the given arguments.
 fn files(line: &str) -> Vec<OsString> {
-    args(&format!("--input {} --output toy.h5ad --labels cell_type {line}", env!("CARGO_MANIFEST_DIR")))
+    args(&format!(
+        "--input {} --output toy.h5ad --labels cell_type {line}",
+        env!("CARGO_MANIFEST_DIR")
+    ))
 }
 
 fn resolve(args: &[OsString]) -> Result<Toy, Vec<String>> {
@@ -141,7 +147,13 @@ fn flags_properties_and_descriptions_agree() {
         let arg = definition.argument(name).unwrap();
         assert_eq!(arg.get_long(), Some(name.replace('_', "-").as_str()));
         let help = arg.get_long_help().or(arg.get_help()).unwrap().to_string();
-        assert_eq!(help.trim_end_matches('.'), property["description"].as_str().unwrap().trim_end_matches('.'));
+        assert_eq!(
+            help.trim_end_matches('.'),
+            property["description"]
+                .as_str()
+                .unwrap()
+                .trim_end_matches('.')
+        );
     }
 }
 
@@ -150,7 +162,10 @@ fn the_schema_is_valid_and_says_what_the_types_say() {
     let schema = toy().schema;
     assert!(jsonschema::meta::is_valid(&schema));
     assert_eq!(schema["title"], "scgpt-toy");
-    assert_eq!(schema["required"], serde_json::json!(["input", "output", "labels"]));
+    assert_eq!(
+        schema["required"],
+        serde_json::json!(["input", "output", "labels"])
+    );
     assert_eq!(schema["additionalProperties"], false);
     let property = |name: &str| schema["properties"][name].clone();
     assert_eq!(
@@ -163,21 +178,49 @@ fn the_schema_is_valid_and_says_what_the_types_say() {
         serde_json::json!({"description": "Passes over all cells.", "type": "integer", "minimum": 1, "default": 10})
     );
     assert_eq!(property("mask_ratio")["default"].to_string(), "0.4");
-    assert_eq!(property("output")["description"], "Where to write the annotated cells.");
-    assert_eq!(schema::choices(&property("schedule"))[1], ("per-epoch", Some("Down by a factor after each epoch.")));
+    assert_eq!(
+        property("output")["description"],
+        "Where to write the annotated cells."
+    );
+    assert_eq!(
+        schema::choices(&property("schedule"))[1],
+        ("per-epoch", Some("Down by a factor after each epoch."))
+    );
     assert_eq!(schema::choices(&property("warm_up")).len(), 2);
     assert!(!schema.to_string().contains("$ref"));
 }
 
 #[test]
 fn help_shows_defaults_choices_and_headings() {
-    let help = toy().text_asked_for(&args("--epochs x --bogus --help")).unwrap();
-    for expected in ["[default: 10]", "[default: 128,64]", "[default: true]", "constant", "Training:", "General:", "--input <FILE>", "--params <FILE>"] {
+    let help = toy()
+        .text_asked_for(&args("--epochs x --bogus --help"))
+        .unwrap();
+    for expected in [
+        "[default: 10]",
+        "[default: 128,64]",
+        "[default: true]",
+        "constant",
+        "Training:",
+        "General:",
+        "--input <FILE>",
+        "--params <FILE>",
+    ] {
         assert!(help.contains(expected), "{expected} is not in\n{help}");
     }
-    assert!(toy().text_asked_for(&args("-h")).unwrap().contains("possible values: constant, per-epoch"));
-    assert_eq!(toy().text_asked_for(&args("--version")).unwrap().trim(), concat!("scgpt-toy ", env!("CARGO_PKG_VERSION")));
-    assert_eq!(toy().text_asked_for(&args("--input --output x -- --help")), None);
+    assert!(
+        toy()
+            .text_asked_for(&args("-h"))
+            .unwrap()
+            .contains("possible values: constant, per-epoch")
+    );
+    assert_eq!(
+        toy().text_asked_for(&args("--version")).unwrap().trim(),
+        concat!("scgpt-toy ", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(
+        toy().text_asked_for(&args("--input --output x -- --help")),
+        None
+    );
 }
 
 #[test]
@@ -194,8 +237,15 @@ fn every_kind_of_value_arrives() {
     let line = "--without a,b --without c --widths 8,9 --cells 5 --batch none --epochs 7 --learning-rate 1e-3 --mask-ratio=0.25 \
                 --offset -3 --shuffle=false --schedule per-epoch --warm-up constant";
     let toy = resolve(&files(line)).unwrap();
-    assert_eq!((toy.without.join(" "), toy.widths, toy.cells), ("a b c".into(), vec![8, 9], Some(5)));
-    assert_eq!(toy.batch.as_deref(), Some("none"), "any text is a column name");
+    assert_eq!(
+        (toy.without.join(" "), toy.widths, toy.cells),
+        ("a b c".into(), vec![8, 9], Some(5))
+    );
+    assert_eq!(
+        toy.batch.as_deref(),
+        Some("none"),
+        "any text is a column name"
+    );
     let expected = Training {
         epochs: 7,
         learning_rate: 1e-3,
@@ -210,17 +260,26 @@ fn every_kind_of_value_arrives() {
 
 #[test]
 fn flags_win_over_the_parameter_file() {
-    let (_folder, path) = params(r#"{"epochs": 5, "cells": 9, "shuffle": false, "warm_up": "constant", "widths": [1]}"#);
+    let (_folder, path) = params(
+        r#"{"epochs": 5, "cells": 9, "shuffle": false, "warm_up": "constant", "widths": [1]}"#,
+    );
     let line = format!("--params {path} --epochs 6 --cells none --shuffle --warm-up none");
     let toy = resolve(&files(&line)).unwrap();
-    assert_eq!((toy.training.epochs, toy.cells, toy.training.shuffle), (6, None, true));
+    assert_eq!(
+        (toy.training.epochs, toy.cells, toy.training.shuffle),
+        (6, None, true)
+    );
     assert_eq!((toy.training.warm_up, toy.widths), (None, vec![1]));
 }
 
 #[test]
 fn all_problems_are_reported_together_in_plain_words() {
-    let (_folder, path) = params(r#"{"epoch": 5, "cells": 0, "learning_rate": "fast", "widths": [4, -1], "shuffle": null}"#);
-    let line = format!("--params {path} --input gone.h5ad --output nowhere/x.h5ad --epochs abc --mask-ratio 1 --schedule never --epocs 4");
+    let (_folder, path) = params(
+        r#"{"epoch": 5, "cells": 0, "learning_rate": "fast", "widths": [4, -1], "shuffle": null}"#,
+    );
+    let line = format!(
+        "--params {path} --input gone.h5ad --output nowhere/x.h5ad --epochs abc --mask-ratio 1 --schedule never --epocs 4"
+    );
     let problems = resolve(&args(&line)).unwrap_err();
     let expected = [
         "unknown option `--epocs`; did you mean `--epochs`?".to_owned(),
@@ -228,8 +287,12 @@ fn all_problems_are_reported_together_in_plain_words() {
         "`--output`: could not write into folder `nowhere`: No such file or directory".to_owned(),
         format!("unknown option `epoch` in `{path}`; did you mean `epochs`?"),
         "`--labels` is required: name of the obs column with the labels".to_owned(),
-        format!("`widths` in `{path}`: found `-1`, expected a comma-separated list of at least 1, each a whole number of at least 1"),
-        format!("`cells` in `{path}`: found `0`, expected a whole number of at least 1 (or `none`)"),
+        format!(
+            "`widths` in `{path}`: found `-1`, expected a comma-separated list of at least 1, each a whole number of at least 1"
+        ),
+        format!(
+            "`cells` in `{path}`: found `0`, expected a whole number of at least 1 (or `none`)"
+        ),
         "`--epochs`: found `abc`, expected a whole number of at least 1".to_owned(),
         format!("`learning_rate` in `{path}`: found `fast`, expected a number between 0 and 1"),
         "`--mask-ratio`: found `1.0`, expected a number between 0 and 1, both excluded".to_owned(),
@@ -237,26 +300,49 @@ fn all_problems_are_reported_together_in_plain_words() {
         "`--schedule`: found `never`, expected one of `constant`, `per-epoch`".to_owned(),
     ];
     for text in &expected {
-        assert!(problems.iter().any(|problem| problem.starts_with(text)), "{text}\nis not in\n{}", problems.join("\n"));
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(text)),
+            "{text}\nis not in\n{}",
+            problems.join("\n")
+        );
     }
     assert_eq!(problems.len(), expected.len(), "{}", problems.join("\n"));
 }
 
 #[test]
 fn wrong_syntax_is_a_problem_like_any_other() {
-    let problems = resolve(&files("--epochs 1 --epochs 2 stray --cells --batch")).unwrap_err().join("\n");
+    let problems = resolve(&files("--epochs 1 --epochs 2 stray --cells --batch"))
+        .unwrap_err()
+        .join("\n");
     for expected in ["`--epochs", "`stray`", "`--cells", "`--batch"] {
-        assert!(problems.contains(expected), "{expected} is not in\n{problems}");
+        assert!(
+            problems.contains(expected),
+            "{expected} is not in\n{problems}"
+        );
     }
 }
 
 #[test]
 fn numbers_must_be_finite_whole_and_in_range() {
-    let numbers = ["--learning-rate nan", "--learning-rate inf", "--epochs 1.5", "--epochs -1", "--offset 3000000000", "--widths ,"];
-    for line in numbers.into_iter().chain(["--epochs 99999999999999999999999", "--threads 0", "--widths 4294967296"]) {
+    let numbers = [
+        "--learning-rate nan",
+        "--learning-rate inf",
+        "--epochs 1.5",
+        "--epochs -1",
+        "--offset 3000000000",
+        "--widths ,",
+    ];
+    for line in numbers.into_iter().chain([
+        "--epochs 99999999999999999999999",
+        "--threads 0",
+        "--widths 4294967296",
+    ]) {
         let outcome = toy().resolve(&files(line), |options| {
             let read = serde_json::from_value::<Toy>(Value::Object(options.clone()));
-            read.err().into_iter().map(|error| error.to_string()).collect()
+            read.err()
+                .into_iter()
+                .map(|error| error.to_string())
+                .collect()
         });
         assert!(outcome.is_err(), "{line} was accepted");
     }
@@ -264,10 +350,19 @@ fn numbers_must_be_finite_whole_and_in_range() {
 
 #[test]
 fn parameter_files_of_any_content_are_refused_clearly() {
-    for (text, expected) in [("[1]", "expected a JSON object"), ("{\"epochs\": ", "not JSON"), ("", "not JSON")] {
+    for (text, expected) in [
+        ("[1]", "expected a JSON object"),
+        ("{\"epochs\": ", "not JSON"),
+        ("", "not JSON"),
+    ] {
         let (_folder, path) = params(text);
-        let problems = resolve(&files(&format!("--params {path}"))).unwrap_err().join("\n");
-        assert!(problems.contains(expected) && problems.contains(&path), "{problems}");
+        let problems = resolve(&files(&format!("--params {path}")))
+            .unwrap_err()
+            .join("\n");
+        assert!(
+            problems.contains(expected) && problems.contains(&path),
+            "{problems}"
+        );
     }
     assert!(resolve(&files("--params gone.json")).unwrap_err()[0].contains("`gone.json`"));
 }
@@ -283,16 +378,39 @@ fn an_output_cannot_be_an_input() {
 }
 
 #[test]
+fn devices_are_no_outputs() {
+    let problems = resolve(&files("--record /dev/null")).unwrap_err();
+    assert!(
+        problems[0].starts_with("`--record`: `/dev/null` is neither"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn rules_of_the_program_come_last() {
     let check = |_: &Map<String, Value>| vec!["`--cells` needs `--batch`".to_owned()];
-    assert_eq!(toy().resolve(&files(""), check).unwrap_err(), ["`--cells` needs `--batch`"]);
-    assert_eq!(toy().resolve(&files("--epochs 0"), check).unwrap_err().len(), 1);
+    assert_eq!(
+        toy().resolve(&files(""), check).unwrap_err(),
+        ["`--cells` needs `--batch`"]
+    );
+    assert_eq!(
+        toy()
+            .resolve(&files("--epochs 0"), check)
+            .unwrap_err()
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn the_record_shows_every_option() {
-    let resolved = toy().resolve(&files("--threads 2"), |_| Vec::new()).unwrap();
+    let resolved = toy()
+        .resolve(&files("--threads 2"), |_| Vec::new())
+        .unwrap();
     let all = resolved.all();
     assert!(toy().properties().keys().all(|name| all.contains_key(name)));
-    assert_eq!((all["threads"].as_u64(), all["epochs"].as_u64()), (Some(2), Some(10)));
+    assert_eq!(
+        (all["threads"].as_u64(), all["epochs"].as_u64()),
+        (Some(2), Some(10))
+    );
 }

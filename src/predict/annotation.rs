@@ -32,12 +32,23 @@ pub struct Settings {
 /// Why a directory is not a model that can name cells.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{0}` was not written by `scgpt-finetune-annotation`: its `args.json` has no settings of ours; fine-tune it first")]
+    #[error(
+        "`{0}` was not written by `scgpt-finetune-annotation`: its `args.json` has no settings of ours; fine-tune it first"
+    )]
     NotTrained(PathBuf),
     #[error("the settings in `{path}/args.json` are damaged")]
-    Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("`{path}` was written for the task `{task}`, format {format}; this program reads `annotation`, format {FORMAT}")]
-    Other { path: PathBuf, task: String, format: u32 },
+    Damaged {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error(
+        "`{path}` was written for the task `{task}`, format {format}; this program reads `annotation`, format {FORMAT}"
+    )]
+    Other {
+        path: PathBuf,
+        task: String,
+        format: u32,
+    },
     #[error("`{0}` has no vector for the gene `{1}` that its settings name")]
     Gene(PathBuf, String),
     #[error(transparent)]
@@ -58,42 +69,80 @@ impl Annotator {
     /// Loads a directory that was opened; every weight must be there.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let path = checkpoint.directory.clone();
-        let settings = checkpoint.own_settings().ok_or_else(|| Error::NotTrained(path.clone()))?;
-        let settings: Settings = serde_json::from_value(serde_json::Value::Object(settings.clone()))
-            .map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        let settings = checkpoint
+            .own_settings()
+            .ok_or_else(|| Error::NotTrained(path.clone()))?;
+        let settings: Settings = serde_json::from_value(serde_json::Value::Object(
+            settings.clone(),
+        ))
+        .map_err(|source| Error::Damaged {
+            path: path.clone(),
+            source,
+        })?;
         if settings.task != "annotation" || settings.format != FORMAT {
-            return Err(Error::Other { path, task: settings.task, format: settings.format });
+            return Err(Error::Other {
+                path,
+                task: settings.task,
+                format: settings.format,
+            });
         }
         let genes = super::genes(&checkpoint);
         let heads = Heads::of(&checkpoint.heads);
         let mut store = Store::new(Seed(0), device);
         Model::new(&mut store, &checkpoint.architecture, genes, heads);
         weights::load(&store, &checkpoint.state).require_all()?;
-        let Checkpoint { architecture, vocabulary, .. } = checkpoint;
-        let annotator = Self { settings, vocabulary, architecture, genes, heads, store };
+        let Checkpoint {
+            architecture,
+            vocabulary,
+            ..
+        } = checkpoint;
+        let annotator = Self {
+            settings,
+            vocabulary,
+            architecture,
+            genes,
+            heads,
+            store,
+        };
         annotator.tokenizer(&path)?;
         Ok(annotator)
     }
 
     fn tokenizer(&self, path: &Path) -> Result<Tokenizer, Error> {
         let id = |gene: &String| {
-            let id = self.vocabulary.id(gene).ok_or_else(|| Error::Gene(path.to_owned(), gene.clone()))?;
+            let id = self
+                .vocabulary
+                .id(gene)
+                .ok_or_else(|| Error::Gene(path.to_owned(), gene.clone()))?;
             Ok(i64::from(id))
         };
-        let ids = self.settings.genes.iter().map(id).collect::<Result<_, Error>>()?;
-        Ok(Tokenizer::new(self.settings.tokens.clone(), ids, Seed(self.settings.seed)))
+        let ids = self
+            .settings
+            .genes
+            .iter()
+            .map(id)
+            .collect::<Result<_, Error>>()?;
+        Ok(Tokenizer::new(
+            self.settings.tokens.clone(),
+            ids,
+            Seed(self.settings.seed),
+        ))
     }
 
     /// A tokenizer of the model's genes and its model on every thread.
     pub fn start(&self, threads: usize) -> (Tokenizer, Workers) {
         let tokenizer = self.tokenizer(Path::new("")).expect("checked when loaded");
-        let build = |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
+        let build =
+            |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
         (tokenizer, Workers::new(&self.store, threads, build))
     }
 }
 
 /// Class probabilities of the cells that were encoded, `[cells, classes]`.
 pub fn probabilities(model: &Model, encoded: &crate::model::Encoded) -> tch::Tensor {
-    let classifier = model.classifier.as_ref().expect("an annotation model has a classifier");
+    let classifier = model
+        .classifier
+        .as_ref()
+        .expect("an annotation model has a classifier");
     classifier.forward(&encoded.cells).softmax(-1, Kind::Float)
 }

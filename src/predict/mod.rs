@@ -29,9 +29,16 @@ const GPU_MINIBATCH: usize = 64;
 impl Workers {
     /// `build` makes the model on a store that shares the weights.
     pub fn new(store: &Store, threads: usize, build: impl Fn(&mut Store) -> Model) -> Self {
-        let threads = if store.device() == Device::Cpu { threads.max(1) } else { 1 };
+        let threads = if store.device() == Device::Cpu {
+            threads.max(1)
+        } else {
+            1
+        };
         let models = (0..threads).map(|_| build(&mut store.share())).collect();
-        Self { models, device: store.device() }
+        Self {
+            models,
+            device: store.device(),
+        }
     }
 
     /// Applies `read` to what the model makes of each cell and returns a row of numbers per cell.
@@ -68,16 +75,29 @@ impl Workers {
         tokens: impl Fn(usize) -> Tokens + Sync,
         read: impl Fn(&Model, &Encoded) -> Tensor + Sync,
     ) -> Vec<Vec<f32>> {
-        let size = if self.device == Device::Cpu { 1 } else { GPU_MINIBATCH };
+        let size = if self.device == Device::Cpu {
+            1
+        } else {
+            GPU_MINIBATCH
+        };
         let (next, device) = (AtomicUsize::new(0), self.device);
-        let results: Vec<Mutex<Vec<Vec<f32>>>> = (0..n.div_ceil(size)).map(|_| Mutex::default()).collect();
+        let results: Vec<Mutex<Vec<Vec<f32>>>> =
+            (0..n.div_ceil(size)).map(|_| Mutex::default()).collect();
         let work = |model: &mut Model| {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(result) = results.get(i) else { break };
                 let cells: Vec<Tokens> = (i * size..n.min((i + 1) * size)).map(&tokens).collect();
-                let inputs = Inputs::new(cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])), device);
-                let rows = no_grad(|| read(model, &model.encode(&inputs, Width::FirstToken, &mut Noise::off())));
+                let inputs = Inputs::new(
+                    cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])),
+                    device,
+                );
+                let rows = no_grad(|| {
+                    read(
+                        model,
+                        &model.encode(&inputs, Width::FirstToken, &mut Noise::off()),
+                    )
+                });
                 *result.lock().expect("no worker panicked") = to_rows(&rows);
             }
         };
@@ -87,15 +107,22 @@ impl Workers {
                 scope.spawn(move || work(model));
             }
         });
-        results.into_iter().flat_map(|rows| rows.into_inner().expect("no worker panicked")).collect()
+        results
+            .into_iter()
+            .flat_map(|rows| rows.into_inner().expect("no worker panicked"))
+            .collect()
     }
 }
 
 fn to_rows(tensor: &Tensor) -> Vec<Vec<f32>> {
-    Vec::try_from(tensor.to_device(Device::Cpu).to_kind(tch::Kind::Float)).expect("a matrix of floats")
+    Vec::try_from(tensor.to_device(Device::Cpu).to_kind(tch::Kind::Float))
+        .expect("a matrix of floats")
 }
 
 /// The table of gene vectors of a checkpoint.
 pub fn genes(checkpoint: &Checkpoint) -> Genes {
-    Genes { rows: checkpoint.embedding_rows() as i64, pad: checkpoint.vocabulary.pad().map(i64::from) }
+    Genes {
+        rows: checkpoint.embedding_rows() as i64,
+        pad: checkpoint.vocabulary.pad().map(i64::from),
+    }
 }

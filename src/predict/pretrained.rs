@@ -30,13 +30,27 @@ impl Pretrained {
     /// Takes the trunk of a checkpoint that was opened; all of it must be there.
     pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, weights::Incomplete> {
         let genes = super::genes(&checkpoint);
-        let heads = Heads { plain_norm: checkpoint.heads.batch_norm, ..Heads::default() };
+        let heads = Heads {
+            plain_norm: checkpoint.heads.batch_norm,
+            ..Heads::default()
+        };
         let mut store = Store::new(Seed(0), device);
         Model::new(&mut store, &checkpoint.architecture, genes, heads);
         let weights = weights::load(&store, &checkpoint.state);
         weights.require_all()?;
-        let Checkpoint { architecture, vocabulary, .. } = checkpoint;
-        Ok(Self { architecture, vocabulary, weights, genes, heads, store })
+        let Checkpoint {
+            architecture,
+            vocabulary,
+            ..
+        } = checkpoint;
+        Ok(Self {
+            architecture,
+            vocabulary,
+            weights,
+            genes,
+            heads,
+            store,
+        })
     }
 
     /// How this model wants its cells cut into tokens: as it was pre-trained, but for what the options say.
@@ -47,13 +61,18 @@ impl Pretrained {
             cls_value: self.architecture.pad_value as f32,
             binned: true,
         };
-        let ids = genes.iter().filter_map(|gene| self.vocabulary.id(gene)).map(i64::from);
+        let ids = genes
+            .iter()
+            .filter_map(|gene| self.vocabulary.id(gene))
+            .map(i64::from);
         Tokenizer::new(settings, ids.collect(), seed)
     }
 
     /// The model on every thread.
     pub fn workers(&self, threads: usize) -> Workers {
-        Workers::new(&self.store, threads, |store| Model::new(store, &self.architecture, self.genes, self.heads))
+        Workers::new(&self.store, threads, |store| {
+            Model::new(store, &self.architecture, self.genes, self.heads)
+        })
     }
 
     /// Embeds cells in memory whose columns bear the given gene names: one vector of length 1 per cell, as wide as the model.
@@ -71,11 +90,16 @@ impl Pretrained {
     /// # Ok::<(), anyhow::Error>(())
     /// ```
     pub fn embed(&self, cells: &Counts, genes: &[String], options: &Options) -> Vec<Vec<f32>> {
-        let known: Vec<usize> = (0..genes.len()).filter(|&i| self.vocabulary.id(&genes[i]).is_some()).collect();
+        let known: Vec<usize> = (0..genes.len())
+            .filter(|&i| self.vocabulary.id(&genes[i]).is_some())
+            .collect();
         let names: Vec<String> = known.iter().map(|&i| genes[i].clone()).collect();
         let tokenizer = self.tokenizer(options, &names, Seed(0));
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        embeddings(&mut self.workers(threads), (&tokenizer, &cells.select_genes(&known), 0))
+        embeddings(
+            &mut self.workers(threads),
+            (&tokenizer, &cells.select_genes(&known), 0),
+        )
     }
 }
 

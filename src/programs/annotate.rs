@@ -95,13 +95,21 @@ impl Program for Annotate {
         run.seed(model.settings.seed);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
-        let truth = options.truth.as_deref().map(|column| cells.labels(column)).transpose()?;
-        let answers = run.stage("annotate", |run| annotate(&model, &cells, options.threshold, run))?;
+        let truth = options
+            .truth
+            .as_deref()
+            .map(|column| cells.labels(column))
+            .transpose()?;
+        let answers = run.stage("annotate", |run| {
+            annotate(&model, &cells, options.threshold, run)
+        })?;
         if let Some(truth) = truth {
             score(&model, &answers, &truth, run)?;
         }
         let additions = additions(&options, &model.settings.classes, &answers);
-        run.stage("write", |_| h5ad::write_copy(&options.input, &options.output, &additions))?;
+        run.stage("write", |_| {
+            h5ad::write_copy(&options.input, &options.output, &additions)
+        })?;
         run.output(&options.output)?;
         Ok(())
     }
@@ -132,13 +140,25 @@ impl Answer {
     }
 
     /// A cell that expresses nothing the model knows.
-    const NOTHING: Self = Self { class: None, probability: 0.0, second: None, second_probability: 0.0 };
+    const NOTHING: Self = Self {
+        class: None,
+        probability: 0.0,
+        second: None,
+        second_probability: 0.0,
+    };
 }
 
-fn annotate(model: &Annotator, cells: &Cells, threshold: f64, run: &mut Run) -> Result<Vec<Answer>> {
+fn annotate(
+    model: &Annotator,
+    cells: &Cells,
+    threshold: f64,
+    run: &mut Run,
+) -> Result<Vec<Answer>> {
     let columns = cells.columns(&model.settings.genes)?;
     let (matched, wanted) = (columns.n_matched, columns.n_genes);
-    run.note(format!("{matched} of the {wanted} genes that the model reads are in the file"));
+    run.note(format!(
+        "{matched} of the {wanted} genes that the model reads are in the file"
+    ));
     run.metric("genes_matched", matched);
     run.metric("genes_of_the_model", wanted);
     if (matched as f64) < FEW_GENES * wanted as f64 {
@@ -155,25 +175,50 @@ fn annotate(model: &Annotator, cells: &Cells, threshold: f64, run: &mut Run) -> 
             let part = block.select_cells(&part.collect::<Vec<_>>());
             let rows = workers.rows((&tokenizer, &part, first), probabilities);
             let answer = |(row, (_, values)): (&Vec<f32>, (&[u32], &[f32]))| {
-                if values.iter().all(|v| *v == 0.0) { Answer::NOTHING } else { Answer::new(row, threshold) }
+                if values.iter().all(|v| *v == 0.0) {
+                    Answer::NOTHING
+                } else {
+                    Answer::new(row, threshold)
+                }
             };
             answers.extend(rows.iter().zip(part.rows()).map(answer));
             progress.advance(part.n_cells() as u64);
         }
     }
     progress.finish();
-    let unassigned = answers.iter().filter(|answer| answer.class.is_none()).count();
-    run.note(format!("{unassigned} of {} cells are unassigned", answers.len()));
-    run.metric("unassigned", unassigned as f64 / answers.len().max(1) as f64);
+    let unassigned = answers
+        .iter()
+        .filter(|answer| answer.class.is_none())
+        .count();
+    run.note(format!(
+        "{unassigned} of {} cells are unassigned",
+        answers.len()
+    ));
+    run.metric(
+        "unassigned",
+        unassigned as f64 / answers.len().max(1) as f64,
+    );
     Ok(answers)
 }
 
 /// Scores the answers where the truth is one of the model's classes.
-fn score(model: &Annotator, answers: &[Answer], truth: &[Option<String>], run: &mut Run) -> Result<()> {
+fn score(
+    model: &Annotator,
+    answers: &[Answer],
+    truth: &[Option<String>],
+    run: &mut Run,
+) -> Result<()> {
     let classes = &model.settings.classes;
-    let known = |label: &Option<String>| classes.iter().position(|class| Some(class) == label.as_ref());
-    let pairs: Vec<(usize, Option<usize>)> =
-        truth.iter().zip(answers).filter_map(|(label, answer)| Some((known(label)?, answer.class))).collect();
+    let known = |label: &Option<String>| {
+        classes
+            .iter()
+            .position(|class| Some(class) == label.as_ref())
+    };
+    let pairs: Vec<(usize, Option<usize>)> = truth
+        .iter()
+        .zip(answers)
+        .filter_map(|(label, answer)| Some((known(label)?, answer.class)))
+        .collect();
     if pairs.is_empty() {
         run.warning("no true label is a class of the model: nothing to score");
         return Ok(());
@@ -190,19 +235,51 @@ fn score(model: &Annotator, answers: &[Answer], truth: &[Option<String>], run: &
 
 fn additions(options: &Options, classes: &[String], answers: &[Answer]) -> Additions {
     let name = |part: &str| format!("{}_{part}", options.prefix);
-    let categories: Vec<String> = classes.iter().cloned().chain(["unassigned".to_owned()]).collect();
+    let categories: Vec<String> = classes
+        .iter()
+        .cloned()
+        .chain(["unassigned".to_owned()])
+        .collect();
     let unassigned = classes.len() as u32;
-    let codes = answers.iter().map(|answer| Some(answer.class.map_or(unassigned, |class| class as u32))).collect();
-    let second = answers.iter().map(|answer| answer.second.map(|class| class as u32)).collect();
-    let number = |value: fn(&Answer) -> f32| Column::Number(answers.iter().map(|a| Some(f64::from(value(a)))).collect());
+    let codes = answers
+        .iter()
+        .map(|answer| Some(answer.class.map_or(unassigned, |class| class as u32)))
+        .collect();
+    let second = answers
+        .iter()
+        .map(|answer| answer.second.map(|class| class as u32))
+        .collect();
+    let number = |value: fn(&Answer) -> f32| {
+        Column::Number(answers.iter().map(|a| Some(f64::from(value(a)))).collect())
+    };
     Additions {
         obs: vec![
-            (name("label"), Column::Categorical { codes, categories, ordered: false }),
+            (
+                name("label"),
+                Column::Categorical {
+                    codes,
+                    categories,
+                    ordered: false,
+                },
+            ),
             (name("probability"), number(|answer| answer.probability)),
-            (name("second"), Column::Categorical { codes: second, categories: classes.to_vec(), ordered: false }),
-            (name("second_probability"), number(|answer| answer.second_probability)),
+            (
+                name("second"),
+                Column::Categorical {
+                    codes: second,
+                    categories: classes.to_vec(),
+                    ordered: false,
+                },
+            ),
+            (
+                name("second_probability"),
+                number(|answer| answer.second_probability),
+            ),
         ],
-        uns: vec![(name("annotation"), json!({"model": options.model.to_string_lossy(), "threshold": options.threshold}))],
+        uns: vec![(
+            name("annotation"),
+            json!({"model": options.model.to_string_lossy(), "threshold": options.threshold}),
+        )],
         ..Additions::default()
     }
 }

@@ -31,7 +31,8 @@ pub struct Inspect;
 
 impl Program for Inspect {
     const NAME: &'static str = "scgpt-checkpoint inspect";
-    const SUMMARY: &'static str = "Say what a model is, what it can be used for, and what is wrong with it";
+    const SUMMARY: &'static str =
+        "Say what a model is, what it can be used for, and what is wrong with it";
     type Options = InspectOptions;
 
     fn check(_: &InspectOptions) -> Vec<String> {
@@ -40,7 +41,11 @@ impl Program for Inspect {
 
     fn run(options: InspectOptions, _: &mut Run) -> Result<()> {
         let report = inspect::inspect(&options.checkpoint)?;
-        let text = if options.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+        let text = if options.json {
+            serde_json::to_string_pretty(&report)?
+        } else {
+            report.to_string()
+        };
         Ok(output::print(&format!("{}\n", text.trim_end()))?)
     }
 }
@@ -68,7 +73,9 @@ pub struct ConvertOptions {
 }
 
 /// Names of the attention tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 pub enum Naming {
     /// As plain PyTorch names them.
     #[value(name = "A")]
@@ -80,7 +87,12 @@ pub enum Naming {
 
 impl Default for ConvertOptions {
     fn default() -> Self {
-        Self { checkpoint: PathBuf::new(), output: PathBuf::new(), to: Target::Safetensors, layout: None }
+        Self {
+            checkpoint: PathBuf::new(),
+            output: PathBuf::new(),
+            to: Target::Safetensors,
+            layout: None,
+        }
     }
 }
 
@@ -106,7 +118,11 @@ impl Program for Convert {
         source.notes.iter().for_each(|note| run.note(note));
         run.input(&source.directory)?;
         run.output(&options.output)?;
-        run.note(format!("{} tensors written to `{}`", source.state.len(), options.output.display()));
+        run.note(format!(
+            "{} tensors written to `{}`",
+            source.state.len(),
+            options.output.display()
+        ));
         Ok(())
     }
 }

@@ -96,17 +96,30 @@ impl Program for Embed {
         let vectors = run.stage("embed", |run| embed(&options, &model, &cells, run))?;
         let width = model.architecture.embsize;
         let additions = Additions {
-            obsm: vec![(options.key.clone(), Embedding { width, values: vectors.concat() })],
+            obsm: vec![(
+                options.key.clone(),
+                Embedding {
+                    width,
+                    values: vectors.concat(),
+                },
+            )],
             ..Additions::default()
         };
-        run.stage("write", |_| h5ad::write_copy(&options.input, &options.output, &additions))?;
+        run.stage("write", |_| {
+            h5ad::write_copy(&options.input, &options.output, &additions)
+        })?;
         run.output(&options.output)?;
         Ok(())
     }
 }
 
 /// Vectors of all cells, block by block.
-fn embed(options: &Options, model: &Pretrained, cells: &Cells, run: &mut Run) -> Result<Vec<Vec<f32>>> {
+fn embed(
+    options: &Options,
+    model: &Pretrained,
+    cells: &Cells,
+    run: &mut Run,
+) -> Result<Vec<Vec<f32>>> {
     let (genes, columns) = cells.known_genes(&model.vocabulary)?;
     steps::report_genes(&cells.genes, &model.vocabulary, run);
     let tokenizer = model.tokenizer(&options.tokens, &genes, Seed(options.seed));
@@ -126,7 +139,9 @@ fn embed(options: &Options, model: &Pretrained, cells: &Cells, run: &mut Run) ->
     progress.finish();
     let empty = vectors.iter().filter(|vector| vector[0].is_nan()).count();
     if empty > 0 {
-        run.warning(format!("{empty} cells express no gene that the model knows; their vectors are NaN"));
+        run.warning(format!(
+            "{empty} cells express no gene that the model knows; their vectors are NaN"
+        ));
     }
     Ok(vectors)
 }

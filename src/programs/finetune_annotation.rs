@@ -154,12 +154,19 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { layers: 4, width: 128, heads: 4, hidden: 128 }
+        Self {
+            layers: 4,
+            width: 128,
+            heads: 4,
+            hidden: 128,
+        }
     }
 }
 
 /// Parts of a pre-trained model that are not trained further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Freeze {
     /// Everything is trained.
@@ -177,7 +184,9 @@ impl Freeze {
         match self {
             Self::None => false,
             Self::Encoders => encoder,
-            Self::Trunk => encoder || name.starts_with("transformer_encoder.") || name.starts_with("bn."),
+            Self::Trunk => {
+                encoder || name.starts_with("transformer_encoder.") || name.starts_with("bn.")
+            }
         }
     }
 }
@@ -194,7 +203,9 @@ impl Program for FinetuneAnnotation {
         let mut problems = Vec::new();
         let Size { width, heads, .. } = options.size;
         if options.checkpoint.is_none() && width % heads != 0 {
-            problems.push(format!("`--width` {width} is not a multiple of `--heads` {heads}"));
+            problems.push(format!(
+                "`--width` {width} is not a multiple of `--heads` {heads}"
+            ));
         }
         if options.batch.is_none() && !options.test_groups.is_empty() {
             problems.push("`--test-groups` needs `--batch`, the column the groups are in".into());
@@ -211,7 +222,9 @@ impl Program for FinetuneAnnotation {
         run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
         let data = run.stage("read cells", |run| Data::read(&options, run))?;
-        let mut learner = run.stage("build the model", |run| Learner::build(&options, &data, device, run))?;
+        let mut learner = run.stage("build the model", |run| {
+            Learner::build(&options, &data, device, run)
+        })?;
         run.stage("train", |run| learner.train(&options, &data, &work.0, run))?;
         let files = run.stage("test", |run| test(&options, &data, &learner, run))?;
         run.stage("write", |_| learner.write(&options, &data, &work.0, files))?;
@@ -232,7 +245,10 @@ impl WorkFolder {
         let folder = PathBuf::from(name);
         let failed = || format!("could not create the work folder `{}`", folder.display());
         if !options.training.resume && folder.exists() {
-            run.note(format!("`{}` is left from another run and is started again", folder.display()));
+            run.note(format!(
+                "`{}` is left from another run and is started again",
+                folder.display()
+            ));
             std::fs::remove_dir_all(&folder).with_context(failed)?;
         }
         std::fs::create_dir_all(&folder).with_context(failed)?;
@@ -264,7 +280,11 @@ struct Data {
 impl Data {
     fn read(options: &Options, run: &mut Run) -> Result<Self> {
         run.input(&options.input)?;
-        let checkpoint = options.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+        let checkpoint = options
+            .checkpoint
+            .as_deref()
+            .map(Checkpoint::open)
+            .transpose()?;
         if let Some(checkpoint) = &checkpoint {
             run.input(&checkpoint.directory)?;
             checkpoint.notes.iter().for_each(|note| run.note(note));
@@ -273,7 +293,11 @@ impl Data {
         let cells = Cells::open(&options.input, &options.cells, known)?;
         cells.notes.iter().for_each(|note| run.note(note));
         let (class_names, classes) = read_classes(&cells, options, run)?;
-        let labels = options.batch.as_deref().map(|column| cells.labels(column)).transpose()?;
+        let labels = options
+            .batch
+            .as_deref()
+            .map(|column| cells.labels(column))
+            .transpose()?;
         let split = split(options, &classes, labels.as_deref(), run)?;
         let (batch_names, batches) = labels.as_deref().map_or((Vec::new(), None), |labels| {
             let (names, codes) = codes(labels);
@@ -287,7 +311,14 @@ impl Data {
             None => every_gene(&cells)?,
         };
         let counts = cells.read(0..cells.n_cells(), &columns)?;
-        let kept = informative_genes(options, &counts, cells.judgement.state, batches.as_deref(), &split, run)?;
+        let kept = informative_genes(
+            options,
+            &counts,
+            cells.judgement.state,
+            batches.as_deref(),
+            &split,
+            run,
+        )?;
         let genes: Vec<String> = kept.iter().map(|&gene| genes[gene].clone()).collect();
         let vocabulary = match &checkpoint {
             Some(checkpoint) => checkpoint.vocabulary.clone(),
@@ -309,23 +340,45 @@ impl Data {
 
     /// Classes of some cells.
     fn classes_of(&self, cells: &[usize]) -> Vec<usize> {
-        cells.iter().map(|&cell| self.classes[cell] as usize).collect()
+        cells
+            .iter()
+            .map(|&cell| self.classes[cell] as usize)
+            .collect()
     }
 }
 
 /// Sorted names and a code for every label; -1 where it is missing.
 fn codes(labels: &[Option<String>]) -> (Vec<String>, Vec<i64>) {
-    let names: Vec<String> = labels.iter().flatten().collect::<BTreeSet<_>>().into_iter().cloned().collect();
-    let code = |label: &String| names.binary_search(label).expect("every label is among the names") as i64;
-    let codes = labels.iter().map(|label| label.as_ref().map_or(-1, code)).collect();
+    let names: Vec<String> = labels
+        .iter()
+        .flatten()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .cloned()
+        .collect();
+    let code = |label: &String| {
+        names
+            .binary_search(label)
+            .expect("every label is among the names") as i64
+    };
+    let codes = labels
+        .iter()
+        .map(|label| label.as_ref().map_or(-1, code))
+        .collect();
     (names, codes)
 }
 
-fn read_classes(cells: &Cells, options: &Options, run: &mut Run) -> Result<(Vec<String>, Vec<i64>)> {
+fn read_classes(
+    cells: &Cells,
+    options: &Options,
+    run: &mut Run,
+) -> Result<(Vec<String>, Vec<i64>)> {
     let labels = cells.labels(&options.labels)?;
     let (names, classes) = codes(&labels);
     if names.len() < 2 {
-        let found = names.first().map_or("no label at all".to_owned(), |name| format!("only `{name}`"));
+        let found = names.first().map_or("no label at all".to_owned(), |name| {
+            format!("only `{name}`")
+        });
         return Err(Failure::Input.error(format!(
             "column `{}` of `{}` has {found}; at least two cell types are needed to tell apart",
             options.labels,
@@ -334,34 +387,71 @@ fn read_classes(cells: &Cells, options: &Options, run: &mut Run) -> Result<(Vec<
     }
     let missing = classes.iter().filter(|class| **class < 0).count();
     if missing > 0 {
-        run.note(format!("{missing} cells have no label in `{}` and are left out", options.labels));
+        run.note(format!(
+            "{missing} cells have no label in `{}` and are left out",
+            options.labels
+        ));
     }
-    run.note(format!("{} cells of {} types", classes.len() - missing, names.len()));
+    run.note(format!(
+        "{} cells of {} types",
+        classes.len() - missing,
+        names.len()
+    ));
     Ok((names, classes))
 }
 
-fn split(options: &Options, classes: &[i64], batches: Option<&[Option<String>]>, run: &mut Run) -> Result<Split> {
-    let labelled: Vec<usize> = (0..classes.len()).filter(|&cell| classes[cell] >= 0).collect();
+fn split(
+    options: &Options,
+    classes: &[i64],
+    batches: Option<&[Option<String>]>,
+    run: &mut Run,
+) -> Result<Split> {
+    let labelled: Vec<usize> = (0..classes.len())
+        .filter(|&cell| classes[cell] >= 0)
+        .collect();
     let seed = Seed(options.seed);
     let split = match batches {
         Some(batches) if !options.test_groups.is_empty() => {
-            let tested = |cell: &usize| batches[*cell].as_ref().is_some_and(|batch| options.test_groups.contains(batch));
+            let tested = |cell: &usize| {
+                batches[*cell]
+                    .as_ref()
+                    .is_some_and(|batch| options.test_groups.contains(batch))
+            };
             for group in &options.test_groups {
                 if !batches.iter().flatten().any(|batch| batch == group) {
                     let names: BTreeSet<&String> = batches.iter().flatten().collect();
-                    return Err(Failure::Input.error(format!("no cell is of the test group `{group}`; there are {names:?}")));
+                    return Err(Failure::Input.error(format!(
+                        "no cell is of the test group `{group}`; there are {names:?}"
+                    )));
                 }
             }
             let (test, rest): (Vec<usize>, Vec<usize>) = labelled.into_iter().partition(tested);
             Split::with_test(&rest, test, classes, options.validation_share, seed)
         }
-        _ => Split::stratified(&labelled, classes, options.test_share, options.validation_share, seed),
+        _ => Split::stratified(
+            &labelled,
+            classes,
+            options.test_share,
+            options.validation_share,
+            seed,
+        ),
     };
     if split.training.is_empty() {
-        return Err(Failure::Input.error("no cells are left to learn from: test on fewer cells or groups"));
+        return Err(
+            Failure::Input.error("no cells are left to learn from: test on fewer cells or groups")
+        );
     }
-    let Split { training, validation, test } = &split;
-    run.note(format!("{} cells to learn from, {} to choose the epoch, {} to test", training.len(), validation.len(), test.len()));
+    let Split {
+        training,
+        validation,
+        test,
+    } = &split;
+    run.note(format!(
+        "{} cells to learn from, {} to choose the epoch, {} to test",
+        training.len(),
+        validation.len(),
+        test.len()
+    ));
     Ok(split)
 }
 
@@ -373,7 +463,10 @@ fn every_gene(cells: &Cells) -> Result<(Vec<String>, cells::Columns)> {
 
 fn unique(names: &[String]) -> impl Iterator<Item = String> + '_ {
     let mut seen = std::collections::HashSet::new();
-    names.iter().filter(move |name| !name.is_empty() && seen.insert(name.as_str())).cloned()
+    names
+        .iter()
+        .filter(move |name| !name.is_empty() && seen.insert(name.as_str()))
+        .cloned()
 }
 
 /// The highly variable genes, chosen on training cells only, so that the test stays a test.
@@ -394,9 +487,18 @@ fn informative_genes(
         State::RawCounts => (Flavour::SeuratV3, "seurat_v3"),
         _ => (Flavour::CellRanger, "cell_ranger"),
     };
-    let batches: Option<Vec<u32>> = batches.map(|codes| seen.iter().map(|&cell| (codes[cell] + 1) as u32).collect());
-    let selection = select_genes(&counts.select_cells(&seen), options.n_hvg, flavour, batches.as_deref())?;
-    run.note(format!("{} highly variable genes chosen by {name} on the training cells", selection.kept.len()));
+    let batches: Option<Vec<u32>> =
+        batches.map(|codes| seen.iter().map(|&cell| (codes[cell] + 1) as u32).collect());
+    let selection = select_genes(
+        &counts.select_cells(&seen),
+        options.n_hvg,
+        flavour,
+        batches.as_deref(),
+    )?;
+    run.note(format!(
+        "{} highly variable genes chosen by {name} on the training cells",
+        selection.kept.len()
+    ));
     Ok(selection.kept)
 }
 
@@ -413,16 +515,31 @@ struct Learner {
 impl Learner {
     fn build(options: &Options, data: &Data, device: Device, run: &mut Run) -> Result<Self> {
         let (architecture, genes, plain_norm) = match &data.checkpoint {
-            Some(checkpoint) => (checkpoint.architecture.clone(), predict::genes(checkpoint), checkpoint.heads.batch_norm),
+            Some(checkpoint) => (
+                checkpoint.architecture.clone(),
+                predict::genes(checkpoint),
+                checkpoint.heads.batch_norm,
+            ),
             None => {
-                let genes = Genes { rows: data.vocabulary.len() as i64, pad: data.vocabulary.pad().map(i64::from) };
+                let genes = Genes {
+                    rows: data.vocabulary.len() as i64,
+                    pad: data.vocabulary.pad().map(i64::from),
+                };
                 (new_architecture(options), genes, false)
             }
         };
-        let heads = Heads { plain_norm, ..options.weights.heads(data.class_names.len(), data.n_batches) };
+        let heads = Heads {
+            plain_norm,
+            ..options
+                .weights
+                .heads(data.class_names.len(), data.n_batches)
+        };
         let mut store = Store::new(Seed(options.seed), device);
         Model::new(&mut store, &architecture, genes, heads);
-        let table = data.checkpoint.as_ref().map(|checkpoint| weights::load(&store, &checkpoint.state));
+        let table = data
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| weights::load(&store, &checkpoint.state));
         if let Some(table) = &table {
             steps::report_weights(table, run);
             table.require_trunk()?;
@@ -434,9 +551,21 @@ impl Learner {
             cls_value: 0.0,
             binned: true,
         };
-        let ids = data.genes.iter().filter_map(|gene| data.vocabulary.id(gene)).map(i64::from).collect();
+        let ids = data
+            .genes
+            .iter()
+            .filter_map(|gene| data.vocabulary.id(gene))
+            .map(i64::from)
+            .collect();
         let tokenizer = Tokenizer::new(settings, ids, Seed(options.seed));
-        Ok(Self { architecture, genes, heads, store, tokenizer, table })
+        Ok(Self {
+            architecture,
+            genes,
+            heads,
+            store,
+            tokenizer,
+            table,
+        })
     }
 
     fn train(&mut self, options: &Options, data: &Data, work: &Path, run: &mut Run) -> Result<()> {
@@ -467,26 +596,38 @@ impl Learner {
         let mut watch = Watch::new(&fit, run);
         let outcome = fit.run(&objective, &mut self.store, &mut watch)?;
         match outcome {
-            Outcome::Finished { best_epoch, best_loss } => {
+            Outcome::Finished {
+                best_epoch,
+                best_loss,
+            } => {
                 run.metric("best_epoch", best_epoch);
                 run.metric("best_validation_loss", best_loss);
                 Ok(())
             }
-            Outcome::Interrupted => {
-                Err(Failure::Interrupted.error("stopped by a signal; the same command with `--resume` goes on"))
-            }
+            Outcome::Interrupted => Err(Failure::Interrupted
+                .error("stopped by a signal; the same command with `--resume` goes on")),
         }
     }
 
     /// Class probabilities of some cells, in their order.
     fn predict(&self, data: &Data, cells: &[usize], threads: usize) -> Vec<Vec<f32>> {
-        let build = |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
+        let build =
+            |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
         let mut workers = Workers::new(&self.store, threads, build);
         // Cells are tokenised under the numbers they have in the file, as in training.
-        workers.rows_of((&self.tokenizer, &data.counts, cells), predict::annotation::probabilities)
+        workers.rows_of(
+            (&self.tokenizer, &data.counts, cells),
+            predict::annotation::probabilities,
+        )
     }
 
-    fn write(&self, options: &Options, data: &Data, work: &Path, mut files: Vec<(String, Vec<u8>)>) -> Result<()> {
+    fn write(
+        &self,
+        options: &Options,
+        data: &Data,
+        work: &Path,
+        mut files: Vec<(String, Vec<u8>)>,
+    ) -> Result<()> {
         let settings = Settings {
             format: predict::annotation::FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -496,14 +637,24 @@ impl Learner {
             tokens: self.tokenizer.settings().clone(),
             seed: options.seed,
         };
-        let mut arguments = data.checkpoint.as_ref().map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
+        let mut arguments = data
+            .checkpoint
+            .as_ref()
+            .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
         arguments.insert("n_classes".into(), json!(data.class_names.len()));
         arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
         if let Some(table) = &self.table {
-            files.push(("loaded_weights.json".into(), serde_json::to_vec_pretty(table)?));
+            files.push((
+                "loaded_weights.json".into(),
+                serde_json::to_vec_pretty(table)?,
+            ));
         }
         let metrics = work.join("metrics.jsonl");
-        files.push(("metrics.jsonl".into(), std::fs::read(&metrics).with_context(|| format!("could not read `{}`", metrics.display()))?));
+        files.push((
+            "metrics.jsonl".into(),
+            std::fs::read(&metrics)
+                .with_context(|| format!("could not read `{}`", metrics.display()))?,
+        ));
         let contents = write::Contents {
             state: &weights::state(&self.store),
             architecture: &self.architecture,
@@ -516,7 +667,12 @@ impl Learner {
 }
 
 fn new_architecture(options: &Options) -> Architecture {
-    let Size { layers, width, heads, hidden } = options.size;
+    let Size {
+        layers,
+        width,
+        heads,
+        hidden,
+    } = options.size;
     Architecture {
         embsize: width,
         nheads: heads,
@@ -538,7 +694,9 @@ fn balanced(data: &Data) -> Vec<f32> {
     let classes = data.classes_of(&data.split.training);
     let count = |class| classes.iter().filter(|&&c| c == class).count().max(1);
     let share = classes.len() as f32 / data.class_names.len() as f32;
-    (0..data.class_names.len()).map(|class| share / count(class) as f32).collect()
+    (0..data.class_names.len())
+        .map(|class| share / count(class) as f32)
+        .collect()
 }
 
 /// One word for everything that decides the course of a run: version, options and input files.
@@ -549,8 +707,15 @@ fn fingerprint(options: &Options, run: &Run) -> String {
             map.remove(free);
         }
     }
-    let text = format!("{} {options} {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(run.inputs()).unwrap_or_default());
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    let text = format!(
+        "{} {options} {}",
+        env!("CARGO_PKG_VERSION"),
+        serde_json::to_string(run.inputs()).unwrap_or_default()
+    );
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Shows the progress of training.
@@ -565,7 +730,12 @@ impl<'r> Watch<'r> {
     fn new(fit: &Fit, run: &'r Run) -> Self {
         let per_epoch = fit.training.len() as u64;
         let progress = Progress::new("training", fit.options.epochs * per_epoch, "cells");
-        Self { run, progress, per_epoch, done: 0 }
+        Self {
+            run,
+            progress,
+            per_epoch,
+            done: 0,
+        }
     }
 }
 
@@ -587,44 +757,91 @@ impl Observer for Watch<'_> {
 }
 
 /// Scores the model and the baselines on the test cells; returns the files to keep with the model.
-fn test(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -> Result<Vec<(String, Vec<u8>)>> {
+fn test(
+    options: &Options,
+    data: &Data,
+    learner: &Learner,
+    run: &mut Run,
+) -> Result<Vec<(String, Vec<u8>)>> {
     if data.split.test.is_empty() {
         run.note("no cells were set aside to test on");
         return Ok(Vec::new());
     }
     let truth = data.classes_of(&data.split.test);
-    let best = |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
-    let predicted: Vec<Option<usize>> =
-        learner.predict(data, &data.split.test, run.threads()).iter().map(best).collect();
+    let best =
+        |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+    let predicted: Vec<Option<usize>> = learner
+        .predict(data, &data.split.test, run.threads())
+        .iter()
+        .map(best)
+        .collect();
     let scores = classification::score(&truth, &predicted, &data.class_names)?;
     let mut table = vec![("scGPT".to_owned(), scores.clone())];
     if options.baselines {
         table.extend(run.stage("baselines", |_| baseline_scores(data, &truth))?);
     }
     progress::line(&table_text(&table));
-    let by_method: Map<String, Value> =
-        table.iter().map(|(name, scores)| Ok((name.clone(), serde_json::to_value(scores)?))).collect::<Result<_>>()?;
+    let by_method: Map<String, Value> = table
+        .iter()
+        .map(|(name, scores)| Ok((name.clone(), serde_json::to_value(scores)?)))
+        .collect::<Result<_>>()?;
     run.metric("test", &by_method);
     Ok(vec![
-        ("test_metrics.json".into(), serde_json::to_vec_pretty(&by_method)?),
+        (
+            "test_metrics.json".into(),
+            serde_json::to_vec_pretty(&by_method)?,
+        ),
         ("test_metrics.tsv".into(), table_tsv(&table).into_bytes()),
-        ("confusion.tsv".into(), confusion_tsv(&scores, &data.class_names).into_bytes()),
-        //("confusion.svg".into(), figures::confusion_matrix(&data.class_names, &scores.confusion, "Test cells").into_bytes()),
+        (
+            "confusion.tsv".into(),
+            confusion_tsv(&scores, &data.class_names).into_bytes(),
+        ),
+        (
+            "confusion.svg".into(),
+            figures::confusion_matrix(&scores.confusion, &data.class_names, "Test cells")
+                .into_bytes(),
+        ),
     ])
 }
 
 /// What simpler methods make of the same cells and genes.
 fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>> {
     let seen: Vec<usize> = [&data.split.training[..], &data.split.validation].concat();
-    let labels: Vec<u32> = data.classes_of(&seen).into_iter().map(|class| class as u32).collect();
+    let labels: Vec<u32> = data
+        .classes_of(&seen)
+        .into_iter()
+        .map(|class| class as u32)
+        .collect();
     let counts = data.counts.select_cells(&seen);
-    let values = if data.state == State::RawCounts { Values::Raw } else { Values::Logarithms };
-    let known = Labelled { counts: &counts, labels: &labels };
-    let options = baselines::Options { genes: data.counts.n_genes, ..baselines::Options::default() };
-    let baselines = baselines::predict(known, &data.counts.select_cells(&data.split.test), values, options)?;
+    let values = if data.state == State::RawCounts {
+        Values::Raw
+    } else {
+        Values::Logarithms
+    };
+    let known = Labelled {
+        counts: &counts,
+        labels: &labels,
+    };
+    let options = baselines::Options {
+        genes: data.counts.n_genes,
+        ..baselines::Options::default()
+    };
+    let baselines = baselines::predict(
+        known,
+        &data.counts.select_cells(&data.split.test),
+        values,
+        options,
+    )?;
     let score = |name: &str, prediction: baselines::Prediction| -> Result<(String, Scores)> {
-        let predicted: Vec<Option<usize>> = prediction.classes.iter().map(|&class| Some(class as usize)).collect();
-        Ok((name.to_owned(), classification::score(truth, &predicted, &data.class_names)?))
+        let predicted: Vec<Option<usize>> = prediction
+            .classes
+            .iter()
+            .map(|&class| Some(class as usize))
+            .collect();
+        Ok((
+            name.to_owned(),
+            classification::score(truth, &predicted, &data.class_names)?,
+        ))
     };
     Ok(vec![
         score("PCA + logistic regression", baselines.logistic)?,
@@ -634,10 +851,20 @@ fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>
 
 fn table_text(table: &[(String, Scores)]) -> String {
     let line = |(name, scores): &(String, Scores)| {
-        format!("{name:<26} {:>8.4} {:>9.4} {:>12.4}", scores.accuracy, scores.macro_average.f1, scores.weighted_average.f1)
+        format!(
+            "{name:<26} {:>8.4} {:>9.4} {:>12.4}",
+            scores.accuracy, scores.macro_average.f1, scores.weighted_average.f1
+        )
     };
     let lines: Vec<String> = table.iter().map(line).collect();
-    format!("{:<26} {:>8} {:>9} {:>12}\n{}", "test cells", "accuracy", "macro F1", "weighted F1", lines.join("\n"))
+    format!(
+        "{:<26} {:>8} {:>9} {:>12}\n{}",
+        "test cells",
+        "accuracy",
+        "macro F1",
+        "weighted F1",
+        lines.join("\n")
+    )
 }
 
 fn table_tsv(table: &[(String, Scores)]) -> String {
@@ -646,8 +873,19 @@ fn table_tsv(table: &[(String, Scores)]) -> String {
     );
     for (name, scores) in table {
         let (m, w) = (&scores.macro_average, &scores.weighted_average);
-        let numbers = [scores.accuracy, m.precision, m.recall, m.f1, w.precision, w.recall, w.f1];
-        let numbers: Vec<String> = numbers.iter().map(|number| format!("{number:.6}")).collect();
+        let numbers = [
+            scores.accuracy,
+            m.precision,
+            m.recall,
+            m.f1,
+            w.precision,
+            w.recall,
+            w.f1,
+        ];
+        let numbers: Vec<String> = numbers
+            .iter()
+            .map(|number| format!("{number:.6}"))
+            .collect();
         text.push_str(&format!("{name}\t{}\n", numbers.join("\t")));
     }
     text

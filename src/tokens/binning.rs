@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What happens to a value that lies on several equal bin edges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ties {
     /// Tied values go to the highest of their bins, as in pre-training: no randomness.
@@ -24,14 +26,20 @@ pub enum Ties {
 /// Positions and interpolation follow the reference's order of operations in f64, because another order changes which edges
 /// equal data points exactly.
 pub fn edges(values: &[f32], n_bins: usize) -> Vec<f64> {
-    let mut sorted: Vec<f32> = values.iter().copied().filter(|value| *value != 0.0).collect();
+    let mut sorted: Vec<f32> = values
+        .iter()
+        .copied()
+        .filter(|value| *value != 0.0)
+        .collect();
     sorted.sort_unstable_by(f32::total_cmp);
     if sorted.is_empty() {
         return Vec::new();
     }
     let intervals = n_bins.saturating_sub(2).max(1);
     let step = 1.0 / intervals as f64;
-    (0..=intervals).map(|k| quantile(&sorted, if k == intervals { 1.0 } else { k as f64 * step })).collect()
+    (0..=intervals)
+        .map(|k| quantile(&sorted, if k == intervals { 1.0 } else { k as f64 * step }))
+        .collect()
 }
 
 fn quantile(sorted: &[f32], q: f64) -> f64 {
@@ -40,7 +48,11 @@ fn quantile(sorted: &[f32], q: f64) -> f64 {
     let fraction = position - lower;
     let a = f64::from(sorted[lower as usize]);
     let b = f64::from(sorted[(lower as usize + 1).min(sorted.len() - 1)]);
-    if fraction < 0.5 { a + (b - a) * fraction } else { b - (b - a) * (1.0 - fraction) }
+    if fraction < 0.5 {
+        a + (b - a) * fraction
+    } else {
+        b - (b - a) * (1.0 - fraction)
+    }
 }
 
 /// Replaces every value by its bin, 0 for zero, else 1..n_bins-1. `draw` gives uniforms in [0, 1) for both-sided ties, one

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What becomes of cells with too many tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum LongCells {
     /// A random sample of their genes.
@@ -44,7 +46,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { n_bins: 51, max_length: 1200, ties: Ties::BothSided, long_cells: LongCells::Sample, include_zero_genes: false }
+        Self {
+            n_bins: 51,
+            max_length: 1200,
+            ties: Ties::BothSided,
+            long_cells: LongCells::Sample,
+            include_zero_genes: false,
+        }
     }
 }
 
@@ -105,7 +113,11 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// `gene_ids` holds the vocabulary id of every column of the cells to come.
     pub fn new(settings: Settings, gene_ids: Vec<i64>, seed: Seed) -> Self {
-        Self { settings, gene_ids, seed }
+        Self {
+            settings,
+            gene_ids,
+            seed,
+        }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -118,14 +130,21 @@ impl Tokenizer {
         let mut values = values.to_vec();
         if self.settings.binned {
             let mut stream = self.seed.stream("bins", &[cell]);
-            binning::bin(&mut values, self.settings.options.n_bins, self.settings.options.ties, &mut stream);
+            binning::bin(
+                &mut values,
+                self.settings.options.n_bins,
+                self.settings.options.ties,
+                &mut stream,
+            );
         }
         let sentence = self.sentence(columns, &values);
         if sentence.len() <= self.settings.options.max_length {
             return sentence;
         }
         let kept = match self.settings.options.long_cells {
-            LongCells::Sample => self.sample(sentence.len(), &mut self.seed.stream("genes", &[cell])),
+            LongCells::Sample => {
+                self.sample(sentence.len(), &mut self.seed.stream("genes", &[cell]))
+            }
             LongCells::Truncate => (0..self.settings.options.max_length).collect(),
         };
         sentence.select(&kept)
@@ -142,9 +161,15 @@ impl Tokenizer {
             let start = tokens.len();
             tokens.genes.extend(&self.gene_ids);
             tokens.values.resize(tokens.genes.len(), 0.0);
-            columns.iter().zip(values).for_each(|(&column, &value)| tokens.values[start + column as usize] = value);
+            columns
+                .iter()
+                .zip(values)
+                .for_each(|(&column, &value)| tokens.values[start + column as usize] = value);
         } else {
-            let expressed = columns.iter().zip(values).filter(|(_, value)| **value != 0.0);
+            let expressed = columns
+                .iter()
+                .zip(values)
+                .filter(|(_, value)| **value != 0.0);
             for (&column, &value) in expressed {
                 tokens.genes.push(self.gene_ids[column as usize]);
                 tokens.values.push(value);
@@ -157,6 +182,12 @@ impl Tokenizer {
     fn sample(&self, length: usize, stream: &mut Stream) -> Vec<usize> {
         let fixed = usize::from(self.settings.cls.is_some());
         let wanted = self.settings.options.max_length - fixed;
-        (0..fixed).chain(random::sample(stream, length - fixed, wanted).into_iter().map(|at| at + fixed)).collect()
+        (0..fixed)
+            .chain(
+                random::sample(stream, length - fixed, wanted)
+                    .into_iter()
+                    .map(|at| at + fixed),
+            )
+            .collect()
     }
 }

@@ -125,7 +125,9 @@ impl Objective for Annotation<'_> {
         let mut values = tokens.values.clone();
         if self.weights.masks() {
             // Validation masks are the same in every epoch; 0 is theirs, epochs count from 1.
-            let mut stream = self.seed.stream("mask", &[epoch.map_or(0, |epoch| epoch + 1), cell as u64]);
+            let mut stream = self
+                .seed
+                .stream("mask", &[epoch.map_or(0, |epoch| epoch + 1), cell as u64]);
             // `<cls>` is never masked: its value says nothing about the cell (quirk Q13).
             let eligible: Vec<usize> = (1..tokens.len()).collect();
             let chosen = masking::choose(&eligible, self.weights.mask_ratio, &mut stream);
@@ -134,27 +136,71 @@ impl Objective for Annotation<'_> {
         }
         let class = self.classes[cell];
         let batch = self.batches.map_or(0, |batches| batches[cell]);
-        Example { genes: tokens.genes, values, targets: tokens.values, masked, class, batch }
+        Example {
+            genes: tokens.genes,
+            values,
+            targets: tokens.values,
+            masked,
+            class,
+            batch,
+        }
     }
 
     fn totals(&self, examples: &[Example]) -> Totals {
-        let masked = examples.iter().flat_map(|example| &example.masked).map(|&m| f64::from(m)).sum();
-        let weight = |example: &Example| self.class_weights.map_or(1.0, |w| f64::from(w[example.class as usize]));
-        Totals { cells: examples.len() as f64, masked, class_weight: examples.iter().map(weight).sum() }
+        let masked = examples
+            .iter()
+            .flat_map(|example| &example.masked)
+            .map(|&m| f64::from(m))
+            .sum();
+        let weight = |example: &Example| {
+            self.class_weights
+                .map_or(1.0, |w| f64::from(w[example.class as usize]))
+        };
+        Totals {
+            cells: examples.len() as f64,
+            masked,
+            class_weight: examples.iter().map(weight).sum(),
+        }
     }
 
-    fn forward(&self, model: &Model, shard: &[Example], totals: &Totals, noise: &mut Noise) -> Part {
+    fn forward(
+        &self,
+        model: &Model,
+        shard: &[Example],
+        totals: &Totals,
+        noise: &mut Noise,
+    ) -> Part {
         let batch = Batch::new(shard, self.device);
-        let wanted = if self.weights.gep_weight > 0.0 { Width::AllTokens } else { Width::FirstToken };
+        let wanted = if self.weights.gep_weight > 0.0 {
+            Width::AllTokens
+        } else {
+            Width::FirstToken
+        };
         let encoded = model.encode(&batch.inputs, wanted, noise);
         let mut part = Part::default();
-        let mut term = |name, weight: f64, value: Tensor| part.terms.push(Term { name, value, weight });
-        let scores = model.classifier.as_ref().expect("annotation has a classifier").forward(&encoded.cells);
-        let class_weights = self.class_weights.map(|w| Tensor::from_slice(w).to_device(self.device));
+        let mut term = |name, weight: f64, value: Tensor| {
+            part.terms.push(Term {
+                name,
+                value,
+                weight,
+            })
+        };
+        let scores = model
+            .classifier
+            .as_ref()
+            .expect("annotation has a classifier")
+            .forward(&encoded.cells);
+        let class_weights = self
+            .class_weights
+            .map(|w| Tensor::from_slice(w).to_device(self.device));
         let sum = losses::cross_entropy(&scores, &batch.classes, class_weights.as_ref());
         term("cls", self.weights.cls_weight, sum / totals.class_weight);
         if let (Some(decoder), true) = (&model.expression, totals.masked > 0.0) {
-            let sum = losses::squared_error(&decoder.forward(&encoded.hidden), &batch.targets, &batch.masked);
+            let sum = losses::squared_error(
+                &decoder.forward(&encoded.hidden),
+                &batch.targets,
+                &batch.masked,
+            );
             term("gep", self.weights.gep_weight, sum / totals.masked);
         }
         if let (Some(decoder), true) = (&model.cell_expression, totals.masked > 0.0) {
@@ -168,10 +214,15 @@ impl Objective for Annotation<'_> {
             let sum = losses::cross_entropy(&scores, &batch.batches, None);
             term("dar", self.weights.dar_weight, sum / totals.cells);
         }
-        let right = scores.argmax(-1, false).eq_tensor(&batch.classes).sum(Kind::Int64).int64_value(&[]);
+        let right = scores
+            .argmax(-1, false)
+            .eq_tensor(&batch.classes)
+            .sum(Kind::Int64)
+            .int64_value(&[]);
         part.tallies.push(("accuracy", right as f64));
         if self.weights.cce_weight > 0.0 {
-            part.embeddings.push(model.encode(&batch.inputs, Width::FirstToken, noise).cells);
+            part.embeddings
+                .push(model.encode(&batch.inputs, Width::FirstToken, noise).cells);
         }
         if self.couples() {
             part.embeddings.insert(0, encoded.cells);
@@ -185,13 +236,26 @@ impl Objective for Annotation<'_> {
 
     fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
         let mut terms = Vec::new();
-        let Weights { cce_weight, ecs_weight, ecs_threshold, .. } = *self.weights;
+        let Weights {
+            cce_weight,
+            ecs_weight,
+            ecs_threshold,
+            ..
+        } = *self.weights;
         if let [first, second] = embeddings {
-            terms.push(Term { name: "cce", value: losses::contrast(first, second), weight: cce_weight });
+            terms.push(Term {
+                name: "cce",
+                value: losses::contrast(first, second),
+                weight: cce_weight,
+            });
         }
         if ecs_weight > 0.0 {
             let value = losses::elastic_similarity(&embeddings[0], ecs_threshold);
-            terms.push(Term { name: "ecs", value, weight: ecs_weight });
+            terms.push(Term {
+                name: "ecs",
+                value,
+                weight: ecs_weight,
+            });
         }
         terms
     }
@@ -208,10 +272,20 @@ struct Batch {
 
 impl Batch {
     fn new(shard: &[Example], device: Device) -> Self {
-        fn joined<T: tch::kind::Element + Copy>(shard: &[Example], part: impl Fn(&Example) -> &[T]) -> Tensor {
-            Tensor::from_slice(&shard.iter().flat_map(|example| part(example).iter().copied()).collect::<Vec<_>>())
+        fn joined<T: tch::kind::Element + Copy>(
+            shard: &[Example],
+            part: impl Fn(&Example) -> &[T],
+        ) -> Tensor {
+            Tensor::from_slice(
+                &shard
+                    .iter()
+                    .flat_map(|example| part(example).iter().copied())
+                    .collect::<Vec<_>>(),
+            )
         }
-        let per_cell = |part: fn(&Example) -> i64| Tensor::from_slice(&shard.iter().map(part).collect::<Vec<_>>());
+        let per_cell = |part: fn(&Example) -> i64| {
+            Tensor::from_slice(&shard.iter().map(part).collect::<Vec<_>>())
+        };
         Self {
             inputs: Inputs::new(shard.iter().map(|e| (&e.genes[..], &e.values[..])), device),
             targets: joined(shard, |e| &e.targets).to_device(device),

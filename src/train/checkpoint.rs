@@ -16,15 +16,34 @@ const POSITION: &str = "position";
 const FINGERPRINT: &str = "fingerprint";
 
 /// The tensors of a state, by name.
-fn tensors<'t>(flat: &'t Flat, adam: &'t Adam, best: &'t Tensor) -> [(&'static str, &'t Tensor); 4] {
-    [("values", &flat.values), ("first_moment", &adam.first_moment), ("second_moment", &adam.second_moment), ("best", best)]
+fn tensors<'t>(
+    flat: &'t Flat,
+    adam: &'t Adam,
+    best: &'t Tensor,
+) -> [(&'static str, &'t Tensor); 4] {
+    [
+        ("values", &flat.values),
+        ("first_moment", &adam.first_moment),
+        ("second_moment", &adam.second_moment),
+        ("best", best),
+    ]
 }
 
 /// Writes the state. `fingerprint` says which run it belongs to.
-pub fn save(path: &Path, state: (&Flat, &Adam, &Tensor), progress: &Progress, fingerprint: &str) -> Result<()> {
+pub fn save(
+    path: &Path,
+    state: (&Flat, &Adam, &Tensor),
+    progress: &Progress,
+    fingerprint: &str,
+) -> Result<()> {
     let (flat, adam, best) = state;
     let named = tensors(flat, adam, best).map(|(name, tensor)| (name, bytes(tensor)));
-    let views = named.iter().map(|(name, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)));
+    let views = named.iter().map(|(name, bytes)| {
+        Ok((
+            *name,
+            TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?,
+        ))
+    });
     let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>()?;
     let metadata = HashMap::from([
         (POSITION.to_owned(), serde_json::to_string(progress)?),
@@ -36,9 +55,23 @@ pub fn save(path: &Path, state: (&Flat, &Adam, &Tensor), progress: &Progress, fi
 }
 
 /// Reads a state back into the run's tensors and returns where it stood.
-pub fn load(path: &Path, state: (&mut Flat, &mut Adam, &mut Tensor), fingerprint: &str) -> Result<Progress> {
-    let file = std::fs::read(path).with_context(|| format!("could not read the state of the run in `{}`", path.display()))?;
-    let damaged = || format!("`{}` is not the state of a run: delete it to start again", path.display());
+pub fn load(
+    path: &Path,
+    state: (&mut Flat, &mut Adam, &mut Tensor),
+    fingerprint: &str,
+) -> Result<Progress> {
+    let file = std::fs::read(path).with_context(|| {
+        format!(
+            "could not read the state of the run in `{}`",
+            path.display()
+        )
+    })?;
+    let damaged = || {
+        format!(
+            "`{}` is not the state of a run: delete it to start again",
+            path.display()
+        )
+    };
     let (_, header) = SafeTensors::read_metadata(&file).with_context(damaged)?;
     let metadata = header.metadata().as_ref().with_context(damaged)?;
     if metadata.get(FINGERPRINT).map(String::as_str) != Some(fingerprint) {
@@ -47,13 +80,18 @@ pub fn load(path: &Path, state: (&mut Flat, &mut Adam, &mut Tensor), fingerprint
             path.display()
         );
     }
-    let progress: Progress = serde_json::from_str(metadata.get(POSITION).with_context(damaged)?).with_context(damaged)?;
+    let progress: Progress = serde_json::from_str(metadata.get(POSITION).with_context(damaged)?)
+        .with_context(damaged)?;
     let stored = SafeTensors::deserialize(&file).with_context(damaged)?;
     let (flat, adam, best) = state;
     for (name, tensor) in tensors(flat, adam, best) {
         let view = stored.tensor(name).with_context(damaged)?;
         ensure!(view.data().len() == 4 * tensor.numel(), damaged());
-        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         no_grad(|| tensor.shallow_clone().copy_(&Tensor::from_slice(&values)));
     }
     adam.step = progress.step;
@@ -61,7 +99,10 @@ pub fn load(path: &Path, state: (&mut Flat, &mut Adam, &mut Tensor), fingerprint
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous();
+    let tensor = tensor
+        .to_device(tch::Device::Cpu)
+        .to_kind(Kind::Float)
+        .contiguous();
     let mut bytes = vec![0; 4 * tensor.numel()];
     tensor.copy_data_u8(&mut bytes, tensor.numel());
     bytes

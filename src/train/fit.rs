@@ -65,7 +65,10 @@ pub trait Observer {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    Finished { best_epoch: u64, best_loss: Option<f64> },
+    Finished {
+        best_epoch: u64,
+        best_loss: Option<f64>,
+    },
     /// The state is saved; `--resume` goes on.
     Interrupted,
 }
@@ -89,12 +92,21 @@ const VALIDATION_MINIBATCH: usize = 256;
 
 impl Fit<'_> {
     /// Trains the model whose weights are in the store; they are the best ones when it returns.
-    pub fn run<O: Objective>(&self, objective: &O, store: &mut Store, observer: &mut dyn Observer) -> Result<Outcome> {
+    pub fn run<O: Objective>(
+        &self,
+        objective: &O,
+        store: &mut Store,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
         let mut flat = store.flatten();
         let on_cpu = self.device == Device::Cpu;
         let settings = Settings {
             threads: if on_cpu { self.threads } else { 1 },
-            shard: self.options.microbatch.unwrap_or(if on_cpu { CPU_MICROBATCH } else { self.options.batch_size }),
+            shard: self.options.microbatch.unwrap_or(if on_cpu {
+                CPU_MICROBATCH
+            } else {
+                self.options.batch_size
+            }),
             seed: self.seed,
             dropout: self.options.dropout,
         };
@@ -103,10 +115,23 @@ impl Fit<'_> {
         let mut best = flat.values.copy();
         let mut progress = Progress::default();
         if self.options.resume && self.state().exists() {
-            progress = checkpoint::load(&self.state(), (&mut flat, &mut adam, &mut best), &self.fingerprint)?;
+            progress = checkpoint::load(
+                &self.state(),
+                (&mut flat, &mut adam, &mut best),
+                &self.fingerprint,
+            )?;
         }
         let metrics = Metrics::open(&self.folder.join("metrics.jsonl"), progress.metrics_length)?;
-        let mut run = Run { fit: self, objective, gradient, flat, adam, best, progress, metrics };
+        let mut run = Run {
+            fit: self,
+            objective,
+            gradient,
+            flat,
+            adam,
+            best,
+            progress,
+            metrics,
+        };
         run.epochs(observer)
     }
 
@@ -122,7 +147,10 @@ impl Fit<'_> {
     /// The order of the cells in an epoch.
     fn order(&self, epoch: u64) -> Vec<usize> {
         let mut stream = self.seed.stream("order of cells", &[epoch]);
-        random::permutation(&mut stream, self.training.len()).into_iter().map(|i| self.training[i]).collect()
+        random::permutation(&mut stream, self.training.len())
+            .into_iter()
+            .map(|i| self.training[i])
+            .collect()
     }
 }
 
@@ -135,11 +163,19 @@ impl<O: Objective> Run<'_, O> {
             }
         }
         no_grad(|| self.flat.values.copy_(&self.best));
-        Ok(Outcome::Finished { best_epoch: self.progress.best_epoch, best_loss: self.progress.best_loss })
+        Ok(Outcome::Finished {
+            best_epoch: self.progress.best_epoch,
+            best_loss: self.progress.best_loss,
+        })
     }
 
     fn out_of_patience(&self) -> bool {
-        let Progress { epoch, best_epoch, best_loss, .. } = &self.progress;
+        let Progress {
+            epoch,
+            best_epoch,
+            best_loss,
+            ..
+        } = &self.progress;
         let patience = self.fit.options.patience;
         patience > 0 && best_loss.is_some() && epoch - best_epoch > patience
     }
@@ -147,12 +183,19 @@ impl<O: Objective> Run<'_, O> {
     /// One epoch, or the rest of it; false if interrupted.
     fn epoch(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let order = self.fit.order(self.progress.epoch);
-        for cells in order.chunks(self.fit.options.batch_size).skip(self.progress.minibatch as usize) {
+        for cells in order
+            .chunks(self.fit.options.batch_size)
+            .skip(self.progress.minibatch as usize)
+        {
             if observer.interrupted() {
                 return Ok(false);
             }
             let loss = self.step(cells)?;
-            observer.step(&Report { epoch: self.progress.epoch, cells_done: self.progress.cells, loss });
+            observer.step(&Report {
+                epoch: self.progress.epoch,
+                cells_done: self.progress.cells,
+                loss,
+            });
             if self.progress.step % self.fit.options.save_every == 0 {
                 self.save()?;
             }
@@ -166,7 +209,9 @@ impl<O: Objective> Run<'_, O> {
     fn step(&mut self, cells: &[usize]) -> Result<f64> {
         let _ = self.flat.gradients.zero_();
         let examples = self.examples(cells, Some(self.progress.epoch));
-        let figures = self.gradient.minibatch(&examples, Pass::Training(self.progress.step));
+        let figures = self
+            .gradient
+            .minibatch(&examples, Pass::Training(self.progress.step));
         let norm = clip(&mut self.flat, self.fit.options.clip);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {
@@ -187,31 +232,56 @@ impl<O: Objective> Run<'_, O> {
 
     fn learning_rate(&self) -> f64 {
         let Progress { epoch, step, .. } = self.progress;
-        self.fit.options.learning_rate_at(Position { epoch, step, steps: self.fit.steps() })
+        self.fit.options.learning_rate_at(Position {
+            epoch,
+            step,
+            steps: self.fit.steps(),
+        })
     }
 
     fn examples(&self, cells: &[usize], epoch: Option<u64>) -> Vec<O::Example> {
         let objective = self.objective;
-        cells.par_iter().map(|&cell| objective.example(cell, epoch)).collect()
+        cells
+            .par_iter()
+            .map(|&cell| objective.example(cell, epoch))
+            .collect()
     }
 
     /// Validates, keeps the weights if they are the best, and writes the epoch's metrics.
     fn finish_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let rate = self.learning_rate();
-        let training = averages(&std::mem::take(&mut self.progress.sums), self.progress.cells);
+        let training = averages(
+            &std::mem::take(&mut self.progress.sums),
+            self.progress.cells,
+        );
         let validation = self.validate();
         // Without cells to validate on, the last epoch is the best.
         let loss = validation.first().map(|(_, loss)| *loss);
         let epoch = self.progress.epoch + 1;
-        if loss.is_none() || self.progress.best_loss.is_none_or(|best| loss.is_some_and(|loss| loss < best)) {
+        if loss.is_none()
+            || self
+                .progress
+                .best_loss
+                .is_none_or(|best| loss.is_some_and(|loss| loss < best))
+        {
             (self.progress.best_loss, self.progress.best_epoch) = (loss, epoch);
             no_grad(|| self.best.copy_(&self.flat.values));
         }
         let record = record(&self.progress, rate, &training, &validation);
-        observer.epoch(&summary(epoch, self.fit.options.epochs, &training, &validation));
+        observer.epoch(&summary(
+            epoch,
+            self.fit.options.epochs,
+            &training,
+            &validation,
+        ));
         self.metrics.write(record)?;
-        self.progress =
-            Progress { epoch, minibatch: 0, cells: 0, metrics_length: self.metrics.length()?, ..self.progress.clone() };
+        self.progress = Progress {
+            epoch,
+            minibatch: 0,
+            cells: 0,
+            metrics_length: self.metrics.length()?,
+            ..self.progress.clone()
+        };
         Ok(())
     }
 
@@ -228,7 +298,12 @@ impl<O: Objective> Run<'_, O> {
 
     fn save(&self) -> Result<()> {
         let state = (&self.flat, &self.adam, &self.best);
-        checkpoint::save(&self.fit.state(), state, &self.progress, &self.fit.fingerprint)
+        checkpoint::save(
+            &self.fit.state(),
+            state,
+            &self.progress,
+            &self.fit.fingerprint,
+        )
     }
 }
 
@@ -243,12 +318,22 @@ fn add(sums: &mut Vec<(String, f64)>, figures: &Figures, cells: f64) {
 }
 
 fn averages(sums: &[(String, f64)], cells: u64) -> Vec<(String, f64)> {
-    sums.iter().map(|(name, sum)| (name.clone(), sum / cells as f64)).collect()
+    sums.iter()
+        .map(|(name, sum)| (name.clone(), sum / cells as f64))
+        .collect()
 }
 
-fn record(progress: &Progress, rate: f64, training: &[(String, f64)], validation: &[(String, f64)]) -> Map<String, Value> {
+fn record(
+    progress: &Progress,
+    rate: f64,
+    training: &[(String, f64)],
+    validation: &[(String, f64)],
+) -> Map<String, Value> {
     let object = |figures: &[(String, f64)]| -> Map<String, Value> {
-        figures.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+        figures
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect()
     };
     let mut record = Map::new();
     record.insert("epoch".into(), json!(progress.epoch + 1));
@@ -260,9 +345,22 @@ fn record(progress: &Progress, rate: f64, training: &[(String, f64)], validation
     record
 }
 
-fn summary(epoch: u64, epochs: u64, training: &[(String, f64)], validation: &[(String, f64)]) -> String {
+fn summary(
+    epoch: u64,
+    epochs: u64,
+    training: &[(String, f64)],
+    validation: &[(String, f64)],
+) -> String {
     let list = |figures: &[(String, f64)]| {
-        figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ")
+        figures
+            .iter()
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
-    format!("epoch {epoch} of {epochs}: training {}; validation {}", list(training), list(validation))
+    format!(
+        "epoch {epoch} of {epochs}: training {}; validation {}",
+        list(training),
+        list(validation)
+    )
 }

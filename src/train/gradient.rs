@@ -42,21 +42,45 @@ pub type Figures = Vec<(&'static str, f64)>;
 impl<'o, O: Objective> Gradient<'o, O> {
     pub fn new(objective: &'o O, store: &Store, flat: &Flat, settings: Settings) -> Self {
         let trainable = |store: &Store| {
-            store.parameters().values().filter(|t| t.requires_grad()).map(Tensor::shallow_clone).collect::<Vec<_>>()
+            store
+                .parameters()
+                .values()
+                .filter(|t| t.requires_grad())
+                .map(Tensor::shallow_clone)
+                .collect::<Vec<_>>()
         };
         let worker = |_| {
             let mut store = store.share();
-            Worker { model: objective.model(&mut store), parameters: trainable(&store) }
+            Worker {
+                model: objective.model(&mut store),
+                parameters: trainable(&store),
+            }
         };
         let workers = (0..settings.threads.max(1)).map(worker).collect();
-        let Settings { shard, seed, dropout, .. } = settings;
-        Self { objective, workers, slots: Mutex::new(slots(store, flat)), shard, seed, dropout }
+        let Settings {
+            shard,
+            seed,
+            dropout,
+            ..
+        } = settings;
+        Self {
+            objective,
+            workers,
+            slots: Mutex::new(slots(store, flat)),
+            shard,
+            seed,
+            dropout,
+        }
     }
 
     /// The losses of a minibatch. In training their gradient is added to the flat buffer.
     pub fn minibatch(&mut self, examples: &[O::Example], pass: Pass) -> Figures {
         let totals = self.objective.totals(examples);
-        if self.objective.couples() { self.coupled(examples, &totals, pass) } else { self.separate(examples, &totals, pass) }
+        if self.objective.couples() {
+            self.coupled(examples, &totals, pass)
+        } else {
+            self.separate(examples, &totals, pass)
+        }
     }
 
     /// Forward and backward of every shard at once: no more than one shard per thread is in memory.
@@ -65,9 +89,17 @@ impl<'o, O: Objective> Gradient<'o, O> {
         let (objective, seed, dropout) = (self.objective, self.seed, self.dropout);
         let sums = InOrder::new(&self.slots);
         let figures = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            let part = forward(objective, worker, (shards[i], totals), (pass, noise(pass, seed, dropout, i)));
+            let part = forward(
+                objective,
+                worker,
+                (shards[i], totals),
+                (pass, noise(pass, seed, dropout, i)),
+            );
             if matches!(pass, Pass::Training(_)) {
-                sums.add(i, Tensor::run_backward(&[total(&part.terms)], &worker.parameters, false, false));
+                sums.add(
+                    i,
+                    Tensor::run_backward(&[total(&part.terms)], &worker.parameters, false, false),
+                );
             }
             figures(&part.terms, &part.tallies, totals)
         });
@@ -79,21 +111,39 @@ impl<'o, O: Objective> Gradient<'o, O> {
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
         let (objective, seed, dropout) = (self.objective, self.seed, self.dropout);
         let parts = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            forward(objective, worker, (shards[i], totals), (pass, noise(pass, seed, dropout, i)))
+            forward(
+                objective,
+                worker,
+                (shards[i], totals),
+                (pass, noise(pass, seed, dropout, i)),
+            )
         });
         let (terms, pulls) = couple(objective, &parts, pass);
-        let mut all: Vec<Figures> = parts.iter().map(|part| figures(&part.terms, &part.tallies, totals)).collect();
+        let mut all: Vec<Figures> = parts
+            .iter()
+            .map(|part| figures(&part.terms, &part.tallies, totals))
+            .collect();
         all.push(figures(&terms, &[], totals));
         if matches!(pass, Pass::Training(_)) {
             let sums = InOrder::new(&self.slots);
-            let work: Vec<Mutex<Option<(Part, Vec<Tensor>)>>> =
-                parts.into_iter().zip(pulls).map(|shard| Mutex::new(Some(shard))).collect();
+            let work: Vec<Mutex<Option<(Part, Vec<Tensor>)>>> = parts
+                .into_iter()
+                .zip(pulls)
+                .map(|shard| Mutex::new(Some(shard)))
+                .collect();
             in_parallel(&mut self.workers, work.len(), |worker, i| {
                 let taken = work[i].lock().expect("no worker panicked").take();
                 let (part, pull) = taken.expect("each shard is taken once");
-                let pulled = part.embeddings.iter().zip(&pull).map(|(e, p)| (e * p).sum(Kind::Float));
+                let pulled = part
+                    .embeddings
+                    .iter()
+                    .zip(&pull)
+                    .map(|(e, p)| (e * p).sum(Kind::Float));
                 let loss = pulled.fold(total(&part.terms), |sum, pulled| sum + pulled);
-                sums.add(i, Tensor::run_backward(&[loss], &worker.parameters, false, false));
+                sums.add(
+                    i,
+                    Tensor::run_backward(&[loss], &worker.parameters, false, false),
+                );
             });
         }
         merge(all)
@@ -116,7 +166,11 @@ fn slots(store: &Store, flat: &Flat) -> Vec<Tensor> {
     for tensor in store.parameters().values() {
         let length = tensor.numel() as i64;
         if tensor.requires_grad() {
-            slots.push(flat.gradients.narrow(0, start, length).view(tensor.size().as_slice()));
+            slots.push(
+                flat.gradients
+                    .narrow(0, start, length)
+                    .view(tensor.size().as_slice()),
+            );
         }
         start += length;
     }
@@ -145,16 +199,30 @@ fn forward<O: Objective>(
 
 /// The weighted sum of the terms; zero, connected to nothing, if there are none.
 fn total(terms: &[Term]) -> Tensor {
-    terms.iter().map(|term| &term.value * term.weight).reduce(|sum, term| sum + term).unwrap_or_else(|| Tensor::from(0f32))
+    terms
+        .iter()
+        .map(|term| &term.value * term.weight)
+        .reduce(|sum, term| sum + term)
+        .unwrap_or_else(|| Tensor::from(0f32))
 }
 
 /// Losses between cells, and for every shard the gradient they have with respect to its embeddings.
-fn couple<O: Objective>(objective: &O, parts: &[Part], pass: Pass) -> (Vec<Term>, Vec<Vec<Tensor>>) {
+fn couple<O: Objective>(
+    objective: &O,
+    parts: &[Part],
+    pass: Pass,
+) -> (Vec<Term>, Vec<Vec<Tensor>>) {
     let sets = parts[0].embeddings.len();
     let training = matches!(pass, Pass::Training(_));
     let joined: Vec<Tensor> = (0..sets)
         .map(|set| {
-            let all = Tensor::cat(&parts.iter().map(|part| part.embeddings[set].detach()).collect::<Vec<_>>(), 0);
+            let all = Tensor::cat(
+                &parts
+                    .iter()
+                    .map(|part| part.embeddings[set].detach())
+                    .collect::<Vec<_>>(),
+                0,
+            );
             all.set_requires_grad(training)
         })
         .collect();
@@ -163,9 +231,22 @@ fn couple<O: Objective>(objective: &O, parts: &[Part], pass: Pass) -> (Vec<Term>
         return (terms, Vec::new());
     }
     let gradients = Tensor::run_backward(&[total(&terms)], &joined, false, false);
-    let sizes: Vec<i64> = parts.iter().map(|part| part.embeddings[0].size()[0]).collect();
-    let by_set: Vec<Vec<Tensor>> = gradients.iter().map(|gradient| gradient.split_with_sizes(&sizes, 0)).collect();
-    let pulls = (0..parts.len()).map(|shard| by_set.iter().map(|set| set[shard].shallow_clone()).collect()).collect();
+    let sizes: Vec<i64> = parts
+        .iter()
+        .map(|part| part.embeddings[0].size()[0])
+        .collect();
+    let by_set: Vec<Vec<Tensor>> = gradients
+        .iter()
+        .map(|gradient| gradient.split_with_sizes(&sizes, 0))
+        .collect();
+    let pulls = (0..parts.len())
+        .map(|shard| {
+            by_set
+                .iter()
+                .map(|set| set[shard].shallow_clone())
+                .collect()
+        })
+        .collect();
     (terms, pulls)
 }
 
@@ -177,7 +258,10 @@ struct InOrder<'s> {
 
 impl<'s> InOrder<'s> {
     fn new(slots: &'s Mutex<Vec<Tensor>>) -> Self {
-        Self { slots, waiting: Mutex::new((0, BTreeMap::new())) }
+        Self {
+            slots,
+            waiting: Mutex::new((0, BTreeMap::new())),
+        }
     }
 
     fn add(&self, shard: usize, gradients: Vec<Tensor>) {
@@ -187,8 +271,15 @@ impl<'s> InOrder<'s> {
         while let Some(gradients) = waiting.1.remove(&next) {
             let slots = self.slots.lock().expect("no worker panicked");
             // A parameter that a loss does not reach has no gradient.
-            let defined = slots.iter().zip(&gradients).filter(|(_, gradient)| gradient.defined());
-            no_grad(|| defined.for_each(|(slot, gradient)| drop(slot.shallow_clone().f_add_(gradient).expect("same shape"))));
+            let defined = slots
+                .iter()
+                .zip(&gradients)
+                .filter(|(_, gradient)| gradient.defined());
+            no_grad(|| {
+                defined.for_each(|(slot, gradient)| {
+                    drop(slot.shallow_clone().f_add_(gradient).expect("same shape"))
+                })
+            });
             next += 1;
         }
         waiting.0 = next;
@@ -196,7 +287,11 @@ impl<'s> InOrder<'s> {
 }
 
 /// Runs `task(worker, 0..n)` on all workers and returns the results in order.
-fn in_parallel<W: Send, R: Send>(workers: &mut [W], n: usize, task: impl Fn(&mut W, usize) -> R + Sync) -> Vec<R> {
+fn in_parallel<W: Send, R: Send>(
+    workers: &mut [W],
+    n: usize,
+    task: impl Fn(&mut W, usize) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<R>>> = (0..n).map(|_| Mutex::new(None)).collect();
     let run = |worker: &mut W| {
@@ -211,15 +306,27 @@ fn in_parallel<W: Send, R: Send>(workers: &mut [W], n: usize, task: impl Fn(&mut
             scope.spawn(|| run(worker));
         }
     });
-    results.into_iter().map(|r| r.into_inner().expect("no worker panicked").expect("every task ran")).collect()
+    results
+        .into_iter()
+        .map(|r| {
+            r.into_inner()
+                .expect("no worker panicked")
+                .expect("every task ran")
+        })
+        .collect()
 }
 
 /// The weighted loss first, then every term and tally as a mean over the minibatch.
 fn figures(terms: &[Term], tallies: &[(&'static str, f64)], totals: &Totals) -> Figures {
     let value = |term: &Term| term.value.double_value(&[]);
     let loss = terms.iter().map(|term| term.weight * value(term)).sum();
-    let tallies = tallies.iter().map(|(name, count)| (*name, count / totals.cells));
-    std::iter::once(("loss", loss)).chain(terms.iter().map(|term| (term.name, value(term)))).chain(tallies).collect()
+    let tallies = tallies
+        .iter()
+        .map(|(name, count)| (*name, count / totals.cells));
+    std::iter::once(("loss", loss))
+        .chain(terms.iter().map(|term| (term.name, value(term))))
+        .chain(tallies)
+        .collect()
 }
 
 /// Sums figures of the same name, in order of first appearance.

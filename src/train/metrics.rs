@@ -17,10 +17,18 @@ impl Metrics {
     /// Opens the file and cuts off whatever a run wrote after the state it now resumes from.
     pub fn open(path: &Path, kept: u64) -> Result<Self> {
         let failed = || format!("could not write metrics to `{}`", path.display());
-        let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(path).with_context(failed)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(path)
+            .with_context(failed)?;
         file.set_len(kept).with_context(failed)?;
         file.seek(SeekFrom::End(0)).with_context(failed)?;
-        Ok(Self { file, path: path.to_owned() })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
     }
 
     /// Bytes written so far.
@@ -30,6 +38,8 @@ impl Metrics {
 
     pub fn write(&mut self, record: Map<String, Value>) -> Result<()> {
         let line = format!("{}\n", Value::Object(record));
-        self.file.write_all(line.as_bytes()).with_context(|| format!("could not write to `{}`", self.path.display()))
+        self.file
+            .write_all(line.as_bytes())
+            .with_context(|| format!("could not write to `{}`", self.path.display()))
     }
 }

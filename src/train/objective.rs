@@ -51,7 +51,13 @@ pub trait Objective: Sync {
     fn totals(&self, examples: &[Self::Example]) -> Totals;
 
     /// The losses of some cells of a minibatch.
-    fn forward(&self, model: &Self::Model, shard: &[Self::Example], totals: &Totals, noise: &mut Noise) -> Part;
+    fn forward(
+        &self,
+        model: &Self::Model,
+        shard: &[Self::Example],
+        totals: &Totals,
+        noise: &mut Noise,
+    ) -> Part;
 
     /// True if [`Objective::couple`] has something to say.
     fn couples(&self) -> bool {

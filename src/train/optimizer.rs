@@ -20,7 +20,13 @@ pub struct Adam {
 impl Adam {
     pub fn new(flat: &Flat, eps: f64, weight_decay: f64) -> Self {
         let zeros = || flat.values.zeros_like();
-        Self { first_moment: zeros(), second_moment: zeros(), step: 0, eps, weight_decay }
+        Self {
+            first_moment: zeros(),
+            second_moment: zeros(),
+            step: 0,
+            eps,
+            weight_decay,
+        }
     }
 
     /// One update in place from the flat gradient.
@@ -30,9 +36,13 @@ impl Adam {
         let (bias1, bias2) = (bias(BETAS.0), bias(BETAS.1));
         no_grad(|| {
             let _ = self.first_moment.lerp_(&flat.gradients, 1.0 - BETAS.0);
-            let _ = self.second_moment.lerp_(&flat.gradients.square(), 1.0 - BETAS.1);
+            let _ = self
+                .second_moment
+                .lerp_(&flat.gradients.square(), 1.0 - BETAS.1);
             if self.weight_decay > 0.0 {
-                let _ = flat.values.g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
+                let _ = flat
+                    .values
+                    .g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
             }
             let scale = self.second_moment.sqrt() / bias2.sqrt() + self.eps;
             flat.values -= &self.first_moment / scale * (learning_rate / bias1);

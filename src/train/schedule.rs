@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// Multiplied by the decay factor after every epoch, as the reference fine-tunes.
@@ -31,7 +33,11 @@ impl Schedule {
         match self {
             Self::Constant => 1.0,
             Self::Decay => decay.powf(at.epoch as f64),
-            Self::Cosine => cosine(at.step as f64, at.steps as f64, (warmup * at.steps as f64).round()),
+            Self::Cosine => cosine(
+                at.step as f64,
+                at.steps as f64,
+                (warmup * at.steps as f64).round(),
+            ),
         }
     }
 }
@@ -51,14 +57,34 @@ mod tests {
 
     #[test]
     fn cosine_rises_then_falls_to_zero() {
-        let at = |step| Schedule::Cosine.factor(Position { epoch: 0, step, steps: 100 }, 1.0, 0.1);
+        let at = |step| {
+            Schedule::Cosine.factor(
+                Position {
+                    epoch: 0,
+                    step,
+                    steps: 100,
+                },
+                1.0,
+                0.1,
+            )
+        };
         assert_eq!((at(0), at(5), at(10)), (0.0, 0.5, 1.0));
         assert!((at(55) - 0.5).abs() < 1e-12 && at(100) < 1e-12);
     }
 
     #[test]
     fn decay_is_per_epoch() {
-        let at = |epoch, step| Schedule::Decay.factor(Position { epoch, step, steps: 100 }, 0.9, 0.0);
+        let at = |epoch, step| {
+            Schedule::Decay.factor(
+                Position {
+                    epoch,
+                    step,
+                    steps: 100,
+                },
+                0.9,
+                0.0,
+            )
+        };
         assert_eq!(at(0, 50), 1.0);
         assert!((at(2, 7) - 0.81).abs() < 1e-12);
     }

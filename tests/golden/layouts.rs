@@ -8,7 +8,11 @@ use tch::{Tensor, no_grad};
 #[test]
 fn layouts_answer_alike() {
     let plain = cells("annotation/checkpoint");
-    for folder in ["layouts/B_flash_direct", "layouts/C_flash_wrapped", "layouts/D_data_parallel"] {
+    for folder in [
+        "layouts/B_flash_direct",
+        "layouts/C_flash_wrapped",
+        "layouts/D_data_parallel",
+    ] {
         assert!(cells(folder).equal(&plain), "{folder} differs");
     }
 }
@@ -21,5 +25,9 @@ fn cells(folder: &str) -> Tensor {
         sequences: Sequences::with_pads(stored.get("key_padding_mask")),
     };
     let (_store, model) = model(folder, HEADS);
-    no_grad(|| model.encode(&inputs, Width::AllTokens, &mut Noise::off()).cells)
+    no_grad(|| {
+        model
+            .encode(&inputs, Width::AllTokens, &mut Noise::off())
+            .cells
+    })
 }

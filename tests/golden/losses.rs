@@ -14,14 +14,38 @@ fn losses_equal_the_reference() {
     let check = |name: &str, found: Tensor| {
         let expected = get(name);
         // 1e-5 relative.
-        assert_close(name, &found, expected, 1e-5 * expected.double_value(&[]).abs());
+        assert_close(
+            name,
+            &found,
+            expected,
+            1e-5 * expected.double_value(&[]).abs(),
+        );
     };
-    check("masked_mse", masked(losses::squared_error(get("pred"), get("target"), &mask)));
-    check("masked_relative_error", masked(losses::relative_error(get("pred"), get("target"), &mask)));
-    check("neg_log_bernoulli", masked(losses::zero_log_likelihood(get("prob_nonzero"), get("target"), &mask)));
+    check(
+        "masked_mse",
+        masked(losses::squared_error(get("pred"), get("target"), &mask)),
+    );
+    check(
+        "masked_relative_error",
+        masked(losses::relative_error(get("pred"), get("target"), &mask)),
+    );
+    check(
+        "neg_log_bernoulli",
+        masked(losses::zero_log_likelihood(
+            get("prob_nonzero"),
+            get("target"),
+            &mask,
+        )),
+    );
     let cells = get("logits").size()[0] as f64;
-    check("cross_entropy", losses::cross_entropy(get("logits"), get("labels"), None) / cells);
-    check("cce", losses::contrast(get("cell_emb"), get("cell_emb_second")));
+    check(
+        "cross_entropy",
+        losses::cross_entropy(get("logits"), get("labels"), None) / cells,
+    );
+    check(
+        "cce",
+        losses::contrast(get("cell_emb"), get("cell_emb_second")),
+    );
     check("ecs_0_3", losses::elastic_similarity(get("cell_emb"), 0.3));
     check("ecs_0_8", losses::elastic_similarity(get("cell_emb"), 0.8));
 }

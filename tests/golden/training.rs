@@ -8,7 +8,9 @@ use scgpt_tools::model::{Flat, Model, Noise, Store, weights};
 use scgpt_tools::random::Seed;
 use scgpt_tools::tokens::{Options, Settings as TokenSettings, Tokenizer};
 use scgpt_tools::train::annotation::{Annotation, Example, Weights};
-use scgpt_tools::train::{Adam, Figures, Gradient, Objective, Part, Pass, Settings, Term, Totals, clip};
+use scgpt_tools::train::{
+    Adam, Figures, Gradient, Objective, Part, Pass, Settings, Term, Totals, clip,
+};
 use serde::Deserialize;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -52,7 +54,13 @@ impl Objective for Fixed<'_> {
     fn totals(&self, examples: &[Example]) -> Totals {
         self.objective.totals(examples)
     }
-    fn forward(&self, model: &Model, shard: &[Example], totals: &Totals, noise: &mut Noise) -> Part {
+    fn forward(
+        &self,
+        model: &Model,
+        shard: &[Example],
+        totals: &Totals,
+        noise: &mut Noise,
+    ) -> Part {
         self.objective.forward(model, shard, totals, noise)
     }
     fn couples(&self) -> bool {
@@ -92,14 +100,30 @@ impl Trainee {
         let golden = checkpoint("annotation/checkpoint");
         let mut store = Store::new(Seed(0), Device::Cpu);
         Model::new(&mut store, &golden.architecture, GENES, HEADS);
-        weights::load(&store, &golden.state).require_all().expect("all weights");
+        weights::load(&store, &golden.state)
+            .require_all()
+            .expect("all weights");
         let flat = store.flatten();
-        Self { store, flat, architecture: golden.architecture, weights }
+        Self {
+            store,
+            flat,
+            architecture: golden.architecture,
+            weights,
+        }
     }
 
     /// Runs `work` with the machinery of the training loop, cut into shards of the given size.
-    fn with<R>(&mut self, (shard, threads): (usize, usize), work: impl FnOnce(&mut Step) -> R) -> R {
-        let options = TokenSettings { options: Options::default(), cls: None, cls_value: 0.0, binned: false };
+    fn with<R>(
+        &mut self,
+        (shard, threads): (usize, usize),
+        work: impl FnOnce(&mut Step) -> R,
+    ) -> R {
+        let options = TokenSettings {
+            options: Options::default(),
+            cls: None,
+            cls_value: 0.0,
+            binned: false,
+        };
         let tokenizer = Tokenizer::new(options, Vec::new(), Seed(0));
         let cells = Counts::empty(0);
         let objective = Fixed {
@@ -117,10 +141,19 @@ impl Trainee {
                 device: Device::Cpu,
             },
         };
-        let settings = Settings { threads, shard, seed: Seed(0), dropout: 0.0 };
+        let settings = Settings {
+            threads,
+            shard,
+            seed: Seed(0),
+            dropout: 0.0,
+        };
         let examples: Vec<Example> = (0..6).map(|cell| objective.example(cell, None)).collect();
         let gradient = Gradient::new(&objective, &self.store, &self.flat, settings);
-        work(&mut Step { gradient, examples, flat: &mut self.flat })
+        work(&mut Step {
+            gradient,
+            examples,
+            flat: &mut self.flat,
+        })
     }
 }
 
@@ -150,7 +183,11 @@ fn by_name(store: &Store, flat: &Tensor) -> HashMap<String, Tensor> {
 }
 
 fn figure(figures: &Figures, name: &str) -> f64 {
-    figures.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no figure `{name}`")).1
+    figures
+        .iter()
+        .find(|(known, _)| *known == name)
+        .unwrap_or_else(|| panic!("no figure `{name}`"))
+        .1
 }
 
 fn recorded(folder: &str) -> Recorded {
@@ -163,12 +200,21 @@ fn check_gradients(folder: &str, trainee: &Trainee) {
     let stored = Stored::read(&format!("{folder}/grads_step0.safetensors"));
     let gradients = by_name(&trainee.store, &trainee.flat.gradients);
     for (name, norm) in recorded(folder).grad_norms_step0 {
-        let Some(found) = gradients.get(&name) else { panic!("no parameter `{name}`") };
+        let Some(found) = gradients.get(&name) else {
+            panic!("no parameter `{name}`")
+        };
         match norm {
-            None => assert_eq!(found.abs().max().double_value(&[]), 0.0, "`{name}` should have no gradient"),
+            None => assert_eq!(
+                found.abs().max().double_value(&[]),
+                0.0,
+                "`{name}` should have no gradient"
+            ),
             Some(norm) => {
                 let off = difference(found, stored.get(&format!("grad.{name}")));
-                assert!(off <= 1e-4 * norm.max(1e-6), "gradient of `{name}` is off by {off:e}, norm {norm:e}");
+                assert!(
+                    off <= 1e-4 * norm.max(1e-6),
+                    "gradient of `{name}` is off by {off:e}, norm {norm:e}"
+                );
             }
         }
     }
@@ -181,34 +227,69 @@ fn check_steps(folder: &str, weights: &Weights, recorded: &Steps, check: impl Fn
         for record in &recorded.steps {
             let figures = step.gradient();
             let loss = figure(&figures, "loss");
-            assert!((loss - record.total).abs() <= 1e-5 * record.total, "loss {loss}, recorded {record:?}");
-            let Some(expected) = record.grad_norm_before_clip else { break };
+            assert!(
+                (loss - record.total).abs() <= 1e-5 * record.total,
+                "loss {loss}, recorded {record:?}"
+            );
+            let Some(expected) = record.grad_norm_before_clip else {
+                break;
+            };
             let norm = clip(step.flat, 1.0);
-            assert!((norm - expected).abs() <= 1e-4 * expected, "gradient norm {norm}, recorded {expected}");
+            assert!(
+                (norm - expected).abs() <= 1e-4 * expected,
+                "gradient norm {norm}, recorded {expected}"
+            );
             adam.step(step.flat, recorded.lr);
         }
     });
-    let eps = if recorded.eps == 1e-4 { "0.0001" } else { "1e-08" };
-    let stored = Stored::read(&format!("{folder}/params_after_3_steps_eps{eps}.safetensors"));
-    let off = |(name, tensor): (&String, &Tensor)| (tensor.detach() - stored.get(name)).abs().flatten(0, -1);
-    let off = trainee.store.parameters().iter().map(off).collect::<Vec<_>>();
+    let eps = if recorded.eps == 1e-4 {
+        "0.0001"
+    } else {
+        "1e-08"
+    };
+    let stored = Stored::read(&format!(
+        "{folder}/params_after_3_steps_eps{eps}.safetensors"
+    ));
+    let off = |(name, tensor): (&String, &Tensor)| {
+        (tensor.detach() - stored.get(name)).abs().flatten(0, -1)
+    };
+    let off = trainee
+        .store
+        .parameters()
+        .iter()
+        .map(off)
+        .collect::<Vec<_>>();
     check(&Tensor::cat(&off, 0).to_kind(Kind::Double));
 }
 
 fn within_a_millionth(off: &Tensor) {
     let worst = off.max().double_value(&[]);
-    assert!(worst <= 1e-6, "parameters are off by up to {worst:e} after three steps");
+    assert!(
+        worst <= 1e-6,
+        "parameters are off by up to {worst:e} after three steps"
+    );
 }
 
 /// With a tiny epsilon, gradients near zero decide directions: 1e-5 for 99.9 percent of the entries, 1e-4 for all.
 fn mostly_within(off: &Tensor) {
     let worst = off.max().double_value(&[]);
-    let beyond = off.gt(1e-5).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
-    assert!(worst <= 1e-4 && beyond <= 1e-3, "worst {worst:e}, share beyond 1e-5 {beyond}");
+    let beyond = off
+        .gt(1e-5)
+        .to_kind(Kind::Double)
+        .mean(Kind::Double)
+        .double_value(&[]);
+    assert!(
+        worst <= 1e-4 && beyond <= 1e-3,
+        "worst {worst:e}, share beyond 1e-5 {beyond}"
+    );
 }
 
 fn all_losses() -> Weights {
-    Weights { cce_weight: 10.0, ecs_weight: 10.0, ..Weights::default() }
+    Weights {
+        cce_weight: 10.0,
+        ecs_weight: 10.0,
+        ..Weights::default()
+    }
 }
 
 #[test]
@@ -217,9 +298,19 @@ fn train_cls() {
     trainee.with((6, 1), |step| drop(step.gradient()));
     check_gradients("annotation/train_cls", &trainee);
     let recorded = recorded("annotation/train_cls");
-    check_steps("annotation/train_cls", &Weights::default(), &recorded.large_eps, within_a_millionth);
+    check_steps(
+        "annotation/train_cls",
+        &Weights::default(),
+        &recorded.large_eps,
+        within_a_millionth,
+    );
     let small = recorded.small_eps.expect("recorded with both");
-    check_steps("annotation/train_cls", &Weights::default(), &small, mostly_within);
+    check_steps(
+        "annotation/train_cls",
+        &Weights::default(),
+        &small,
+        mostly_within,
+    );
 }
 
 #[test]
@@ -228,7 +319,12 @@ fn train_cls_cce_ecs() {
     trainee.with((6, 1), |step| drop(step.gradient()));
     check_gradients("annotation/train_cls_cce_ecs", &trainee);
     let recorded = recorded("annotation/train_cls_cce_ecs");
-    check_steps("annotation/train_cls_cce_ecs", &all_losses(), &recorded.large_eps, within_a_millionth);
+    check_steps(
+        "annotation/train_cls_cce_ecs",
+        &all_losses(),
+        &recorded.large_eps,
+        within_a_millionth,
+    );
 }
 
 #[test]
@@ -243,8 +339,14 @@ fn shards_and_threads_do_not_change_the_gradient() {
         let scale = whole.norm().double_value(&[]);
         for shard in [1, 2, 4] {
             let parts = gradient((shard, 1));
-            assert!(difference(&parts, &whole) <= 1e-5 * scale, "shards of {shard} cells");
-            assert!(gradient((shard, 3)).equal(&parts), "threads must not change a bit");
+            assert!(
+                difference(&parts, &whole) <= 1e-5 * scale,
+                "shards of {shard} cells"
+            );
+            assert!(
+                gradient((shard, 3)).equal(&parts),
+                "threads must not change a bit"
+            );
         }
     }
 }

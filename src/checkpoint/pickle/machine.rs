@@ -108,7 +108,10 @@ impl<'a> Machine<'a> {
             self.step(opcode)?;
         }
         let root = self.pop()?;
-        Ok(Loaded { root, heap: self.heap })
+        Ok(Loaded {
+            root,
+            heap: self.heap,
+        })
     }
 
     /// The next instruction, or nothing at the end of the program.
@@ -140,17 +143,25 @@ impl<'a> Machine<'a> {
             BINPERSID => self.storage(),
             REDUCE => self.reduce(),
             BUILD => self.build(),
-            _ => Err(Error::Instruction { name: refused_name(opcode), at: self.instruction }),
+            _ => Err(Error::Instruction {
+                name: refused_name(opcode),
+                at: self.instruction,
+            }),
         }
     }
 
     fn malformed<T>(&self, what: &'static str) -> Result<T, Error> {
-        Err(Error::Malformed { at: self.instruction, what })
+        Err(Error::Malformed {
+            at: self.instruction,
+            what,
+        })
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
         let rest = &self.bytes[self.at..];
-        let taken = rest.get(..length).ok_or(Error::Truncated(self.instruction))?;
+        let taken = rest
+            .get(..length)
+            .ok_or(Error::Truncated(self.instruction))?;
         self.at += length;
         Ok(taken)
     }
@@ -162,7 +173,10 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<&'a str, Error> {
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&byte| byte == b'\n').ok_or(Error::Truncated(self.instruction))?;
+        let length = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(Error::Truncated(self.instruction))?;
         let line = self.take(length + 1)?;
         std::str::from_utf8(&line[..length]).or_else(|_| self.malformed("a name is not UTF-8"))
     }
@@ -178,7 +192,10 @@ impl<'a> Machine<'a> {
         if self.stack.len() <= floor {
             return self.malformed("the stack is empty");
         }
-        Ok(self.stack.pop().expect("the stack is higher than its floor"))
+        Ok(self
+            .stack
+            .pop()
+            .expect("the stack is higher than its floor"))
     }
 
     fn mark(&mut self) -> Result<(), Error> {
@@ -211,7 +228,11 @@ impl<'a> Machine<'a> {
         if digits.len() > 8 {
             return self.malformed("an integer is longer than 64 bits");
         }
-        let sign = if digits.last().is_some_and(|&byte| byte >= 0x80) { 0xff } else { 0 };
+        let sign = if digits.last().is_some_and(|&byte| byte >= 0x80) {
+            0xff
+        } else {
+            0
+        };
         let mut padded = [sign; 8];
         padded[..digits.len()].copy_from_slice(digits);
         Ok(Value::Int(i64::from_le_bytes(padded)))
@@ -239,7 +260,9 @@ impl<'a> Machine<'a> {
         let items = match count {
             None => self.pop_to_mark()?,
             Some(count) => {
-                let mut items = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+                let mut items = (0..count)
+                    .map(|_| self.pop())
+                    .collect::<Result<Vec<_>, _>>()?;
                 items.reverse();
                 items
             }
@@ -254,7 +277,11 @@ impl<'a> Machine<'a> {
     }
 
     fn append(&mut self, opcode: u8) -> Result<(), Error> {
-        let items = if opcode == opcode::APPEND { vec![self.pop()?] } else { self.pop_to_mark()? };
+        let items = if opcode == opcode::APPEND {
+            vec![self.pop()?]
+        } else {
+            self.pop_to_mark()?
+        };
         match self.stack.last() {
             Some(&Value::List(list)) => {
                 self.heap.sequences[list].extend(items);
@@ -327,7 +354,10 @@ impl<'a> Machine<'a> {
         match Global::find(&module, &name) {
             Some(global) => self.push(Value::Global(global)),
             None => {
-                let shown = format!("{module}.{name}").escape_debug().take(MAX_SHOWN).collect();
+                let shown = format!("{module}.{name}")
+                    .escape_debug()
+                    .take(MAX_SHOWN)
+                    .collect();
                 Err(Error::Global(shown))
             }
         }
@@ -336,15 +366,26 @@ impl<'a> Machine<'a> {
     /// A persistent id: `("storage", class, key, location, number of elements)`. Where it lay does not matter.
     fn storage(&mut self) -> Result<(), Error> {
         const WHAT: &str = "a reference to a storage is not as torch writes it";
-        let Value::Tuple(id) = self.pop()? else { return self.malformed(WHAT) };
-        let [Value::Text(tag), Value::Global(Global::StorageOf(dtype)), Value::Text(key), Value::Text(_), numel] =
-            self.heap.sequences[id].as_slice()
+        let Value::Tuple(id) = self.pop()? else {
+            return self.malformed(WHAT);
+        };
+        let [
+            Value::Text(tag),
+            Value::Global(Global::StorageOf(dtype)),
+            Value::Text(key),
+            Value::Text(_),
+            numel,
+        ] = self.heap.sequences[id].as_slice()
         else {
             return self.malformed(WHAT);
         };
         match size(numel) {
             Some(numel) if &**tag == "storage" => {
-                self.heap.storages.push(Storage { dtype: *dtype, key: key.clone(), numel });
+                self.heap.storages.push(Storage {
+                    dtype: *dtype,
+                    key: key.clone(),
+                    numel,
+                });
                 self.push(Value::Storage(self.heap.storages.len() - 1))
             }
             _ => self.malformed(WHAT),
@@ -365,21 +406,39 @@ impl<'a> Machine<'a> {
                 self.heap.tensors.push(view);
                 self.push(Value::Tensor(self.heap.tensors.len() - 1))
             }
-            (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => self.push(Value::Tensor(*tensor)),
+            (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => {
+                self.push(Value::Tensor(*tensor))
+            }
             _ => self.malformed("a function is called with arguments it does not take"),
         }
     }
 
-    fn view(&self, storage: &Value, offset: &Value, shape: &Value, strides: &Value) -> Option<View> {
-        let Value::Storage(storage) = *storage else { return None };
+    fn view(
+        &self,
+        storage: &Value,
+        offset: &Value,
+        shape: &Value,
+        strides: &Value,
+    ) -> Option<View> {
+        let Value::Storage(storage) = *storage else {
+            return None;
+        };
         let sizes = |value: &Value| {
-            let Value::Tuple(tuple) = *value else { return None };
+            let Value::Tuple(tuple) = *value else {
+                return None;
+            };
             let sizes = &self.heap.sequences[tuple];
-            (sizes.len() <= MAX_DIMENSIONS).then(|| sizes.iter().map(size).collect::<Option<Vec<_>>>())?
+            (sizes.len() <= MAX_DIMENSIONS)
+                .then(|| sizes.iter().map(size).collect::<Option<Vec<_>>>())?
         };
         let (shape, strides) = (sizes(shape)?, sizes(strides)?);
         let storage = self.heap.storages[storage].clone();
-        (shape.len() == strides.len()).then_some(View { storage, offset: size(offset)?, shape, strides })
+        (shape.len() == strides.len()).then_some(View {
+            storage,
+            offset: size(offset)?,
+            shape,
+            strides,
+        })
     }
 
     /// Attributes of a state dict are the version numbers of its modules (`_metadata`), which nobody needs.
@@ -387,7 +446,10 @@ impl<'a> Machine<'a> {
         self.pop()?;
         match self.stack.last() {
             Some(Value::Dict(_)) => Ok(()),
-            _ => Err(Error::Instruction { name: "BUILD".into(), at: self.instruction }),
+            _ => Err(Error::Instruction {
+                name: "BUILD".into(),
+                at: self.instruction,
+            }),
         }
     }
 }

@@ -34,7 +34,10 @@ pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
         member(&format!("data/{position}"), tensor.bytes())?;
     }
     member("version", b"3\n")?;
-    let file = zip.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    let file = zip
+        .finish()?
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?;
     Ok(file.sync_all()?)
 }
 
