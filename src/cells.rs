@@ -174,6 +174,18 @@ impl Cells {
         Ok(columns.apply(&counts))
     }
 
+    /// The same on a linear scale, which undoes logarithms.
+    pub fn read_linear(&self, cells: Range<usize>, columns: &Columns) -> Result<Counts, Error> {
+        let mut counts = self.read(cells, columns)?;
+        if self.judgement.state == State::LogNormalised {
+            counts
+                .values
+                .iter_mut()
+                .for_each(|value| *value = value.exp_m1());
+        }
+        Ok(counts)
+    }
+
     /// Ranges of cells that hold about so many values each.
     pub fn blocks(&self, values: usize) -> Result<Vec<Range<usize>>, Error> {
         Ok(self.matrix.blocks(values)?)

@@ -15,16 +15,17 @@ use tch::{Kind, Tensor, no_grad};
 const POSITION: &str = "position";
 const FINGERPRINT: &str = "fingerprint";
 
-/// The tensors of a state, by name.
+/// The tensors of a state, by name; the last two are the average and the best weights.
 fn tensors<'t>(
     flat: &'t Flat,
     adam: &'t Adam,
-    best: &'t Tensor,
-) -> [(&'static str, &'t Tensor); 4] {
+    [average, best]: [&'t Tensor; 2],
+) -> [(&'static str, &'t Tensor); 5] {
     [
         ("values", &flat.values),
         ("first_moment", &adam.first_moment),
         ("second_moment", &adam.second_moment),
+        ("average", average),
         ("best", best),
     ]
 }
@@ -32,12 +33,12 @@ fn tensors<'t>(
 /// Writes the state. `fingerprint` says which run it belongs to.
 pub fn save(
     path: &Path,
-    state: (&Flat, &Adam, &Tensor),
+    state: (&Flat, &Adam, [&Tensor; 2]),
     progress: &Progress,
     fingerprint: &str,
 ) -> Result<()> {
-    let (flat, adam, best) = state;
-    let named = tensors(flat, adam, best).map(|(name, tensor)| (name, bytes(tensor)));
+    let (flat, adam, kept) = state;
+    let named = tensors(flat, adam, kept).map(|(name, tensor)| (name, bytes(tensor)));
     let views = named.iter().map(|(name, bytes)| {
         Ok((
             *name,
@@ -57,7 +58,7 @@ pub fn save(
 /// Reads a state back into the run's tensors and returns where it stood.
 pub fn load(
     path: &Path,
-    state: (&mut Flat, &mut Adam, &mut Tensor),
+    state: (&mut Flat, &mut Adam, [&mut Tensor; 2]),
     fingerprint: &str,
 ) -> Result<Progress> {
     let file = std::fs::read(path).with_context(|| {
@@ -83,8 +84,8 @@ pub fn load(
     let progress: Progress = serde_json::from_str(metadata.get(POSITION).with_context(damaged)?)
         .with_context(damaged)?;
     let stored = SafeTensors::deserialize(&file).with_context(damaged)?;
-    let (flat, adam, best) = state;
-    for (name, tensor) in tensors(flat, adam, best) {
+    let (flat, adam, [average, best]) = state;
+    for (name, tensor) in tensors(flat, adam, [average, best]) {
         let view = stored.tensor(name).with_context(damaged)?;
         ensure!(view.data().len() == 4 * tensor.numel(), damaged());
         let values: Vec<f32> = view

@@ -80,6 +80,8 @@ struct Run<'a, O: Objective> {
     gradient: Gradient<'a, O>,
     flat: Flat,
     adam: Adam,
+    /// Average of the weights over the last steps.
+    average: Tensor,
     best: Tensor,
     progress: Progress,
     metrics: Metrics,
@@ -112,12 +114,13 @@ impl Fit<'_> {
         };
         let gradient = Gradient::new(objective, store, &flat, settings);
         let mut adam = Adam::new(&flat, self.options.adam_eps, self.options.weight_decay);
+        let mut average = flat.values.copy();
         let mut best = flat.values.copy();
         let mut progress = Progress::default();
         if self.options.resume && self.state().exists() {
             progress = checkpoint::load(
                 &self.state(),
-                (&mut flat, &mut adam, &mut best),
+                (&mut flat, &mut adam, [&mut average, &mut best]),
                 &self.fingerprint,
             )?;
         }
@@ -128,6 +131,7 @@ impl Fit<'_> {
             gradient,
             flat,
             adam,
+            average,
             best,
             progress,
             metrics,
@@ -222,12 +226,29 @@ impl<O: Objective> Run<'_, O> {
         }
         let rate = self.learning_rate();
         self.adam.step(&mut self.flat, rate);
+        self.update_average();
         let count = cells.len() as u64;
         add(&mut self.progress.sums, &figures, count as f64);
         self.progress.cells += count;
         self.progress.minibatch += 1;
         self.progress.step += 1;
         Ok(loss)
+    }
+
+    /// Moves the average towards the weights; faster in the first steps, which would weigh too much.
+    fn update_average(&mut self) {
+        let step = self.progress.step as f64;
+        let kept = self.fit.options.average.min((1.0 + step) / (10.0 + step));
+        let _ = no_grad(|| self.average.lerp_(&self.flat.values, 1.0 - kept));
+    }
+
+    /// Exchanges the weights and their average.
+    fn exchange_average(&mut self) {
+        no_grad(|| {
+            let weights = self.flat.values.copy();
+            self.flat.values.copy_(&self.average);
+            self.average.copy_(&weights);
+        });
     }
 
     fn learning_rate(&self) -> f64 {
@@ -254,6 +275,7 @@ impl<O: Objective> Run<'_, O> {
             &std::mem::take(&mut self.progress.sums),
             self.progress.cells,
         );
+        self.exchange_average();
         let validation = self.validate();
         // Without cells to validate on, the last epoch is the best.
         let loss = validation.first().map(|(_, loss)| *loss);
@@ -267,6 +289,7 @@ impl<O: Objective> Run<'_, O> {
             (self.progress.best_loss, self.progress.best_epoch) = (loss, epoch);
             no_grad(|| self.best.copy_(&self.flat.values));
         }
+        self.exchange_average();
         let record = record(&self.progress, rate, &training, &validation);
         observer.epoch(&summary(
             epoch,
@@ -297,7 +320,7 @@ impl<O: Objective> Run<'_, O> {
     }
 
     fn save(&self) -> Result<()> {
-        let state = (&self.flat, &self.adam, &self.best);
+        let state = (&self.flat, &self.adam, [&self.average, &self.best]);
         checkpoint::save(
             &self.fit.state(),
             state,

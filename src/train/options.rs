@@ -49,6 +49,11 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub adam_eps: f64,
+    /// Validate and keep an average of the weights over the last steps, about 1 / (1 - this) of them, instead of the weights of
+    /// one step; 0 keeps those of one step, as the reference does. Small data are learnt more evenly so.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 0.9999))]
+    pub average: f64,
     /// Largest norm of the gradient; larger ones are scaled down to it.
     #[arg(long)]
     #[schemars(range(min = 0.0))]
@@ -79,6 +84,7 @@ impl Default for Options {
             dropout: 0.2,
             weight_decay: 0.0,
             adam_eps: 1e-8,
+            average: 0.99,
             clip: 1.0,
             patience: 0,
             save_every: 200,
