@@ -116,7 +116,7 @@ fn no_known_gene_shows_the_names_of_both_sides() {
 }
 
 #[test]
-fn negative_values_are_refused_with_the_other_matrices_named() {
+fn negative_values_are_refused_with_other_matrices_named() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("scaled.h5ad");
     let simulated = Simulated { cells: 20, ..Simulated::SMALL };
@@ -124,7 +124,13 @@ fn negative_values_are_refused_with_the_other_matrices_named() {
     counts.values.iter_mut().for_each(|value| *value -= 1.5);
     let labels: Vec<_> = (0..20).map(|cell| Some(Simulated::type_of(cell))).collect();
     cells::write(&input, &counts, &simulated.gene_names(), [("cell_type", Column::from_labels(&labels))]);
-    refused_by_all(&folder, &input, &["negative", "a model reads counts", "`X`", "--matrix"]);
+    let parts = ["matrix `X`", "values from -1.5", "a model reads counts or their logarithms", "give one with counts"];
+    refused_by_all(&folder, &input, &parts);
+    // With a matrix beside it that might serve, that one is named.
+    let layered = hdf5::File::append(&input).unwrap();
+    layered.create_group("layers").unwrap().link_hard("/X", "scaled").unwrap();
+    drop(layered);
+    refused_by_all(&folder, &input, &["values from -1.5", "the file also has `layers/scaled`", "--matrix"]);
 }
 
 #[test]
@@ -133,7 +139,7 @@ fn a_file_without_cells_is_refused() {
     let input = folder.path().join("none.h5ad");
     let labels = Column::from_labels::<&str>(&[]);
     cells::write(&input, &Counts::empty(60), &Simulated::SMALL.gene_names(), [("cell_type", labels)]);
-    refused_by_all(&folder, &input, &["no cells"]);
+    refused_by_all(&folder, &input, &["holds no cells", "give a file with"]);
 }
 
 #[test]
