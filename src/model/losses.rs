@@ -31,9 +31,14 @@ pub fn relative_error(predicted: &Tensor, target: &Tensor, masked: &Tensor) -> T
 }
 
 /// Sum of cross-entropies of scores `[cells, classes]` against classes `[cells]`, each weighted by its class if weights
-/// `[classes]` are given.
-pub fn cross_entropy(scores: &Tensor, classes: &Tensor, weights: Option<&Tensor>) -> Tensor {
-    scores.cross_entropy_loss(classes, weights, Reduction::Sum, -100, 0.0)
+/// `[classes]` are given. `smoothing` is the share of certainty given to all classes alike.
+pub fn cross_entropy(
+    scores: &Tensor,
+    classes: &Tensor,
+    weights: Option<&Tensor>,
+    smoothing: f64,
+) -> Tensor {
+    scores.cross_entropy_loss(classes, weights, Reduction::Sum, -100, smoothing)
 }
 
 /// Cosine similarities of all pairs of rows, `[a, b]`.

@@ -1,20 +1,24 @@
 //! `scgpt-embed`: cells to vectors with a pre-trained model.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use ndarray::ArrayView2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Program, steps};
+use crate::analysis::projection::Pca;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
+use crate::figures::Scatter;
 use crate::h5ad::{self, Additions, Embedding};
 use crate::predict::{Pretrained, embeddings};
 use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;
-use crate::{compute, tokens};
+use crate::{compute, output, tokens};
 
 /// Values of a file that are held in memory at once.
 const BLOCK_VALUES: usize = 4_000_000;
@@ -40,6 +44,13 @@ pub struct Options {
     /// Name of the embedding in obsm.
     #[arg(long, value_name = "NAME")]
     pub key: String,
+    /// Also draw the cells as the first two principal components of the embedding show them.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
+    pub figure: Option<PathBuf>,
+    /// Column of obs that colours the cells of the figure.
+    #[arg(long, value_name = "COLUMN")]
+    pub colour: Option<String>,
     /// Seed of all random choices: the same seed gives the same embedding.
     #[arg(long)]
     pub seed: u64,
@@ -61,6 +72,8 @@ impl Default for Options {
             output: PathBuf::new(),
             checkpoint: PathBuf::new(),
             key: "X_scGPT".into(),
+            figure: None,
+            colour: None,
             seed: 0,
             cells: cells::Options::default(),
             tokens: tokens::Options::default(),
@@ -94,6 +107,10 @@ impl Program for Embed {
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
         let vectors = run.stage("embed", |run| embed(&options, &model, &cells, run))?;
+        if let Some(path) = &options.figure {
+            let figure = draw(&options, &cells, &vectors)?;
+            output::write_file(path, |out| out.write_all(figure.as_bytes()))?;
+        }
         let width = model.architecture.embsize;
         let additions = Additions {
             obsm: vec![(
@@ -144,4 +161,36 @@ fn embed(
         ));
     }
     Ok(vectors)
+}
+
+/// The cells on the first two principal components of their vectors.
+fn draw(options: &Options, cells: &Cells, vectors: &[Vec<f32>]) -> Result<String> {
+    let labels = match &options.colour {
+        Some(column) => cells.labels(column)?,
+        None => vec![None; vectors.len()],
+    };
+    let shown: Vec<usize> = (0..vectors.len())
+        .filter(|&cell| !vectors[cell][0].is_nan())
+        .collect();
+    let rows: Vec<f32> = shown
+        .iter()
+        .flat_map(|&cell| vectors[cell].iter().copied())
+        .collect();
+    let width = rows.len() / shown.len().max(1);
+    let rows = ArrayView2::from_shape((shown.len(), width), &rows)?;
+    let places = Pca::fit(rows, 2)?.transform(rows)?;
+    let at = |row: usize, axis: usize| places.get((row, axis)).copied().unwrap_or(0.0);
+    let names: BTreeSet<&String> = labels.iter().flatten().collect();
+    let names: Vec<String> = names.into_iter().cloned().collect();
+    let category = |&cell: &usize| names.binary_search(labels[cell].as_ref()?).ok();
+    let figure = Scatter {
+        title: options.colour.as_deref().unwrap_or("Cells"),
+        axes: ["principal component 1", "principal component 2"],
+        points: &(0..shown.len())
+            .map(|row| (at(row, 0), at(row, 1)))
+            .collect::<Vec<_>>(),
+        categories: &shown.iter().map(category).collect::<Vec<_>>(),
+        names: &names,
+    };
+    Ok(figure.to_svg())
 }

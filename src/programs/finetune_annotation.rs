@@ -1,36 +1,23 @@
 //! `scgpt-finetune-annotation`: learn cell types from labelled cells.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod data;
+mod evaluation;
+mod learner;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tch::Device;
 
+use self::data::Data;
+use self::learner::Learner;
 use super::{Program, steps};
-use crate::analysis::classification::{self, Scores};
-use crate::baselines::{self, Labelled, Values};
-use crate::cells::{self, Cells};
-use crate::checkpoint::{Architecture, Checkpoint, InputStyle, write};
-use crate::counts::Counts;
-use crate::expression::select_genes::{Flavour, select_genes};
-use crate::expression::state::State;
-use crate::failure::Failure;
-use crate::figures;
-use crate::model::{Genes, Heads, Model, Store, weights};
-use crate::predict::{self, Workers, annotation::Settings};
-use crate::progress::{self, Progress};
-use crate::random::Seed;
 use crate::run_record::Run;
-use crate::split::Split;
-use crate::tokens::{self, Tokenizer};
-use crate::train::annotation::{Annotation, Weights};
-use crate::train::{self, Fit, Observer, Outcome, Report};
-use crate::vocabulary::Vocabulary;
-use crate::{compute, output};
+use crate::train::annotation::Weights;
+use crate::{cells, compute, output, tokens, train};
 
 /// Options of `scgpt-finetune-annotation`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -71,6 +58,10 @@ pub struct Options {
     /// Highly variable genes to read, chosen on the training cells; 0 reads all genes.
     #[arg(long)]
     pub n_hvg: usize,
+    /// Also write the test cells, with all their genes and labels, to this file, for scgpt-annotate or other methods.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub held_out: Option<PathBuf>,
     /// Give rare types the same say as common ones (class weights).
     #[arg(long)]
     pub class_weights: bool,
@@ -115,6 +106,7 @@ impl Default for Options {
             test_groups: Vec::new(),
             validation_share: 0.1,
             n_hvg: 2000,
+            held_out: None,
             class_weights: false,
             freeze: Freeze::None,
             baselines: true,
@@ -179,7 +171,7 @@ pub enum Freeze {
 }
 
 impl Freeze {
-    fn applies(self, name: &str) -> bool {
+    pub fn applies(self, name: &str) -> bool {
         let encoder = name.starts_with("encoder.") || name.starts_with("value_encoder.");
         match self {
             Self::None => false,
@@ -222,11 +214,18 @@ impl Program for FinetuneAnnotation {
         run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
         let data = run.stage("read cells", |run| Data::read(&options, run))?;
+        if let Some(path) = &options.held_out {
+            run.stage("write test cells", |_| {
+                data::write_test_cells(&options, &data, path)
+            })?;
+        }
         let mut learner = run.stage("build the model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
         run.stage("train", |run| learner.train(&options, &data, &work.0, run))?;
-        let files = run.stage("test", |run| test(&options, &data, &learner, run))?;
+        let files = run.stage("test", |run| {
+            evaluation::test(&options, &data, &learner, run)
+        })?;
         run.stage("write", |_| learner.write(&options, &data, &work.0, files))?;
         work.remove();
         run.output(&options.output)?;
@@ -260,450 +259,18 @@ impl WorkFolder {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
-
-/// Labelled cells, ready to learn from.
-struct Data {
-    counts: Counts,
-    /// Names of the genes that are columns of `counts`.
-    genes: Vec<String>,
-    state: State,
-    class_names: Vec<String>,
-    /// Class of every cell; -1 without a label.
-    classes: Vec<i64>,
-    batches: Option<Vec<i64>>,
-    n_batches: usize,
-    split: Split,
-    vocabulary: Vocabulary,
-    checkpoint: Option<Checkpoint>,
-}
-
-impl Data {
-    fn read(options: &Options, run: &mut Run) -> Result<Self> {
-        run.input(&options.input)?;
-        let checkpoint = options
-            .checkpoint
-            .as_deref()
-            .map(Checkpoint::open)
-            .transpose()?;
-        if let Some(checkpoint) = &checkpoint {
-            run.input(&checkpoint.directory)?;
-            checkpoint.notes.iter().for_each(|note| run.note(note));
-        }
-        let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
-        let cells = Cells::open(&options.input, &options.cells, known)?;
-        cells.notes.iter().for_each(|note| run.note(note));
-        let (class_names, classes) = read_classes(&cells, options, run)?;
-        let labels = options
-            .batch
-            .as_deref()
-            .map(|column| cells.labels(column))
-            .transpose()?;
-        let split = split(options, &classes, labels.as_deref(), run)?;
-        let (batch_names, batches) = labels.as_deref().map_or((Vec::new(), None), |labels| {
-            let (names, codes) = codes(labels);
-            (names, Some(codes))
-        });
-        let (genes, columns) = match known {
-            Some(vocabulary) => {
-                steps::report_genes(&cells.genes, vocabulary, run);
-                cells.known_genes(vocabulary)?
-            }
-            None => every_gene(&cells)?,
-        };
-        let counts = cells.read(0..cells.n_cells(), &columns)?;
-        let kept = informative_genes(
-            options,
-            &counts,
-            cells.judgement.state,
-            batches.as_deref(),
-            &split,
-            run,
-        )?;
-        let genes: Vec<String> = kept.iter().map(|&gene| genes[gene].clone()).collect();
-        let vocabulary = match &checkpoint {
-            Some(checkpoint) => checkpoint.vocabulary.clone(),
-            None => Vocabulary::from_genes(genes.iter().cloned())?,
-        };
-        Ok(Self {
-            counts: counts.select_genes(&kept),
-            genes,
-            state: cells.judgement.state,
-            class_names,
-            classes,
-            batches,
-            n_batches: batch_names.len(),
-            split,
-            vocabulary,
-            checkpoint,
-        })
-    }
-
-    /// Classes of some cells.
-    fn classes_of(&self, cells: &[usize]) -> Vec<usize> {
-        cells
-            .iter()
-            .map(|&cell| self.classes[cell] as usize)
-            .collect()
-    }
-}
-
-/// Sorted names and a code for every label; -1 where it is missing.
-fn codes(labels: &[Option<String>]) -> (Vec<String>, Vec<i64>) {
-    let names: Vec<String> = labels
-        .iter()
-        .flatten()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .cloned()
-        .collect();
-    let code = |label: &String| {
-        names
-            .binary_search(label)
-            .expect("every label is among the names") as i64
-    };
-    let codes = labels
-        .iter()
-        .map(|label| label.as_ref().map_or(-1, code))
-        .collect();
-    (names, codes)
-}
-
-fn read_classes(
-    cells: &Cells,
-    options: &Options,
-    run: &mut Run,
-) -> Result<(Vec<String>, Vec<i64>)> {
-    let labels = cells.labels(&options.labels)?;
-    let (names, classes) = codes(&labels);
-    if names.len() < 2 {
-        let found = names.first().map_or("no label at all".to_owned(), |name| {
-            format!("only `{name}`")
-        });
-        return Err(Failure::Input.error(format!(
-            "column `{}` of `{}` has {found}; at least two cell types are needed to tell apart",
-            options.labels,
-            options.input.display()
-        )));
-    }
-    let missing = classes.iter().filter(|class| **class < 0).count();
-    if missing > 0 {
-        run.note(format!(
-            "{missing} cells have no label in `{}` and are left out",
-            options.labels
-        ));
-    }
-    run.note(format!(
-        "{} cells of {} types",
-        classes.len() - missing,
-        names.len()
-    ));
-    Ok((names, classes))
-}
-
-fn split(
-    options: &Options,
-    classes: &[i64],
-    batches: Option<&[Option<String>]>,
-    run: &mut Run,
-) -> Result<Split> {
-    let labelled: Vec<usize> = (0..classes.len())
-        .filter(|&cell| classes[cell] >= 0)
-        .collect();
-    let seed = Seed(options.seed);
-    let split = match batches {
-        Some(batches) if !options.test_groups.is_empty() => {
-            let tested = |cell: &usize| {
-                batches[*cell]
-                    .as_ref()
-                    .is_some_and(|batch| options.test_groups.contains(batch))
-            };
-            for group in &options.test_groups {
-                if !batches.iter().flatten().any(|batch| batch == group) {
-                    let names: BTreeSet<&String> = batches.iter().flatten().collect();
-                    return Err(Failure::Input.error(format!(
-                        "no cell is of the test group `{group}`; there are {names:?}"
-                    )));
-                }
-            }
-            let (test, rest): (Vec<usize>, Vec<usize>) = labelled.into_iter().partition(tested);
-            Split::with_test(&rest, test, classes, options.validation_share, seed)
-        }
-        _ => Split::stratified(
-            &labelled,
-            classes,
-            options.test_share,
-            options.validation_share,
-            seed,
-        ),
-    };
-    if split.training.is_empty() {
-        return Err(
-            Failure::Input.error("no cells are left to learn from: test on fewer cells or groups")
-        );
-    }
-    let Split {
-        training,
-        validation,
-        test,
-    } = &split;
-    run.note(format!(
-        "{} cells to learn from, {} to choose the epoch, {} to test",
-        training.len(),
-        validation.len(),
-        test.len()
-    ));
-    Ok(split)
-}
-
-/// All genes of a file, those of the same name as one.
-fn every_gene(cells: &Cells) -> Result<(Vec<String>, cells::Columns)> {
-    let vocabulary = Vocabulary::from_genes(unique(&cells.genes))?;
-    Ok(cells.known_genes(&vocabulary)?)
-}
-
-fn unique(names: &[String]) -> impl Iterator<Item = String> + '_ {
-    let mut seen = std::collections::HashSet::new();
-    names
-        .iter()
-        .filter(move |name| !name.is_empty() && seen.insert(name.as_str()))
-        .cloned()
-}
-
-/// The highly variable genes, chosen on training cells only, so that the test stays a test.
-fn informative_genes(
-    options: &Options,
-    counts: &Counts,
-    state: State,
-    batches: Option<&[i64]>,
-    split: &Split,
-    run: &mut Run,
-) -> Result<Vec<usize>> {
-    if options.n_hvg == 0 || options.n_hvg >= counts.n_genes {
-        run.note(format!("all {} genes are read", counts.n_genes));
-        return Ok((0..counts.n_genes).collect());
-    }
-    let seen: Vec<usize> = [&split.training[..], &split.validation].concat();
-    let (flavour, name) = match state {
-        State::RawCounts => (Flavour::SeuratV3, "seurat_v3"),
-        _ => (Flavour::CellRanger, "cell_ranger"),
-    };
-    let batches: Option<Vec<u32>> =
-        batches.map(|codes| seen.iter().map(|&cell| (codes[cell] + 1) as u32).collect());
-    let selection = select_genes(
-        &counts.select_cells(&seen),
-        options.n_hvg,
-        flavour,
-        batches.as_deref(),
-    )?;
-    run.note(format!(
-        "{} highly variable genes chosen by {name} on the training cells",
-        selection.kept.len()
-    ));
-    Ok(selection.kept)
-}
-
-/// The model being trained.
-struct Learner {
-    architecture: Architecture,
-    genes: Genes,
-    heads: Heads,
-    store: Store,
-    tokenizer: Tokenizer,
-    table: Option<weights::Table>,
-}
-
-impl Learner {
-    fn build(options: &Options, data: &Data, device: Device, run: &mut Run) -> Result<Self> {
-        let (architecture, genes, plain_norm) = match &data.checkpoint {
-            Some(checkpoint) => (
-                checkpoint.architecture.clone(),
-                predict::genes(checkpoint),
-                checkpoint.heads.batch_norm,
-            ),
-            None => {
-                let genes = Genes {
-                    rows: data.vocabulary.len() as i64,
-                    pad: data.vocabulary.pad().map(i64::from),
-                };
-                (new_architecture(options), genes, false)
-            }
-        };
-        let heads = Heads {
-            plain_norm,
-            ..options
-                .weights
-                .heads(data.class_names.len(), data.n_batches)
-        };
-        let mut store = Store::new(Seed(options.seed), device);
-        Model::new(&mut store, &architecture, genes, heads);
-        let table = data
-            .checkpoint
-            .as_ref()
-            .map(|checkpoint| weights::load(&store, &checkpoint.state));
-        if let Some(table) = &table {
-            steps::report_weights(table, run);
-            table.require_trunk()?;
-        }
-        store.freeze(|name| options.freeze.applies(name));
-        let settings = tokens::Settings {
-            options: options.tokens.clone(),
-            cls: data.vocabulary.cls().map(i64::from),
-            cls_value: 0.0,
-            binned: true,
-        };
-        let ids = data
-            .genes
-            .iter()
-            .filter_map(|gene| data.vocabulary.id(gene))
-            .map(i64::from)
-            .collect();
-        let tokenizer = Tokenizer::new(settings, ids, Seed(options.seed));
-        Ok(Self {
-            architecture,
-            genes,
-            heads,
-            store,
-            tokenizer,
-            table,
-        })
-    }
-
-    fn train(&mut self, options: &Options, data: &Data, work: &Path, run: &mut Run) -> Result<()> {
-        let class_weights = options.class_weights.then(|| balanced(data));
-        let objective = Annotation {
-            cells: &data.counts,
-            tokenizer: &self.tokenizer,
-            classes: &data.classes,
-            batches: data.batches.as_deref(),
-            class_weights: class_weights.as_deref(),
-            weights: &options.weights,
-            architecture: &self.architecture,
-            genes: self.genes,
-            heads: self.heads,
-            seed: Seed(options.seed),
-            device: self.store.device(),
-        };
-        let fit = Fit {
-            options: &options.training,
-            training: data.split.training.clone(),
-            validation: data.split.validation.clone(),
-            seed: Seed(options.seed),
-            threads: run.threads(),
-            device: self.store.device(),
-            folder: work.to_owned(),
-            fingerprint: fingerprint(options, run),
-        };
-        let mut watch = Watch::new(&fit, run);
-        let outcome = fit.run(&objective, &mut self.store, &mut watch)?;
-        match outcome {
-            Outcome::Finished {
-                best_epoch,
-                best_loss,
-            } => {
-                run.metric("best_epoch", best_epoch);
-                run.metric("best_validation_loss", best_loss);
-                Ok(())
-            }
-            Outcome::Interrupted => Err(Failure::Interrupted
-                .error("stopped by a signal; the same command with `--resume` goes on")),
-        }
-    }
-
-    /// Class probabilities of some cells, in their order.
-    fn predict(&self, data: &Data, cells: &[usize], threads: usize) -> Vec<Vec<f32>> {
-        let build =
-            |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
-        let mut workers = Workers::new(&self.store, threads, build);
-        // Cells are tokenised under the numbers they have in the file, as in training.
-        workers.rows_of(
-            (&self.tokenizer, &data.counts, cells),
-            predict::annotation::probabilities,
-        )
-    }
-
-    fn write(
-        &self,
-        options: &Options,
-        data: &Data,
-        work: &Path,
-        mut files: Vec<(String, Vec<u8>)>,
-    ) -> Result<()> {
-        let settings = Settings {
-            format: predict::annotation::FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            task: "annotation".into(),
-            classes: data.class_names.clone(),
-            genes: data.genes.clone(),
-            tokens: self.tokenizer.settings().clone(),
-            seed: options.seed,
-        };
-        let mut arguments = data
-            .checkpoint
-            .as_ref()
-            .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
-        arguments.insert("n_classes".into(), json!(data.class_names.len()));
-        arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
-        if let Some(table) = &self.table {
-            files.push((
-                "loaded_weights.json".into(),
-                serde_json::to_vec_pretty(table)?,
-            ));
-        }
-        let metrics = work.join("metrics.jsonl");
-        files.push((
-            "metrics.jsonl".into(),
-            std::fs::read(&metrics)
-                .with_context(|| format!("could not read `{}`", metrics.display()))?,
-        ));
-        let contents = write::Contents {
-            state: &weights::state(&self.store),
-            architecture: &self.architecture,
-            arguments: &arguments,
-            vocabulary: &data.vocabulary,
-            files: &files,
-        };
-        Ok(write::write(&options.output, contents, write::Form::OWN)?)
-    }
-}
-
-fn new_architecture(options: &Options) -> Architecture {
-    let Size {
-        layers,
-        width,
-        heads,
-        hidden,
-    } = options.size;
-    Architecture {
-        embsize: width,
-        nheads: heads,
-        d_hid: hidden,
-        nlayers: layers,
-        n_layers_cls: 3,
-        dropout: options.training.dropout,
-        pad_token: "<pad>".into(),
-        pad_value: -2,
-        mask_value: -1,
-        n_bins: options.tokens.n_bins,
-        input_emb_style: InputStyle::Continuous,
-        max_seq_len: options.tokens.max_length,
-    }
-}
-
-/// Weights that give every class the same total among the training cells.
-fn balanced(data: &Data) -> Vec<f32> {
-    let classes = data.classes_of(&data.split.training);
-    let count = |class| classes.iter().filter(|&&c| c == class).count().max(1);
-    let share = classes.len() as f32 / data.class_names.len() as f32;
-    (0..data.class_names.len())
-        .map(|class| share / count(class) as f32)
-        .collect()
-}
-
 /// One word for everything that decides the course of a run: version, options and input files.
-fn fingerprint(options: &Options, run: &Run) -> String {
+pub fn fingerprint(options: &Options, run: &Run) -> String {
     let mut options = serde_json::to_value(options).expect("options are JSON");
     if let Value::Object(map) = &mut options {
-        for free in ["resume", "save_every", "output", "device", "baselines"] {
+        for free in [
+            "resume",
+            "save_every",
+            "output",
+            "device",
+            "baselines",
+            "held_out",
+        ] {
             map.remove(free);
         }
     }
@@ -716,187 +283,4 @@ fn fingerprint(options: &Options, run: &Run) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-/// Shows the progress of training.
-struct Watch<'r> {
-    run: &'r Run,
-    progress: Progress,
-    per_epoch: u64,
-    done: u64,
-}
-
-impl<'r> Watch<'r> {
-    fn new(fit: &Fit, run: &'r Run) -> Self {
-        let per_epoch = fit.training.len() as u64;
-        let progress = Progress::new("training", fit.options.epochs * per_epoch, "cells");
-        Self {
-            run,
-            progress,
-            per_epoch,
-            done: 0,
-        }
-    }
-}
-
-impl Observer for Watch<'_> {
-    fn step(&mut self, report: &Report) {
-        let done = report.epoch * self.per_epoch + report.cells_done;
-        self.progress.set_fields(format!("loss {:.4}", report.loss));
-        self.progress.advance(done - self.done);
-        self.done = done;
-    }
-
-    fn epoch(&mut self, line: &str) {
-        progress::note(line);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.run.interrupted()
-    }
-}
-
-/// Scores the model and the baselines on the test cells; returns the files to keep with the model.
-fn test(
-    options: &Options,
-    data: &Data,
-    learner: &Learner,
-    run: &mut Run,
-) -> Result<Vec<(String, Vec<u8>)>> {
-    if data.split.test.is_empty() {
-        run.note("no cells were set aside to test on");
-        return Ok(Vec::new());
-    }
-    let truth = data.classes_of(&data.split.test);
-    let best =
-        |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
-    let predicted: Vec<Option<usize>> = learner
-        .predict(data, &data.split.test, run.threads())
-        .iter()
-        .map(best)
-        .collect();
-    let scores = classification::score(&truth, &predicted, &data.class_names)?;
-    let mut table = vec![("scGPT".to_owned(), scores.clone())];
-    if options.baselines {
-        table.extend(run.stage("baselines", |_| baseline_scores(data, &truth))?);
-    }
-    progress::line(&table_text(&table));
-    let by_method: Map<String, Value> = table
-        .iter()
-        .map(|(name, scores)| Ok((name.clone(), serde_json::to_value(scores)?)))
-        .collect::<Result<_>>()?;
-    run.metric("test", &by_method);
-    Ok(vec![
-        (
-            "test_metrics.json".into(),
-            serde_json::to_vec_pretty(&by_method)?,
-        ),
-        ("test_metrics.tsv".into(), table_tsv(&table).into_bytes()),
-        (
-            "confusion.tsv".into(),
-            confusion_tsv(&scores, &data.class_names).into_bytes(),
-        ),
-        (
-            "confusion.svg".into(),
-            figures::confusion_matrix(&scores.confusion, &data.class_names, "Test cells")
-                .into_bytes(),
-        ),
-    ])
-}
-
-/// What simpler methods make of the same cells and genes.
-fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>> {
-    let seen: Vec<usize> = [&data.split.training[..], &data.split.validation].concat();
-    let labels: Vec<u32> = data
-        .classes_of(&seen)
-        .into_iter()
-        .map(|class| class as u32)
-        .collect();
-    let counts = data.counts.select_cells(&seen);
-    let values = if data.state == State::RawCounts {
-        Values::Raw
-    } else {
-        Values::Logarithms
-    };
-    let known = Labelled {
-        counts: &counts,
-        labels: &labels,
-    };
-    let options = baselines::Options {
-        genes: data.counts.n_genes,
-        ..baselines::Options::default()
-    };
-    let baselines = baselines::predict(
-        known,
-        &data.counts.select_cells(&data.split.test),
-        values,
-        options,
-    )?;
-    let score = |name: &str, prediction: baselines::Prediction| -> Result<(String, Scores)> {
-        let predicted: Vec<Option<usize>> = prediction
-            .classes
-            .iter()
-            .map(|&class| Some(class as usize))
-            .collect();
-        Ok((
-            name.to_owned(),
-            classification::score(truth, &predicted, &data.class_names)?,
-        ))
-    };
-    Ok(vec![
-        score("PCA + logistic regression", baselines.logistic)?,
-        score("PCA + nearest neighbours", baselines.neighbours)?,
-    ])
-}
-
-fn table_text(table: &[(String, Scores)]) -> String {
-    let line = |(name, scores): &(String, Scores)| {
-        format!(
-            "{name:<26} {:>8.4} {:>9.4} {:>12.4}",
-            scores.accuracy, scores.macro_average.f1, scores.weighted_average.f1
-        )
-    };
-    let lines: Vec<String> = table.iter().map(line).collect();
-    format!(
-        "{:<26} {:>8} {:>9} {:>12}\n{}",
-        "test cells",
-        "accuracy",
-        "macro F1",
-        "weighted F1",
-        lines.join("\n")
-    )
-}
-
-fn table_tsv(table: &[(String, Scores)]) -> String {
-    let mut text = String::from(
-        "method\taccuracy\tmacro_precision\tmacro_recall\tmacro_f1\tweighted_precision\tweighted_recall\tweighted_f1\n",
-    );
-    for (name, scores) in table {
-        let (m, w) = (&scores.macro_average, &scores.weighted_average);
-        let numbers = [
-            scores.accuracy,
-            m.precision,
-            m.recall,
-            m.f1,
-            w.precision,
-            w.recall,
-            w.f1,
-        ];
-        let numbers: Vec<String> = numbers
-            .iter()
-            .map(|number| format!("{number:.6}"))
-            .collect();
-        text.push_str(&format!("{name}\t{}\n", numbers.join("\t")));
-    }
-    text
-}
-
-/// True types in rows, predicted ones in columns.
-fn confusion_tsv(scores: &Scores, names: &[String]) -> String {
-    let mut text = format!("true\t{}\tunassigned\n", names.join("\t"));
-    for (name, row) in names.iter().zip(&scores.confusion) {
-        let counts: Vec<String> = row.iter().map(u64::to_string).collect();
-        text.push_str(&format!("{name}\t{}\n", counts.join("\t")));
-    }
-    text
 }

@@ -5,8 +5,8 @@ use super::objective::{Objective, Part, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::counts::Counts;
 use crate::model::{Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient};
-use crate::random::Seed;
-use crate::tokens::{Tokenizer, masking};
+use crate::random::{self, Seed, Stream};
+use crate::tokens::{Tokenizer, Tokens, masking};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -49,6 +49,15 @@ pub struct Weights {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub mask_ratio: f64,
+    /// Share of a cell's genes left out at random, anew in every epoch: a cell type must be told from any part of its genes.
+    /// Guards small data against learning by heart, and saves time.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 0.95))]
+    pub gene_dropout: f64,
+    /// Share of certainty that the cell-type loss gives to the other types (label smoothing).
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub label_smoothing: f64,
 }
 
 impl Default for Weights {
@@ -62,6 +71,8 @@ impl Default for Weights {
             ecs_threshold: 0.3,
             dar_weight: 0.0,
             mask_ratio: 0.15,
+            gene_dropout: 0.0,
+            label_smoothing: 0.0,
         }
     }
 }
@@ -120,7 +131,11 @@ impl Objective for Annotation<'_> {
 
     fn example(&self, cell: usize, epoch: Option<u64>) -> Example {
         let (columns, values) = self.cells.row(cell);
-        let tokens = self.tokenizer.tokens(cell as u64, columns, values);
+        let mut tokens = self.tokenizer.tokens(cell as u64, columns, values);
+        if let Some(epoch) = epoch.filter(|_| self.weights.gene_dropout > 0.0) {
+            let mut stream = self.seed.stream("gene dropout", &[epoch, cell as u64]);
+            tokens = thinned(&tokens, self.weights.gene_dropout, &mut stream);
+        }
         let mut masked = vec![0.0; tokens.len()];
         let mut values = tokens.values.clone();
         if self.weights.masks() {
@@ -193,7 +208,12 @@ impl Objective for Annotation<'_> {
         let class_weights = self
             .class_weights
             .map(|w| Tensor::from_slice(w).to_device(self.device));
-        let sum = losses::cross_entropy(&scores, &batch.classes, class_weights.as_ref());
+        let sum = losses::cross_entropy(
+            &scores,
+            &batch.classes,
+            class_weights.as_ref(),
+            self.weights.label_smoothing,
+        );
         term("cls", self.weights.cls_weight, sum / totals.class_weight);
         if let (Some(decoder), true) = (&model.expression, totals.masked > 0.0) {
             let sum = losses::squared_error(
@@ -211,7 +231,7 @@ impl Objective for Annotation<'_> {
         }
         if let Some(discriminator) = &model.discriminator {
             let scores = discriminator.forward(&reverse_gradient(&encoded.cells));
-            let sum = losses::cross_entropy(&scores, &batch.batches, None);
+            let sum = losses::cross_entropy(&scores, &batch.batches, None, 0.0);
             term("dar", self.weights.dar_weight, sum / totals.cells);
         }
         let right = scores
@@ -259,6 +279,14 @@ impl Objective for Annotation<'_> {
         }
         terms
     }
+}
+
+/// The sentence without a share of its genes; `<cls>` stays.
+fn thinned(tokens: &Tokens, share: f64, stream: &mut Stream) -> Tokens {
+    let kept: Vec<usize> = (0..tokens.len())
+        .filter(|&at| at == 0 || random::uniform(stream) >= share)
+        .collect();
+    tokens.select(&kept)
 }
 
 /// Examples as tensors.

@@ -1,0 +1,285 @@
+//! Labelled cells as they are learnt from: which genes, which classes, which cells for what.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Options;
+use crate::cells::{Cells, Columns};
+use crate::checkpoint::Checkpoint;
+use crate::counts::Counts;
+use crate::expression::select_genes::{Flavour, select_genes};
+use crate::expression::state::State;
+use crate::failure::Failure;
+use crate::h5ad::{self, Column};
+use crate::programs::steps;
+use crate::random::Seed;
+use crate::run_record::Run;
+use crate::split::Split;
+use crate::vocabulary::Vocabulary;
+
+/// Labelled cells, ready to learn from.
+pub struct Data {
+    pub counts: Counts,
+    /// Names of the genes that are columns of `counts`.
+    pub genes: Vec<String>,
+    pub state: State,
+    pub class_names: Vec<String>,
+    /// Class of every cell; -1 without a label.
+    pub classes: Vec<i64>,
+    pub batches: Option<Vec<i64>>,
+    pub n_batches: usize,
+    pub split: Split,
+    pub vocabulary: Vocabulary,
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Data {
+    pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
+        run.input(&options.input)?;
+        let checkpoint = options
+            .checkpoint
+            .as_deref()
+            .map(Checkpoint::open)
+            .transpose()?;
+        if let Some(checkpoint) = &checkpoint {
+            run.input(&checkpoint.directory)?;
+            checkpoint.notes.iter().for_each(|note| run.note(note));
+        }
+        let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
+        let cells = Cells::open(&options.input, &options.cells, known)?;
+        cells.notes.iter().for_each(|note| run.note(note));
+        let (class_names, classes) = read_classes(&cells, options, run)?;
+        let labels = options
+            .batch
+            .as_deref()
+            .map(|column| cells.labels(column))
+            .transpose()?;
+        let split = split(options, &classes, labels.as_deref(), run)?;
+        let (batch_names, batches) = labels.as_deref().map_or((Vec::new(), None), |labels| {
+            let (names, codes) = codes(labels);
+            (names, Some(codes))
+        });
+        let (genes, columns) = match known {
+            Some(vocabulary) => {
+                steps::report_genes(&cells.genes, vocabulary, run);
+                cells.known_genes(vocabulary)?
+            }
+            None => every_gene(&cells)?,
+        };
+        let counts = cells.read(0..cells.n_cells(), &columns)?;
+        let kept = informative_genes(
+            options,
+            &counts,
+            cells.judgement.state,
+            batches.as_deref(),
+            &split,
+            run,
+        )?;
+        let genes: Vec<String> = kept.iter().map(|&gene| genes[gene].clone()).collect();
+        let vocabulary = match &checkpoint {
+            Some(checkpoint) => checkpoint.vocabulary.clone(),
+            None => Vocabulary::from_genes(genes.iter().cloned())?,
+        };
+        Ok(Self {
+            counts: counts.select_genes(&kept),
+            genes,
+            state: cells.judgement.state,
+            class_names,
+            classes,
+            batches,
+            n_batches: batch_names.len(),
+            split,
+            vocabulary,
+            checkpoint,
+        })
+    }
+
+    /// Classes of some cells.
+    pub fn classes_of(&self, cells: &[usize]) -> Vec<usize> {
+        cells
+            .iter()
+            .map(|&cell| self.classes[cell] as usize)
+            .collect()
+    }
+}
+
+/// Writes the test cells with all their genes and the labels to a file of their own.
+pub fn write_test_cells(options: &Options, data: &Data, path: &Path) -> Result<()> {
+    let cells = Cells::open(&options.input, &options.cells, None)?;
+    let (genes, columns) = every_gene(&cells)?;
+    let test = &data.split.test;
+    let counts = cells.read(0..cells.n_cells(), &columns)?.select_cells(test);
+    let names = cells.file.cell_names()?;
+    let labels: Vec<Option<String>> = data
+        .classes_of(test)
+        .into_iter()
+        .map(|class| Some(data.class_names[class].clone()))
+        .collect();
+    let content = h5ad::Cells {
+        counts: &counts,
+        cell_names: &test
+            .iter()
+            .map(|&cell| names[cell].clone())
+            .collect::<Vec<_>>(),
+        gene_names: &genes,
+        obs: &[(options.labels.clone(), Column::from_labels(&labels))],
+    };
+    Ok(h5ad::create(path, &content)?)
+}
+
+/// Sorted names and a code for every label; -1 where it is missing.
+fn codes(labels: &[Option<String>]) -> (Vec<String>, Vec<i64>) {
+    let names: Vec<String> = labels
+        .iter()
+        .flatten()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .cloned()
+        .collect();
+    let code = |label: &String| {
+        names
+            .binary_search(label)
+            .expect("every label is among the names") as i64
+    };
+    let codes = labels
+        .iter()
+        .map(|label| label.as_ref().map_or(-1, code))
+        .collect();
+    (names, codes)
+}
+
+fn read_classes(
+    cells: &Cells,
+    options: &Options,
+    run: &mut Run,
+) -> Result<(Vec<String>, Vec<i64>)> {
+    let labels = cells.labels(&options.labels)?;
+    let (names, classes) = codes(&labels);
+    if names.len() < 2 {
+        let found = names.first().map_or("no label at all".to_owned(), |name| {
+            format!("only `{name}`")
+        });
+        return Err(Failure::Input.error(format!(
+            "column `{}` of `{}` has {found}; at least two cell types are needed to tell apart",
+            options.labels,
+            options.input.display()
+        )));
+    }
+    let missing = classes.iter().filter(|class| **class < 0).count();
+    if missing > 0 {
+        run.note(format!(
+            "{missing} cells have no label in `{}` and are left out",
+            options.labels
+        ));
+    }
+    run.note(format!(
+        "{} cells of {} types",
+        classes.len() - missing,
+        names.len()
+    ));
+    Ok((names, classes))
+}
+
+fn split(
+    options: &Options,
+    classes: &[i64],
+    batches: Option<&[Option<String>]>,
+    run: &mut Run,
+) -> Result<Split> {
+    let labelled: Vec<usize> = (0..classes.len())
+        .filter(|&cell| classes[cell] >= 0)
+        .collect();
+    let seed = Seed(options.seed);
+    let split = match batches {
+        Some(batches) if !options.test_groups.is_empty() => {
+            let tested = |cell: &usize| {
+                batches[*cell]
+                    .as_ref()
+                    .is_some_and(|batch| options.test_groups.contains(batch))
+            };
+            for group in &options.test_groups {
+                if !batches.iter().flatten().any(|batch| batch == group) {
+                    let names: BTreeSet<&String> = batches.iter().flatten().collect();
+                    return Err(Failure::Input.error(format!(
+                        "no cell is of the test group `{group}`; there are {names:?}"
+                    )));
+                }
+            }
+            let (test, rest): (Vec<usize>, Vec<usize>) = labelled.into_iter().partition(tested);
+            Split::with_test(&rest, test, classes, options.validation_share, seed)
+        }
+        _ => Split::stratified(
+            &labelled,
+            classes,
+            options.test_share,
+            options.validation_share,
+            seed,
+        ),
+    };
+    if split.training.is_empty() {
+        return Err(
+            Failure::Input.error("no cells are left to learn from: test on fewer cells or groups")
+        );
+    }
+    let Split {
+        training,
+        validation,
+        test,
+    } = &split;
+    run.note(format!(
+        "{} cells to learn from, {} to choose the epoch, {} to test",
+        training.len(),
+        validation.len(),
+        test.len()
+    ));
+    Ok(split)
+}
+
+/// All genes of a file, those of the same name as one.
+fn every_gene(cells: &Cells) -> Result<(Vec<String>, Columns)> {
+    let vocabulary = Vocabulary::from_genes(unique(&cells.genes))?;
+    Ok(cells.known_genes(&vocabulary)?)
+}
+
+fn unique(names: &[String]) -> impl Iterator<Item = String> + '_ {
+    let mut seen = HashSet::new();
+    names
+        .iter()
+        .filter(move |name| !name.is_empty() && seen.insert(name.as_str()))
+        .cloned()
+}
+
+/// The highly variable genes, chosen on training cells only, so that the test stays a test.
+fn informative_genes(
+    options: &Options,
+    counts: &Counts,
+    state: State,
+    batches: Option<&[i64]>,
+    split: &Split,
+    run: &mut Run,
+) -> Result<Vec<usize>> {
+    if options.n_hvg == 0 || options.n_hvg >= counts.n_genes {
+        run.note(format!("all {} genes are read", counts.n_genes));
+        return Ok((0..counts.n_genes).collect());
+    }
+    let seen: Vec<usize> = [&split.training[..], &split.validation].concat();
+    let (flavour, name) = match state {
+        State::RawCounts => (Flavour::SeuratV3, "seurat_v3"),
+        _ => (Flavour::CellRanger, "cell_ranger"),
+    };
+    let batches: Option<Vec<u32>> =
+        batches.map(|codes| seen.iter().map(|&cell| (codes[cell] + 1) as u32).collect());
+    let selection = select_genes(
+        &counts.select_cells(&seen),
+        options.n_hvg,
+        flavour,
+        batches.as_deref(),
+    )?;
+    run.note(format!(
+        "{} highly variable genes chosen by {name} on the training cells",
+        selection.kept.len()
+    ));
+    Ok(selection.kept)
+}

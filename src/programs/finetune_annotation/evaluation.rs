@@ -1,0 +1,159 @@
+//! How well the model does on the test cells, beside simpler methods.
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+
+use super::Options;
+use super::data::Data;
+use super::learner::Learner;
+use crate::analysis::classification::{self, Scores};
+use crate::baselines::{self, Labelled, Values};
+use crate::expression::state::State;
+use crate::figures;
+use crate::progress;
+use crate::run_record::Run;
+
+/// Scores the model and the baselines on the test cells; returns the files to keep with the model.
+pub fn test(
+    options: &Options,
+    data: &Data,
+    learner: &Learner,
+    run: &mut Run,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    if data.split.test.is_empty() {
+        run.note("no cells were set aside to test on");
+        return Ok(Vec::new());
+    }
+    let truth = data.classes_of(&data.split.test);
+    let best =
+        |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+    let predicted: Vec<Option<usize>> = learner
+        .predict(data, &data.split.test, run.threads())
+        .iter()
+        .map(best)
+        .collect();
+    let scores = classification::score(&truth, &predicted, &data.class_names)?;
+    let mut table = vec![("scGPT".to_owned(), scores.clone())];
+    if options.baselines {
+        table.extend(run.stage("baselines", |_| baseline_scores(data, &truth))?);
+    }
+    progress::line(&table_text(&table));
+    let by_method: Map<String, Value> = table
+        .iter()
+        .map(|(name, scores)| Ok((name.clone(), serde_json::to_value(scores)?)))
+        .collect::<Result<_>>()?;
+    run.metric("test", &by_method);
+    Ok(vec![
+        (
+            "test_metrics.json".into(),
+            serde_json::to_vec_pretty(&by_method)?,
+        ),
+        ("test_metrics.tsv".into(), table_tsv(&table).into_bytes()),
+        (
+            "confusion.tsv".into(),
+            confusion_tsv(&scores, &data.class_names).into_bytes(),
+        ),
+        (
+            "confusion.svg".into(),
+            figures::confusion_matrix(&scores.confusion, &data.class_names, "Test cells")
+                .into_bytes(),
+        ),
+    ])
+}
+
+/// What simpler methods make of the same cells and genes.
+fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>> {
+    let seen: Vec<usize> = [&data.split.training[..], &data.split.validation].concat();
+    let labels: Vec<u32> = data
+        .classes_of(&seen)
+        .into_iter()
+        .map(|class| class as u32)
+        .collect();
+    let counts = data.counts.select_cells(&seen);
+    let values = if data.state == State::RawCounts {
+        Values::Raw
+    } else {
+        Values::Logarithms
+    };
+    let known = Labelled {
+        counts: &counts,
+        labels: &labels,
+    };
+    let options = baselines::Options {
+        genes: data.counts.n_genes,
+        ..baselines::Options::default()
+    };
+    let baselines = baselines::predict(
+        known,
+        &data.counts.select_cells(&data.split.test),
+        values,
+        options,
+    )?;
+    let score = |name: &str, prediction: baselines::Prediction| -> Result<(String, Scores)> {
+        let predicted: Vec<Option<usize>> = prediction
+            .classes
+            .iter()
+            .map(|&class| Some(class as usize))
+            .collect();
+        Ok((
+            name.to_owned(),
+            classification::score(truth, &predicted, &data.class_names)?,
+        ))
+    };
+    Ok(vec![
+        score("PCA + logistic regression", baselines.logistic)?,
+        score("PCA + nearest neighbours", baselines.neighbours)?,
+    ])
+}
+
+fn table_text(table: &[(String, Scores)]) -> String {
+    let line = |(name, scores): &(String, Scores)| {
+        format!(
+            "{name:<26} {:>8.4} {:>9.4} {:>12.4}",
+            scores.accuracy, scores.macro_average.f1, scores.weighted_average.f1
+        )
+    };
+    let lines: Vec<String> = table.iter().map(line).collect();
+    format!(
+        "{:<26} {:>8} {:>9} {:>12}\n{}",
+        "test cells",
+        "accuracy",
+        "macro F1",
+        "weighted F1",
+        lines.join("\n")
+    )
+}
+
+fn table_tsv(table: &[(String, Scores)]) -> String {
+    let mut text = String::from(
+        "method\taccuracy\tmacro_precision\tmacro_recall\tmacro_f1\tweighted_precision\tweighted_recall\tweighted_f1\n",
+    );
+    for (name, scores) in table {
+        let (m, w) = (&scores.macro_average, &scores.weighted_average);
+        let numbers = [
+            scores.accuracy,
+            m.precision,
+            m.recall,
+            m.f1,
+            w.precision,
+            w.recall,
+            w.f1,
+        ];
+        let numbers: Vec<String> = numbers
+            .iter()
+            .map(|number| format!("{number:.6}"))
+            .collect();
+        text.push_str(&format!("{name}\t{}\n", numbers.join("\t")));
+    }
+    text
+}
+
+/// True types in rows, predicted ones in columns.
+fn confusion_tsv(scores: &Scores, names: &[String]) -> String {
+    let mut text = format!("true\t{}\tunassigned\n", names.join("\t"));
+    for (name, row) in names.iter().zip(&scores.confusion) {
+        let counts: Vec<String> = row.iter().map(u64::to_string).collect();
+        text.push_str(&format!("{name}\t{}\n", counts.join("\t")));
+    }
+    text
+}

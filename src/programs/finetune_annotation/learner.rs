@@ -1,0 +1,262 @@
+//! The model, how it learns, and what is written of it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, json};
+use tch::Device;
+
+use super::data::Data;
+use super::{Options, Size, fingerprint};
+use crate::checkpoint::{Architecture, InputStyle, write};
+use crate::failure::Failure;
+use crate::model::{Genes, Heads, Model, Store, weights};
+use crate::predict::{self, Workers, annotation::Settings};
+use crate::programs::steps;
+use crate::progress::{self, Progress};
+use crate::random::Seed;
+use crate::run_record::Run;
+use crate::tokens::{self, Tokenizer};
+use crate::train::annotation::Annotation;
+use crate::train::{Fit, Observer, Outcome, Report};
+
+/// The model being trained.
+pub struct Learner {
+    architecture: Architecture,
+    genes: Genes,
+    heads: Heads,
+    store: Store,
+    tokenizer: Tokenizer,
+    table: Option<weights::Table>,
+}
+
+impl Learner {
+    pub fn build(options: &Options, data: &Data, device: Device, run: &mut Run) -> Result<Self> {
+        let (architecture, genes, plain_norm) = match &data.checkpoint {
+            Some(checkpoint) => (
+                checkpoint.architecture.clone(),
+                predict::genes(checkpoint),
+                checkpoint.heads.batch_norm,
+            ),
+            None => {
+                let genes = Genes {
+                    rows: data.vocabulary.len() as i64,
+                    pad: data.vocabulary.pad().map(i64::from),
+                };
+                (new_architecture(options), genes, false)
+            }
+        };
+        let heads = Heads {
+            plain_norm,
+            ..options
+                .weights
+                .heads(data.class_names.len(), data.n_batches)
+        };
+        let mut store = Store::new(Seed(options.seed), device);
+        Model::new(&mut store, &architecture, genes, heads);
+        let table = data
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| weights::load(&store, &checkpoint.state));
+        if let Some(table) = &table {
+            steps::report_weights(table, run);
+            table.require_trunk()?;
+        }
+        store.freeze(|name| options.freeze.applies(name));
+        let settings = tokens::Settings {
+            options: options.tokens.clone(),
+            cls: data.vocabulary.cls().map(i64::from),
+            cls_value: 0.0,
+            binned: true,
+        };
+        let ids = data
+            .genes
+            .iter()
+            .filter_map(|gene| data.vocabulary.id(gene))
+            .map(i64::from)
+            .collect();
+        let tokenizer = Tokenizer::new(settings, ids, Seed(options.seed));
+        Ok(Self {
+            architecture,
+            genes,
+            heads,
+            store,
+            tokenizer,
+            table,
+        })
+    }
+
+    pub fn train(
+        &mut self,
+        options: &Options,
+        data: &Data,
+        work: &Path,
+        run: &mut Run,
+    ) -> Result<()> {
+        let class_weights = options.class_weights.then(|| balanced(data));
+        let objective = Annotation {
+            cells: &data.counts,
+            tokenizer: &self.tokenizer,
+            classes: &data.classes,
+            batches: data.batches.as_deref(),
+            class_weights: class_weights.as_deref(),
+            weights: &options.weights,
+            architecture: &self.architecture,
+            genes: self.genes,
+            heads: self.heads,
+            seed: Seed(options.seed),
+            device: self.store.device(),
+        };
+        let fit = Fit {
+            options: &options.training,
+            training: data.split.training.clone(),
+            validation: data.split.validation.clone(),
+            seed: Seed(options.seed),
+            threads: run.threads(),
+            device: self.store.device(),
+            folder: work.to_owned(),
+            fingerprint: fingerprint(options, run),
+        };
+        let mut watch = Watch::new(&fit, run);
+        let outcome = fit.run(&objective, &mut self.store, &mut watch)?;
+        match outcome {
+            Outcome::Finished {
+                best_epoch,
+                best_loss,
+            } => {
+                run.metric("best_epoch", best_epoch);
+                run.metric("best_validation_loss", best_loss);
+                Ok(())
+            }
+            Outcome::Interrupted => Err(Failure::Interrupted
+                .error("stopped by a signal; the same command with `--resume` goes on")),
+        }
+    }
+
+    /// Class probabilities of some cells, in their order.
+    pub fn predict(&self, data: &Data, cells: &[usize], threads: usize) -> Vec<Vec<f32>> {
+        let build =
+            |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
+        let mut workers = Workers::new(&self.store, threads, build);
+        // Cells are tokenised under the numbers they have in the file, as in training.
+        workers.rows_of(
+            (&self.tokenizer, &data.counts, cells),
+            predict::annotation::probabilities,
+        )
+    }
+
+    pub fn write(
+        &self,
+        options: &Options,
+        data: &Data,
+        work: &Path,
+        mut files: Vec<(String, Vec<u8>)>,
+    ) -> Result<()> {
+        let settings = Settings {
+            format: predict::annotation::FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            task: "annotation".into(),
+            classes: data.class_names.clone(),
+            genes: data.genes.clone(),
+            tokens: self.tokenizer.settings().clone(),
+            seed: options.seed,
+        };
+        let mut arguments = data
+            .checkpoint
+            .as_ref()
+            .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
+        arguments.insert("n_classes".into(), json!(data.class_names.len()));
+        arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
+        if let Some(table) = &self.table {
+            files.push((
+                "loaded_weights.json".into(),
+                serde_json::to_vec_pretty(table)?,
+            ));
+        }
+        let metrics = work.join("metrics.jsonl");
+        files.push((
+            "metrics.jsonl".into(),
+            std::fs::read(&metrics)
+                .with_context(|| format!("could not read `{}`", metrics.display()))?,
+        ));
+        let contents = write::Contents {
+            state: &weights::state(&self.store),
+            architecture: &self.architecture,
+            arguments: &arguments,
+            vocabulary: &data.vocabulary,
+            files: &files,
+        };
+        Ok(write::write(&options.output, contents, write::Form::OWN)?)
+    }
+}
+
+fn new_architecture(options: &Options) -> Architecture {
+    let Size {
+        layers,
+        width,
+        heads,
+        hidden,
+    } = options.size;
+    Architecture {
+        embsize: width,
+        nheads: heads,
+        d_hid: hidden,
+        nlayers: layers,
+        n_layers_cls: 3,
+        dropout: options.training.dropout,
+        pad_token: "<pad>".into(),
+        pad_value: -2,
+        mask_value: -1,
+        n_bins: options.tokens.n_bins,
+        input_emb_style: InputStyle::Continuous,
+        max_seq_len: options.tokens.max_length,
+    }
+}
+
+/// Weights that give every class the same total among the training cells.
+fn balanced(data: &Data) -> Vec<f32> {
+    let classes = data.classes_of(&data.split.training);
+    let count = |class| classes.iter().filter(|&&c| c == class).count().max(1);
+    let share = classes.len() as f32 / data.class_names.len() as f32;
+    (0..data.class_names.len())
+        .map(|class| share / count(class) as f32)
+        .collect()
+}
+
+/// Shows the progress of training.
+struct Watch<'r> {
+    run: &'r Run,
+    progress: Progress,
+    per_epoch: u64,
+    done: u64,
+}
+
+impl<'r> Watch<'r> {
+    fn new(fit: &Fit, run: &'r Run) -> Self {
+        let per_epoch = fit.training.len() as u64;
+        let progress = Progress::new("training", fit.options.epochs * per_epoch, "cells");
+        Self {
+            run,
+            progress,
+            per_epoch,
+            done: 0,
+        }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn step(&mut self, report: &Report) {
+        let done = report.epoch * self.per_epoch + report.cells_done;
+        self.progress.set_fields(format!("loss {:.4}", report.loss));
+        self.progress.advance(done - self.done);
+        self.done = done;
+    }
+
+    fn epoch(&mut self, line: &str) {
+        progress::note(line);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.run.interrupted()
+    }
+}
