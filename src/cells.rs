@@ -43,6 +43,8 @@ pub enum Error {
     File(#[from] h5ad::Error),
     #[error("{0}")]
     Matrix(String),
+    #[error("`{}` holds no cells: give a file with at least one", .0.display())]
+    NoCells(PathBuf),
     #[error(
         "`{path}`, matrix `{source_name}`: {judgement}, but a model reads counts or their logarithms; {remedy}"
     )]
@@ -102,6 +104,9 @@ impl Cells {
     /// Opens a file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
     pub fn open(path: &Path, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
         let file = File::open(path)?;
+        if file.n_cells() == 0 {
+            return Err(Error::NoCells(path.to_owned()));
+        }
         let mut notes = Vec::new();
         let (source, matrix, judgement) = choose_matrix(&file, path, options, &mut notes)?;
         notes.push(format!(
@@ -282,12 +287,17 @@ fn choose_matrix(
     let others: Vec<String> = file
         .sources()?
         .iter()
+        .filter(|source| !candidates.contains(source))
         .map(|source| format!("`{source}`"))
         .collect();
-    let remedy = format!(
-        "the file has {}; choose one with `--matrix`",
-        others.join(", ")
-    );
+    let remedy = if others.is_empty() {
+        "the file has no other matrix: give one with counts".to_owned()
+    } else {
+        format!(
+            "the file also has {}; choose one with `--matrix`",
+            others.join(", ")
+        )
+    };
     Err(Error::Values {
         path: path.to_owned(),
         source_name: source,

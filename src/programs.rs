@@ -47,6 +47,18 @@ pub struct Entry {
     pub run: fn(&Map<String, Value>, &mut Run) -> anyhow::Result<()>,
 }
 
+/// Every program, for tests and generators of all of them. A constant: only a binary that names it contains their code.
+pub const ALL: &[Entry] = &[
+    #[cfg(feature = "torch")]
+    entry::<annotate::Annotate>(),
+    entry::<checkpoint::Convert>(),
+    entry::<checkpoint::Inspect>(),
+    #[cfg(feature = "torch")]
+    entry::<embed::Embed>(),
+    #[cfg(feature = "torch")]
+    entry::<finetune_annotation::FinetuneAnnotation>(),
+];
+
 /// The entry of program `P`. It alone brings the program's code into a binary, so name only what the binary is to contain.
 pub const fn entry<P: Program>() -> Entry {
     Entry {

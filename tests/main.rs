@@ -1,5 +1,11 @@
 //! Every integration test, in one program, because each one links libtorch.
 
+/// Which module may use which, and how long a function may be.
+mod architecture;
+/// Files made from the programs' definitions, against what is committed.
+mod artefacts;
+/// Programs as users run them.
+mod cli;
 /// Model parts, losses, bins and tokens against numbers of the reference.
 mod golden;
 /// Fixtures and numeric comparison.

@@ -12,6 +12,10 @@ use serde_json::json;
 use super::*;
 use crate::counts::Counts;
 
+/// The same rule where to find Python as in the tests of the programs.
+#[path = "../../tests/support/python.rs"]
+mod python;
+
 fn formats() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/formats");
     if !folder.is_dir() {
@@ -238,23 +242,6 @@ fn expectation(additions: &Additions) -> serde_json::Value {
     json!({"obs": obs, "obsm": obsm, "uns": uns})
 }
 
-/// An interpreter with anndata: `ANNDATA_PYTHON`, or the environment `.venv` of the checkout.
-fn python() -> Option<PathBuf> {
-    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    let python = std::env::var_os("ANNDATA_PYTHON").map_or(local, PathBuf::from);
-    let found = Command::new(&python)
-        .args(["-c", "import anndata"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !found {
-        println!(
-            "skipped the check with Python: {} has no anndata",
-            python.display()
-        );
-    }
-    found.then_some(python)
-}
-
 /// Fails unless `written` reads as `original` with the additions.
 fn check_copy(original: &Path, written: &Path, added: &Additions) {
     let (before, after) = (File::open(original).unwrap(), File::open(written).unwrap());
@@ -283,7 +270,7 @@ fn check_copy(original: &Path, written: &Path, added: &Additions) {
 
 #[test]
 fn a_copy_keeps_everything_and_has_the_additions() {
-    let python = python();
+    let python = python::python();
     let folder = tempfile::tempdir().unwrap();
     let (written, again) = (
         folder.path().join("written.h5ad"),
@@ -308,15 +295,11 @@ fn a_copy_keeps_everything_and_has_the_additions() {
         check_copy(&path, &written, &added);
         if let Some(python) = &python {
             std::fs::write(&expected_json, expectation(&added).to_string()).unwrap();
-            let script =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/check_additions.py");
-            let output = Command::new(python)
-                .arg(script)
-                .args([&path, &written, &expected_json])
-                .output()
-                .unwrap();
-            let problem = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}: {problem}", path.display());
+            python::check(
+                python,
+                "check_additions.py",
+                &[&path, &written, &expected_json],
+            );
         }
     }
     let left = std::fs::read_dir(folder.path()).unwrap().count();
@@ -777,7 +760,7 @@ proptest! {
 
 #[test]
 fn python_reads_what_is_created() {
-    let (Some(folder), Some(python)) = (formats(), python()) else {
+    let (Some(folder), Some(python)) = (formats(), python::python()) else {
         return;
     };
     let original = folder.join("odd/categorical_with_nan_ordered_unused.h5ad");

@@ -1,6 +1,7 @@
 //! Named after the fixture folders; tolerances are those the fixtures were recorded with.
 
 mod annotation;
+mod embedding;
 mod layouts;
 mod losses;
 mod preprocessing;

@@ -1,6 +1,12 @@
-//! Stored reference numbers and how to compare with them.
+//! Stored reference numbers and how to compare with them; made-up cells; the programs.
+
+pub mod cells;
+pub mod programs;
+pub mod python;
+pub mod trained;
 
 use scgpt_tools::checkpoint::Checkpoint;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -31,6 +37,22 @@ impl Stored {
             .unwrap_or_else(|| panic!("no tensor `{name}` in the golden file"))
     }
 
+    /// A matrix as rows of floats.
+    pub fn rows(&self, name: &str) -> Vec<Vec<f32>> {
+        Vec::try_from(self.get(name).to_kind(Kind::Float)).expect("a matrix")
+    }
+
+    /// A matrix as rows of whole numbers.
+    pub fn whole_rows(&self, name: &str) -> Vec<Vec<i64>> {
+        Vec::try_from(self.get(name)).expect("a matrix of whole numbers")
+    }
+
+    /// A vector of positions.
+    pub fn positions(&self, name: &str) -> Vec<usize> {
+        let vector = Vec::<i64>::try_from(self.get(name)).expect("a vector of whole numbers");
+        vector.into_iter().map(|at| usize::try_from(at).expect("a position")).collect()
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
@@ -57,4 +79,9 @@ pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f6
 /// A golden checkpoint directory.
 pub fn checkpoint(folder: &str) -> Checkpoint {
     Checkpoint::open(&data(folder)).expect("a golden checkpoint")
+}
+
+/// Checksum in lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

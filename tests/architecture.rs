@@ -1,0 +1,275 @@
+//! The layers that `src/lib.rs` draws, read from the import lines; and the length of functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use, from the highest to the lowest. `cells` and `split` prepare data for `programs` alone.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("bin", &["cli", "programs"]),
+    ("cli", &["failure", "options", "output", "programs", "progress", "run_record"]),
+    (
+        "programs",
+        &[
+            "analysis", "baselines", "cells", "checkpoint", "compute", "counts", "expression", "failure", "figures", "h5ad",
+            "model", "options", "output", "predict", "progress", "random", "run_record", "split", "tokens", "train",
+            "vocabulary",
+        ],
+    ),
+    // Tells every error apart, so it knows every module that has one.
+    (
+        "failure",
+        &["analysis", "baselines", "cells", "checkpoint", "expression", "h5ad", "model", "output", "predict", "train", "vocabulary"],
+    ),
+    ("train", &["checkpoint", "compute", "counts", "model", "output", "random", "tokens"]),
+    ("predict", &["checkpoint", "compute", "counts", "model", "random", "tokens", "vocabulary"]),
+    ("baselines", &["analysis", "counts", "expression"]),
+    ("model", &["checkpoint", "compute", "random", "vocabulary"]),
+    ("cells", &["counts", "expression", "h5ad", "vocabulary"]),
+    ("tokens", &["counts", "random", "vocabulary"]),
+    ("split", &["random"]),
+    ("checkpoint", &["vocabulary"]),
+    ("analysis", &["counts"]),
+    ("figures", &["counts"]),
+    ("expression", &["counts"]),
+    ("h5ad", &["counts"]),
+    ("options", &["output"]),
+    ("run_record", &["interrupt", "output", "progress"]),
+    ("vocabulary", &[]),
+    ("counts", &[]),
+    ("random", &[]),
+    ("compute", &[]),
+    ("output", &[]),
+    ("progress", &[]),
+    ("interrupt", &[]),
+];
+
+/// Crates that only some modules may name. `programs` names libtorch for its type of a device alone.
+const CRATES: &[(&str, &[&str])] = &[
+    ("tch", &["analysis", "baselines", "compute", "model", "predict", "programs", "train"]),
+    ("hdf5", &["h5ad"]),
+    ("hdf5_sys", &["h5ad"]),
+];
+
+/// Names that say nothing of what a module is about.
+const NAMELESS: [&str; 5] = ["util", "utils", "helpers", "common", "misc"];
+
+const LONGEST_FUNCTION: usize = 60;
+
+/// A source file without its tests.
+struct Source {
+    path: PathBuf,
+    code: String,
+}
+
+impl Source {
+    /// The module that the file is a part of: its folder or its name right under `src`.
+    fn module(&self) -> &str {
+        let first = self.path.components().next().expect("a path").as_os_str().to_str().expect("a UTF-8 name");
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every source file but those of tests.
+fn sources() -> Vec<Source> {
+    let (mut folders, mut found) = (vec![root()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                let path = path.strip_prefix(root()).expect("under the root").to_owned();
+                found.push(Source { path, code: without_tests(&text) });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(found.len() > 50, "the sources are found");
+    found
+}
+
+/// Leaves out comments, and items under `#[cfg(test)]` (formatted, so that a block ends at its own indent).
+fn without_tests(text: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]" {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let first = lines.next().unwrap_or_default();
+            if !first.trim_end().ends_with(';') {
+                lines.find(|line| *line == format!("{indent}}}"));
+            }
+        } else if !line.trim_start().starts_with("//") {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Modules of this crate that some code names as `crate::x` or in `use crate::{x, y::z}`.
+fn uses(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        if code[..at].ends_with(is_word) {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => found.extend(heads(list)),
+            None => found.extend([word(rest)]),
+        }
+    }
+    found
+}
+
+fn word(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// First words of the items of a braced list that `list` begins inside of.
+fn heads(list: &str) -> Vec<String> {
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' | ',' if depth == 0 => {
+                found.push(word(&list[start..at]));
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    found.retain(|head| !head.is_empty());
+    found
+}
+
+#[test]
+fn imports_follow_the_layers() {
+    let layers: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| source.module() != "lib") {
+        let module = source.module();
+        let path = source.path.display();
+        let Some(allowed) = layers.get(module) else {
+            wrong.push(format!("{path}: the module `{module}` has no layer in this test"));
+            continue;
+        };
+        // A binary names this crate from outside.
+        let code = source.code.replace("scgpt_tools::", "crate::");
+        for used in uses(&code).iter().filter(|used| *used != module && layers.contains_key(used.as_str())) {
+            if !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{path}: `{module}` may not use `{used}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the layers of src/lib.rs:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_layers_lead_downwards_and_are_those_of_the_crate() {
+    let order: Vec<&str> = LAYERS.iter().map(|(module, _)| *module).collect();
+    for (position, (module, allowed)) in LAYERS.iter().enumerate() {
+        for used in *allowed {
+            assert!(order[position + 1..].contains(used), "`{module}` may use `{used}`, which is not below it");
+        }
+    }
+    let lib = fs::read_to_string(root().join("lib.rs")).unwrap();
+    let declared: BTreeSet<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(declared, order.into_iter().filter(|module| *module != "bin").collect());
+}
+
+#[test]
+fn programs_do_not_use_each_other() {
+    for source in sources().iter().filter(|source| source.path.starts_with("programs")) {
+        for (at, _) in source.code.match_indices("programs::") {
+            let used = word(&source.code[at + "programs::".len()..]);
+            assert!(["", "Program", "Entry", "entry"].contains(&used.as_str()), "{} uses `{used}`", source.path.display());
+        }
+        let name = source.path.components().nth(1).expect("a file").as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        for other in ["annotate", "checkpoint", "embed", "finetune_annotation"] {
+            let from_above = format!("super::{other}::");
+            let is_top = source.path.components().count() == 2;
+            assert!(!is_top || other == name || !source.code.contains(&from_above), "{} uses `{other}`", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn heavy_crates_stay_where_they_belong() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (name, allowed) in CRATES {
+            let is_named = |line: &str| {
+                line.match_indices(&format!("{name}::")).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+            };
+            if source.code.lines().any(is_named) && !allowed.contains(&source.module()) {
+                wrong.push(format!("{}: `{}` may not use the crate `{name}`", source.path.display(), source.module()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn modules_have_names() {
+    for source in sources() {
+        let parts = source.path.iter().map(|part| part.to_str().unwrap().trim_end_matches(".rs"));
+        assert!(!parts.into_iter().any(|part| NAMELESS.contains(&part)), "{}: name it after what it is about", source.path.display());
+    }
+}
+
+/// Functions of formatted code with their lengths in lines, signature and braces included.
+fn functions(code: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let Some(at) = line.find("fn ") else { continue };
+        let qualifiers = line[..at].split_whitespace();
+        let mut words = qualifiers.map(|word| word.split('(').next().unwrap_or(word));
+        if !words.all(|word| ["pub", "const", "async", "unsafe", "extern", "in"].contains(&word)) {
+            continue;
+        }
+        // The signature ends where the body opens, or it has no body of its own lines.
+        let ends = |line: &&&str| line.ends_with(['{', '}', ';']);
+        if !lines[start..].iter().find(ends).is_some_and(|line| line.ends_with('{')) {
+            continue;
+        }
+        let closing = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+        if let Some(length) = lines[start..].iter().position(|line| *line == closing) {
+            found.push((word(&line[at + "fn ".len()..]), length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_are_short() {
+    let mut long = Vec::new();
+    for source in sources() {
+        let functions = functions(&source.code).into_iter().filter(|(_, lines)| *lines > LONGEST_FUNCTION);
+        long.extend(functions.map(|(name, lines)| format!("{}: `{name}` has {lines} lines", source.path.display())));
+    }
+    assert!(long.is_empty(), "longer than {LONGEST_FUNCTION} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn these_checks_see_what_they_look_for() {
+    let code = "use crate::{a::B, c::{D, e::F}, g};\nuse super::x;\nfn f() { crate::h::i(); mycrate::j(); }\n";
+    assert_eq!(uses(code).into_iter().collect::<Vec<_>>(), ["a", "c", "g", "h"]);
+    let tested = "fn a() {\n}\n#[cfg(test)]\nmod tests {\n    use crate::z;\n}\n// crate::y\nfn b() {\n    1;\n}\n";
+    assert_eq!(without_tests(tested), "fn a() {\n}\nfn b() {\n    1;\n}\n");
+    assert_eq!(functions(&without_tests(tested)), [("a".to_owned(), 2), ("b".to_owned(), 3)]);
+    assert!(functions("    let f = |x: fn ()| x;\n}\n    fn a();\n    fn b() {}\n    }\n").is_empty());
+}

@@ -1,0 +1,82 @@
+//! For every program: its definition agrees with itself, and the files made from it are those that are committed.
+//!
+//! `UPDATE=1 cargo test --release --test main artefacts` writes the files.
+
+use crate::support::programs;
+use scgpt_tools::programs::{ALL, Entry};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `tools/<tool>/schema.json`, where `scgpt-checkpoint inspect` is the tool `checkpoint_inspect`.
+fn schema_path(entry: &Entry) -> PathBuf {
+    let tool = entry.name.strip_prefix("scgpt-").expect("programs are called scgpt-...").replace([' ', '-'], "_");
+    Path::new("tools").join(tool).join("schema.json")
+}
+
+/// What the program itself prints.
+fn printed(entry: &Entry) -> String {
+    let mut words = entry.name.split(' ');
+    let mut command = programs::program(words.next().expect("a name"));
+    let done = command.args(words).arg("--schema").assert().success();
+    String::from_utf8(done.get_output().stdout.clone()).expect("JSON is UTF-8")
+}
+
+/// Writes the file if `UPDATE` is set, else fails unless it holds the text.
+fn assert_current(path: &Path, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::create_dir_all(file.parent().expect("a file in a folder")).expect("the folder of the tool");
+        fs::write(file, text).expect("a file of the repository");
+        return;
+    }
+    let committed = fs::read_to_string(file).unwrap_or_default();
+    let (mut ours, mut theirs) = (text.lines(), committed.lines());
+    let line = (1..).find(|_| match (ours.next(), theirs.next()) {
+        (None, None) => true,
+        (a, b) => a != b,
+    });
+    assert!(
+        text == committed,
+        "`{}` is not what the program prints, from line {} on; write it by `UPDATE=1 cargo test --release --test main artefacts`",
+        path.display(),
+        line.unwrap_or_default()
+    );
+}
+
+#[test]
+fn definitions_agree_with_themselves() {
+    for entry in ALL {
+        assert_eq!((entry.define)().disagreements(), Vec::<String>::new(), "{}", entry.name);
+    }
+}
+
+#[test]
+fn every_binary_is_in_the_table() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let binaries = manifest.split("[[bin]]").skip(1).map(|part| part.split('"').nth(1).expect("a name"));
+    for binary in binaries {
+        assert!(ALL.iter().any(|entry| entry.name.split(' ').next() == Some(binary)), "`{binary}` is not in `programs::ALL`");
+    }
+}
+
+#[test]
+fn schemas_are_what_the_programs_print() {
+    for entry in ALL {
+        let schema = printed(entry);
+        assert_eq!(schema, (entry.define)().schema_text(), "{}", entry.name);
+        assert_current(&schema_path(entry), &schema);
+    }
+}
+
+#[test]
+fn schemas_are_draft_2020_12_and_say_format_and_direction_of_files() {
+    for entry in ALL {
+        let schema: serde_json::Value = serde_json::from_str(&printed(entry)).unwrap();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{}", entry.name);
+        let problem = jsonschema::meta::validate(&schema).err().map(|error| error.to_string());
+        assert_eq!(problem, None, "{}", entry.name);
+        let files = schema["properties"].as_object().unwrap().values().filter(|property| property.get("x-format").is_some());
+        let directions: Vec<&str> = files.map(|property| property["x-direction"].as_str().expect("a direction")).collect();
+        assert!(directions.contains(&"input"), "{}", entry.name);
+    }
+}

@@ -1,0 +1,9 @@
+//! One file for each program, and one for each promise that several programs make.
+
+mod annotate;
+mod checkpoint;
+mod embed;
+mod finetune_annotation;
+mod python;
+mod resume;
+mod wrong_input;

@@ -1,0 +1,298 @@
+//! Wrong inputs: each ends with the promised exit code and a message that names the thing and says what to do.
+
+use crate::support::cells::{self, Simulated};
+use crate::support::programs::{fail, from_to, path, program};
+use crate::support::trained::{SIZE, TRAINED, finetune};
+use crate::support::data;
+use scgpt_tools::counts::Counts;
+use scgpt_tools::h5ad::Column;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::{TempDir, tempdir};
+
+/// Wrong usage; an input that cannot be used; reading or writing failed.
+const USAGE: i32 = 2;
+const INPUT: i32 = 65;
+const READ_WRITE: i32 = 74;
+
+#[track_caller]
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in:\n{message}");
+    }
+}
+
+/// Runs every program that reads cells on a file; all must fail alike and leave no output.
+fn refused_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
+    let output = folder.path().join("output");
+    for mut command in [
+        finetune(input, &output),
+        embed(input, &output),
+        annotate(input, &output),
+    ] {
+        let message = fail(&mut command, INPUT);
+        assert_says(&message, parts);
+        assert_says(&message, &[input.to_str().unwrap()]);
+        assert!(!output.exists());
+    }
+}
+
+fn embed(input: &Path, output: &Path) -> assert_cmd::Command {
+    let mut command = from_to("scgpt-embed", input, output);
+    command.arg("--checkpoint").arg(data("embedding/checkpoint"));
+    command
+}
+
+fn annotate(input: &Path, output: &Path) -> assert_cmd::Command {
+    let mut command = from_to("scgpt-annotate", input, output);
+    command.arg("--model").arg(&TRAINED.model);
+    command
+}
+
+#[test]
+fn what_is_not_hdf5_is_refused() {
+    let folder = tempdir().unwrap();
+    for (name, content) in [("text.h5ad", &b"hello"[..]), ("empty.h5ad", b""), ("table.h5ad", b"gene,cell1\nGENE001,4\n")] {
+        let input = folder.path().join(name);
+        fs::write(&input, content).unwrap();
+        refused_by_all(&folder, &input, &["not an HDF5 file", "an AnnData file (.h5ad) was expected"]);
+    }
+}
+
+#[test]
+fn a_truncated_file_is_refused_wherever_it_ends() {
+    let folder = tempdir().unwrap();
+    let whole = fs::read(&TRAINED.cells).unwrap();
+    let input = folder.path().join("cut.h5ad");
+    for tenths in [1, 5, 9] {
+        fs::write(&input, &whole[..whole.len() * tenths / 10]).unwrap();
+        refused_by_all(&folder, &input, &["truncated", "copy or download it again"]);
+    }
+}
+
+#[test]
+fn a_column_that_is_not_there_is_answered_by_those_that_are() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("output");
+    let mut by_labels = from_to("scgpt-finetune-annotation", &TRAINED.cells, &output);
+    by_labels.args(["--labels", "celltype"]);
+    let mut by_batch = finetune(&TRAINED.cells, &output);
+    by_batch.args(["--batch", "celltype"]);
+    let mut by_truth = annotate(&TRAINED.cells, &output);
+    by_truth.args(["--truth", "celltype"]);
+    for command in [&mut by_labels, &mut by_batch, &mut by_truth] {
+        assert_says(&fail(command, INPUT), &["no column `celltype`", "`cell_type`", "`batch`", "cells.h5ad"]);
+    }
+}
+
+#[test]
+fn one_class_is_not_enough() {
+    let folder = tempdir().unwrap();
+    let input = folder.path().join("cells.h5ad");
+    let simulated = Simulated { cells: 20, ..Simulated::SMALL };
+    for (label, found) in [(Some("alpha"), "only `alpha`"), (None, "no label at all")] {
+        let column = Column::from_labels(&[label; 20]);
+        cells::write(&input, &simulated.counts(), &simulated.gene_names(), [("cell_type", column)]);
+        let message = fail(&mut finetune(&input, &folder.path().join("output")), INPUT);
+        assert_says(&message, &["`cell_type`", found, "at least two cell types"]);
+    }
+}
+
+#[test]
+fn no_known_gene_shows_the_names_of_both_sides() {
+    let folder = tempdir().unwrap();
+    let (input, output) = (folder.path().join("cells.h5ad"), folder.path().join("output"));
+    let names: Vec<String> = (0..60).map(|gene| format!("ENSG{gene:011}")).collect();
+    let labels: Vec<_> = (0..20).map(|cell| Some(Simulated::type_of(cell))).collect();
+    let counts = Simulated { cells: 20, ..Simulated::SMALL }.counts();
+    cells::write(&input, &counts, &names, [("cell_type", Column::from_labels(&labels))]);
+    let mut from_checkpoint = finetune(&input, &output);
+    from_checkpoint.arg("--checkpoint").arg(data("annotation/checkpoint"));
+    for mut command in [from_checkpoint, embed(&input, &output), annotate(&input, &output)] {
+        let message = fail(&mut command, INPUT);
+        assert_says(&message, &["none of the 60 genes", "`ENSG00000000000`", "`GENE000`", "--gene-column"]);
+    }
+}
+
+#[test]
+fn negative_values_are_refused_with_other_matrices_named() {
+    let folder = tempdir().unwrap();
+    let input = folder.path().join("scaled.h5ad");
+    let simulated = Simulated { cells: 20, ..Simulated::SMALL };
+    let mut counts = simulated.counts();
+    counts.values.iter_mut().for_each(|value| *value -= 1.5);
+    let labels: Vec<_> = (0..20).map(|cell| Some(Simulated::type_of(cell))).collect();
+    cells::write(&input, &counts, &simulated.gene_names(), [("cell_type", Column::from_labels(&labels))]);
+    let parts = ["matrix `X`", "values from -1.5", "a model reads counts or their logarithms", "give one with counts"];
+    refused_by_all(&folder, &input, &parts);
+    // With a matrix beside it that might serve, that one is named.
+    let layered = hdf5::File::append(&input).unwrap();
+    layered.create_group("layers").unwrap().link_hard("/X", "scaled").unwrap();
+    drop(layered);
+    refused_by_all(&folder, &input, &["values from -1.5", "the file also has `layers/scaled`", "--matrix"]);
+}
+
+#[test]
+fn a_file_without_cells_is_refused() {
+    let folder = tempdir().unwrap();
+    let input = folder.path().join("none.h5ad");
+    let labels = Column::from_labels::<&str>(&[]);
+    cells::write(&input, &Counts::empty(60), &Simulated::SMALL.gene_names(), [("cell_type", labels)]);
+    refused_by_all(&folder, &input, &["holds no cells", "give a file with"]);
+}
+
+#[test]
+fn a_checkpoint_that_would_run_code_is_refused_and_nothing_is_run() {
+    let folder = tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    fs::create_dir(&checkpoint).unwrap();
+    for name in ["args.json", "vocab.json"] {
+        fs::copy(data("embedding/checkpoint").join(name), checkpoint.join(name)).unwrap();
+    }
+    fs::copy(data("checkpoint/os_system.pt"), checkpoint.join("best_model.pt")).unwrap();
+    let output = folder.path().join("output");
+    let mut commands = [
+        from_to("scgpt-embed", &data("embedding/cells_counts.h5ad"), &output),
+        finetune(&TRAINED.cells, &output),
+        program("scgpt-checkpoint"),
+        program("scgpt-checkpoint"),
+    ];
+    commands[0].arg("--checkpoint").arg(&checkpoint);
+    commands[1].arg("--checkpoint").arg(&checkpoint);
+    commands[2].arg("inspect").arg(&checkpoint);
+    commands[3].arg("convert").arg(&checkpoint).arg(&output);
+    for command in &mut commands {
+        let message = fail(command.current_dir(folder.path()), INPUT);
+        assert_says(&message, &["best_model.pt", "`posix.system`", "refused, nothing was run"]);
+        assert!(!output.exists());
+    }
+    // The command in the file is `touch scgpt-tools-test-was-run`.
+    assert!(!folder.path().join("scgpt-tools-test-was-run").exists());
+}
+
+#[test]
+fn problems_of_arguments_are_reported_together() {
+    let folder = tempdir().unwrap();
+    let missing = folder.path().join("missing.h5ad");
+    let mut command = finetune(&missing, &folder.path().join("output"));
+    let message = fail(command.args(["--epochs", "0", "--freeze", "everything", "--threads", "many"]), USAGE);
+    let parts = ["`--input`", "missing.h5ad", "`--epochs`: found `0`", "`--freeze`", "encoders", "`--threads`", "--help"];
+    assert_says(&message, &parts);
+    let mut command = finetune(&TRAINED.cells, &folder.path().join("output"));
+    let message = fail(command.args(["--width", "30", "--heads", "4", "--test-groups", "a", "--dar-weight", "1"]), USAGE);
+    assert_says(&message, &["`--width` 30 is not a multiple of `--heads` 4", "`--test-groups` needs `--batch`", "`--dar-weight` needs"]);
+}
+
+#[test]
+fn unknown_keys_of_a_parameter_file_are_refused_with_the_nearest_name() {
+    let folder = tempdir().unwrap();
+    let params = folder.path().join("params.json");
+    fs::write(&params, r#"{"epoch": 3, "labels": "cell_type"}"#).unwrap();
+    let mut command = from_to("scgpt-finetune-annotation", &TRAINED.cells, &folder.path().join("output"));
+    let message = fail(command.arg("--params").arg(&params), USAGE);
+    assert_says(&message, &["unknown option `epoch`", "params.json", "did you mean `epochs`?"]);
+}
+
+#[test]
+fn the_input_is_never_the_output() {
+    let folder = tempdir().unwrap();
+    let (input, link) = (folder.path().join("cells.h5ad"), folder.path().join("link.h5ad"));
+    fs::copy(&TRAINED.cells, &input).unwrap();
+    std::os::unix::fs::symlink(&input, &link).unwrap();
+    for output in [&input, &link] {
+        for mut command in [embed(&input, output), annotate(&input, output)] {
+            assert_says(&fail(&mut command, USAGE), &["`--output`", "inputs are never changed", "name another output"]);
+        }
+    }
+    assert!(fs::read(&input).unwrap() == fs::read(&TRAINED.cells).unwrap());
+}
+
+#[test]
+fn an_existing_folder_is_not_written_over() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
+    let message = fail(&mut finetune(&TRAINED.cells, folder.path()), READ_WRITE);
+    assert_says(&message, &["not empty", "name another output"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_output_in_a_folder_that_is_not_there_is_refused_before_work() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("missing").join("output");
+    for mut command in [finetune(&TRAINED.cells, &output), embed(&TRAINED.cells, &output), annotate(&TRAINED.cells, &output)] {
+        assert_says(&fail(&mut command, USAGE), &["`--output`", "could not write into folder", "missing"]);
+    }
+}
+
+/// Runs a program with a file system of its own on `folder`, of which nothing is left afterwards. Standard output lists what
+/// the program left there. `None` where this system gives no user a file system of their own.
+fn on_file_system(options: &str, folder: &Path, program: &str, arguments: &[&str]) -> Option<Output> {
+    const SCRIPT: &str = "mount -t tmpfs -o $0 tmpfs $1 || exit 200; cd $1; shift; \"$@\"; code=$?; ls -A1R; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, options]).arg(folder);
+    let done = command.arg(path(program)).args(arguments).output().ok()?;
+    let text = String::from_utf8_lossy(&done.stderr);
+    if done.status.code() == Some(200) || text.starts_with("unshare:") {
+        println!("skipped: no file system of one's own on this system: {text}");
+        return None;
+    }
+    Some(done)
+}
+
+fn texts(done: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&done.stdout), text(&done.stderr))
+}
+
+#[test]
+fn a_read_only_folder_is_refused_before_work() {
+    let folder = tempdir().unwrap();
+    let cells = TRAINED.cells.to_str().unwrap();
+    let arguments = ["--input", cells, "--labels", "cell_type", "--output", "model"];
+    let Some(done) = on_file_system("ro", folder.path(), "scgpt-finetune-annotation", &arguments) else { return };
+    let (_, message) = texts(&done);
+    assert_eq!(done.status.code(), Some(USAGE), "{message}");
+    assert_says(&message, &["`--output`: could not write into folder `.`", "Read-only file system"]);
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_half_written_is_left() {
+    let folder = tempdir().unwrap();
+    let checkpoint = data("embedding/checkpoint");
+    let (input, model) = (data("embedding/cells_counts.h5ad"), TRAINED.model.to_str().unwrap());
+    let input = input.to_str().unwrap();
+    let embed = ["--input", input, "--checkpoint", checkpoint.to_str().unwrap(), "--output", "cells.h5ad"];
+    let annotate = ["--input", TRAINED.cells.to_str().unwrap(), "--model", model, "--output", "cells.h5ad"];
+    let convert = ["convert", checkpoint.to_str().unwrap(), "model"];
+    // From nothing at all to almost enough for the copy and its additions.
+    for size in ["size=8k", "size=64k", "size=72k"] {
+        for (program, arguments) in [("scgpt-embed", embed), ("scgpt-annotate", annotate)] {
+            let Some(done) = on_file_system(size, folder.path(), program, &arguments) else { return };
+            let (left, message) = texts(&done);
+            assert_eq!(done.status.code(), Some(READ_WRITE), "{program}, {size}:\n{message}");
+            assert_says(&message, &["could not write", "cells.h5ad", "No space left on device"]);
+            assert!(left.lines().all(|name| [".:", "cells.run.json", ""].contains(&name)), "{program}, {size} left:\n{left}");
+        }
+        let Some(done) = on_file_system(size, folder.path(), "scgpt-checkpoint", &convert) else { return };
+        let (left, message) = texts(&done);
+        assert_eq!(done.status.code(), Some(READ_WRITE), "convert, {size}:\n{message}");
+        assert_says(&message, &["could not write", "model", "No space left on device"]);
+        assert!(left.lines().all(|name| [".:", "model.run.json", ""].contains(&name)), "convert, {size} left:\n{left}");
+    }
+}
+
+#[test]
+fn training_on_a_full_disk_says_so() {
+    let folder = tempdir().unwrap();
+    let cells = TRAINED.cells.to_str().unwrap();
+    let arguments = [&["--input", cells, "--labels", "cell_type", "--output", "model", "--epochs", "1", "--device", "cpu"], &SIZE[..]].concat();
+    for size in ["size=32k", "size=128k"] {
+        let Some(done) = on_file_system(size, folder.path(), "scgpt-finetune-annotation", &arguments) else { return };
+        let (left, message) = texts(&done);
+        assert_eq!(done.status.code(), Some(READ_WRITE), "{size}:\n{message}");
+        assert_says(&message, &["could not write", "model", "No space left on device"]);
+        assert!(!left.lines().any(|name| name == "./model:"), "{size} left:\n{left}");
+    }
+}

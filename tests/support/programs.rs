@@ -1,0 +1,72 @@
+//! The programs as they were built for these tests, and what they leave behind.
+
+use assert_cmd::Command;
+use hdf5::types::VarLenUnicode;
+use scgpt_tools::checkpoint::{Checkpoint, StateDict};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Where a program was built.
+pub fn path(program: &str) -> PathBuf {
+    PathBuf::from(match program {
+        "scgpt-annotate" => env!("CARGO_BIN_EXE_scgpt-annotate"),
+        "scgpt-checkpoint" => env!("CARGO_BIN_EXE_scgpt-checkpoint"),
+        "scgpt-embed" => env!("CARGO_BIN_EXE_scgpt-embed"),
+        "scgpt-finetune-annotation" => env!("CARGO_BIN_EXE_scgpt-finetune-annotation"),
+        other => panic!("there is no program `{other}`"),
+    })
+}
+
+/// A program to run, untouched by models that the user of this machine may have.
+pub fn program(program: &str) -> Command {
+    let mut command = Command::new(path(program));
+    command.env_remove("SCGPT_MODELS");
+    command
+}
+
+/// `--input A --output B --device cpu`.
+pub fn from_to(program_name: &str, input: &Path, output: &Path) -> Command {
+    let mut command = program(program_name);
+    command.arg("--input").arg(input).arg("--output").arg(output).args(["--device", "cpu"]);
+    command
+}
+
+/// What a command said to the user, once it succeeded.
+pub fn succeed(command: &mut Command) -> String {
+    let done = command.assert().success();
+    String::from_utf8(done.get_output().stderr.clone()).expect("messages are UTF-8")
+}
+
+/// What a command said to the user, once it failed with the given exit code and without a panic.
+pub fn fail(command: &mut Command, code: i32) -> String {
+    let done = command.assert().code(code);
+    let text = String::from_utf8(done.get_output().stderr.clone()).expect("messages are UTF-8");
+    assert!(text.contains("error: ") && !text.contains("stopped unexpectedly"), "{text}");
+    text
+}
+
+/// A JSON file.
+pub fn json(path: impl AsRef<Path>) -> Value {
+    let path = path.as_ref();
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The tensors of a model folder.
+pub fn weights(folder: &Path) -> StateDict {
+    Checkpoint::open(folder).expect("a complete model").state
+}
+
+/// Rows of an embedding in a written file.
+pub fn obsm(path: &Path, name: &str) -> Vec<Vec<f32>> {
+    let file = hdf5::File::open(path).expect("an HDF5 file");
+    let rows = file.dataset(&format!("obsm/{name}")).and_then(|rows| rows.read_2d::<f32>());
+    rows.expect("an embedding").outer_iter().map(|row| row.to_vec()).collect()
+}
+
+/// A text in `uns` of a written file.
+pub fn uns_text(path: &Path, name: &str) -> String {
+    let file = hdf5::File::open(path).expect("an HDF5 file");
+    let text = file.dataset(&format!("uns/{name}")).and_then(|text| text.read_scalar::<VarLenUnicode>());
+    text.expect("a text").to_string()
+}
