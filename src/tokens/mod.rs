@@ -6,4 +6,5 @@ pub mod binning;
 pub mod masking;
 mod tokenizer;
 
+pub use binning::Ties;
 pub use tokenizer::{LongCells, Options, Settings, Tokenizer, Tokens, Values};

@@ -109,6 +109,7 @@ impl Fit<'_> {
             } else {
                 self.options.batch_size
             }),
+            kind: self.options.precision.kind(self.device),
             seed: self.seed,
             dropout: self.options.dropout,
         };

@@ -1,6 +1,7 @@
 //! How a model is trained, as a user sets it.
 
 use super::schedule::{Position, Schedule};
+use crate::compute::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,10 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub microbatch: Option<usize>,
+    /// Number format of training: f32, or bf16, which halves memory and is much faster on a GPU; the weights themselves are
+    /// kept in f32. auto takes bf16 on a GPU and f32 on a CPU.
+    #[arg(long)]
+    pub precision: Precision,
     /// Peak learning rate.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -77,6 +82,7 @@ impl Default for Options {
             epochs: 10,
             batch_size: 32,
             microbatch: None,
+            precision: Precision::Auto,
             learning_rate: 1e-3,
             schedule: Schedule::default(),
             decay: 0.9,

@@ -144,6 +144,7 @@ impl Trainee {
         let settings = Settings {
             threads,
             shard,
+            kind: Kind::Float,
             seed: Seed(0),
             dropout: 0.0,
         };
