@@ -6,7 +6,7 @@ use crate::h5ad::{self, Column, File, Matrix, Source};
 use crate::vocabulary::Vocabulary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -131,7 +131,7 @@ impl Cells {
     /// The file's genes that are in the vocabulary, in the file's order, with where their columns go.
     pub fn known_genes(&self, vocabulary: &Vocabulary) -> Result<(Vec<String>, Columns), Error> {
         let mut wanted: Vec<String> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for gene in self
             .genes
             .iter()
@@ -150,23 +150,11 @@ impl Cells {
 
     /// Where columns go if the wanted genes, in their order, are to be read.
     pub fn columns(&self, wanted: &[String]) -> Result<Columns, Error> {
-        let place: HashMap<&str, u32> = wanted.iter().map(String::as_str).zip(0..).collect();
-        let place: Vec<Option<u32>> = self
-            .genes
-            .iter()
-            .map(|gene| place.get(gene.as_str()).copied())
-            .collect();
-        let mut matched: Vec<u32> = place.iter().flatten().copied().collect();
-        matched.sort_unstable();
-        matched.dedup();
-        if matched.is_empty() {
+        let columns = Columns::new(&self.genes, wanted);
+        if columns.n_matched == 0 {
             return Err(self.no_genes(wanted.to_vec()));
         }
-        Ok(Columns {
-            place,
-            n_genes: wanted.len(),
-            n_matched: matched.len(),
-        })
+        Ok(columns)
     }
 
     /// The values of some cells for the wanted genes.
@@ -221,7 +209,23 @@ impl Cells {
 }
 
 impl Columns {
-    fn apply(&self, counts: &Counts) -> Counts {
+    /// Sends the columns of the genes that a matrix has to the places of the wanted ones.
+    pub fn new(genes: &[String], wanted: &[String]) -> Self {
+        let place: HashMap<&str, u32> = wanted.iter().map(String::as_str).zip(0..).collect();
+        let place: Vec<Option<u32>> = genes
+            .iter()
+            .map(|gene| place.get(gene.as_str()).copied())
+            .collect();
+        let matched: HashSet<u32> = place.iter().flatten().copied().collect();
+        Self {
+            n_genes: wanted.len(),
+            n_matched: matched.len(),
+            place,
+        }
+    }
+
+    /// The matrix with its columns at their places.
+    pub fn apply(&self, counts: &Counts) -> Counts {
         let row = |(columns, values): (&[u32], &[f32])| {
             let pairs = columns
                 .iter()

@@ -6,6 +6,7 @@ use crate::random::Seed;
 use crate::tokens::{Settings as TokenSettings, Tokenizer};
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -27,6 +28,32 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// Seed of both-sided bins and of sampled genes.
     pub seed: u64,
+}
+
+impl Settings {
+    /// What a checkpoint says, if it is one of ours.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
+        let path = || checkpoint.directory.clone();
+        let Some(stored) = checkpoint.own_settings() else {
+            return Ok(None);
+        };
+        let settings: Self =
+            serde_json::from_value(Value::Object(stored.clone())).map_err(|source| {
+                Error::Damaged {
+                    path: path(),
+                    source,
+                }
+            })?;
+        if settings.task != "annotation" || settings.format != FORMAT {
+            let Self { task, format, .. } = settings;
+            return Err(Error::Other {
+                path: path(),
+                task,
+                format,
+            });
+        }
+        Ok(Some(settings))
+    }
 }
 
 /// Why a directory is not a model that can name cells.
@@ -69,23 +96,7 @@ impl Annotator {
     /// Loads a directory that was opened; every weight must be there.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let path = checkpoint.directory.clone();
-        let settings = checkpoint
-            .own_settings()
-            .ok_or_else(|| Error::NotTrained(path.clone()))?;
-        let settings: Settings = serde_json::from_value(serde_json::Value::Object(
-            settings.clone(),
-        ))
-        .map_err(|source| Error::Damaged {
-            path: path.clone(),
-            source,
-        })?;
-        if settings.task != "annotation" || settings.format != FORMAT {
-            return Err(Error::Other {
-                path,
-                task: settings.task,
-                format: settings.format,
-            });
-        }
+        let settings = Settings::of(&checkpoint)?.ok_or_else(|| Error::NotTrained(path.clone()))?;
         let genes = super::genes(&checkpoint);
         let heads = Heads::of(&checkpoint.heads);
         let mut store = Store::new(Seed(0), device);

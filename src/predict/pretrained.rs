@@ -1,12 +1,14 @@
 //! A pre-trained model by directory or name, and cells to vectors (reference section 11.5).
 
-use super::Workers;
+use super::{Workers, annotation};
+use crate::cells::Columns;
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::counts::Counts;
 use crate::model::{Encoded, Genes, Heads, Model, Store, weights};
 use crate::random::Seed;
 use crate::tokens::{Options, Settings, Tokenizer, Values};
 use crate::vocabulary::Vocabulary;
+use std::collections::HashSet;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -16,6 +18,8 @@ pub struct Pretrained {
     pub vocabulary: Vocabulary,
     /// What was loaded of the checkpoint, and what was not.
     pub weights: weights::Table,
+    /// How a model that we trained reads cells, whatever the options say.
+    pub settings: Option<annotation::Settings>,
     genes: Genes,
     heads: Heads,
     store: Store,
@@ -28,7 +32,8 @@ impl Pretrained {
     }
 
     /// Takes the trunk of a checkpoint that was opened; all of it must be there.
-    pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, weights::Incomplete> {
+    pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, annotation::Error> {
+        let settings = annotation::Settings::of(&checkpoint)?;
         let genes = super::genes(&checkpoint);
         let heads = Heads {
             plain_norm: checkpoint.heads.batch_norm,
@@ -47,20 +52,50 @@ impl Pretrained {
             architecture,
             vocabulary,
             weights,
+            settings,
             genes,
             heads,
             store,
         })
     }
 
-    /// How this model wants its cells cut into tokens: as it was pre-trained, but for what the options say.
+    /// The genes that the model reads, of those given, in the order of their tokens: that of its training for a model that
+    /// we trained, else the given one.
+    pub fn genes_of(&self, given: &[String]) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let known = |gene: &&String| self.vocabulary.id(gene).is_some();
+        match &self.settings {
+            Some(settings) => {
+                seen.extend(given);
+                settings
+                    .genes
+                    .iter()
+                    .filter(|gene| seen.contains(gene))
+                    .cloned()
+                    .collect()
+            }
+            None => given
+                .iter()
+                .filter(known)
+                .filter(|gene| seen.insert(gene))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// How this model wants its cells cut into tokens: as it was trained, but for what the options say of a model that is not
+    /// ours.
     pub fn tokenizer(&self, options: &Options, genes: &[String], seed: Seed) -> Tokenizer {
-        let settings = Settings {
+        let published = || Settings {
             options: options.clone(),
             cls: self.vocabulary.cls().map(i64::from),
             cls_value: self.architecture.pad_value as f32,
             values: Values::Bins,
         };
+        let settings = self
+            .settings
+            .as_ref()
+            .map_or_else(published, |ours| ours.tokens.clone());
         let ids = genes
             .iter()
             .filter_map(|gene| self.vocabulary.id(gene))
@@ -90,16 +125,11 @@ impl Pretrained {
     /// # Ok::<(), anyhow::Error>(())
     /// ```
     pub fn embed(&self, cells: &Counts, genes: &[String], options: &Options) -> Vec<Vec<f32>> {
-        let known: Vec<usize> = (0..genes.len())
-            .filter(|&i| self.vocabulary.id(&genes[i]).is_some())
-            .collect();
-        let names: Vec<String> = known.iter().map(|&i| genes[i].clone()).collect();
-        let tokenizer = self.tokenizer(options, &names, Seed(0));
+        let wanted = self.genes_of(genes);
+        let tokenizer = self.tokenizer(options, &wanted, Seed(0));
+        let cells = Columns::new(genes, &wanted).apply(cells);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        embeddings(
-            &mut self.workers(threads),
-            (&tokenizer, &cells.select_genes(&known), 0),
-        )
+        embeddings(&mut self.workers(threads), (&tokenizer, &cells, 0))
     }
 }
 

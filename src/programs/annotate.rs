@@ -14,12 +14,9 @@ use crate::checkpoint::Checkpoint;
 use crate::compute;
 use crate::h5ad::{self, Additions, Column};
 use crate::predict::{Annotator, annotation::probabilities};
-use crate::progress::{self, Progress};
+use crate::progress;
 use crate::run_record::Run;
-use crate::tokens::Values;
 
-/// Values of a file that are held in memory at once.
-const BLOCK_VALUES: usize = 4_000_000;
 /// Share of the model's genes below which the match is worth a warning.
 const FEW_GENES: f64 = 0.5;
 
@@ -82,8 +79,8 @@ impl Program for Annotate {
     const SUMMARY: &'static str = "Name the types of new cells with a fine-tuned scGPT model";
     type Options = Options;
 
-    fn check(options: &Options) -> Vec<String> {
-        steps::same_file(&options.input, &options.output)
+    fn check(_: &Options) -> Vec<String> {
+        Vec::new()
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
@@ -166,30 +163,23 @@ fn annotate(
         run.warning(format!("only {matched} of {wanted} genes matched: answers may be poor; are these the same gene names?"));
     }
     let (tokenizer, mut workers) = model.start(run.threads());
-    let mut progress = Progress::new("annotating", cells.n_cells() as u64, "cells");
     let mut answers = Vec::with_capacity(cells.n_cells());
-    for range in cells.blocks(BLOCK_VALUES)? {
-        let block = match model.settings.tokens.values {
-            Values::Logarithms => cells.read_linear(range.clone(), &columns)?,
-            Values::Bins | Values::Unchanged => cells.read(range.clone(), &columns)?,
+    let source = steps::Walk {
+        cells,
+        columns: &columns,
+        values: model.settings.tokens.values,
+    };
+    source.each("annotating", run, |first, part| {
+        let rows = workers.rows((&tokenizer, part, first), probabilities);
+        let answer = |(row, (_, values)): (&Vec<f32>, (&[u32], &[f32]))| {
+            if values.iter().all(|v| *v == 0.0) {
+                Answer::NOTHING
+            } else {
+                Answer::new(row, threshold)
+            }
         };
-        for part in steps::slices(block.n_cells()) {
-            steps::stop_if_interrupted(run)?;
-            let first = (range.start + part.start) as u64;
-            let part = block.select_cells(&part.collect::<Vec<_>>());
-            let rows = workers.rows((&tokenizer, &part, first), probabilities);
-            let answer = |(row, (_, values)): (&Vec<f32>, (&[u32], &[f32]))| {
-                if values.iter().all(|v| *v == 0.0) {
-                    Answer::NOTHING
-                } else {
-                    Answer::new(row, threshold)
-                }
-            };
-            answers.extend(rows.iter().zip(part.rows()).map(answer));
-            progress.advance(part.n_cells() as u64);
-        }
-    }
-    progress.finish();
+        answers.extend(rows.iter().zip(part.rows()).map(answer));
+    })?;
     let unassigned = answers
         .iter()
         .filter(|answer| answer.class.is_none())

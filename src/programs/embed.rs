@@ -15,13 +15,9 @@ use crate::checkpoint::Checkpoint;
 use crate::figures::Scatter;
 use crate::h5ad::{self, Additions, Embedding};
 use crate::predict::{Pretrained, embeddings};
-use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;
 use crate::{compute, output, tokens};
-
-/// Values of a file that are held in memory at once.
-const BLOCK_VALUES: usize = 4_000_000;
 
 /// Options of `scgpt-embed`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -90,8 +86,8 @@ impl Program for Embed {
     const SUMMARY: &'static str = "Embed cells with a pre-trained scGPT model";
     type Options = Options;
 
-    fn check(options: &Options) -> Vec<String> {
-        steps::same_file(&options.input, &options.output)
+    fn check(_: &Options) -> Vec<String> {
+        Vec::new()
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
@@ -137,23 +133,25 @@ fn embed(
     cells: &Cells,
     run: &mut Run,
 ) -> Result<Vec<Vec<f32>>> {
-    let (genes, columns) = cells.known_genes(&model.vocabulary)?;
+    let genes = model.genes_of(&cells.genes);
+    let columns = cells.columns(&genes)?;
     steps::report_genes(&cells.genes, &model.vocabulary, run);
+    if model.settings.is_some() {
+        run.note(
+            "cells are read as this model was trained to, whatever the options for tokens say",
+        );
+    }
     let tokenizer = model.tokenizer(&options.tokens, &genes, Seed(options.seed));
     let mut workers = model.workers(run.threads());
-    let mut progress = Progress::new("embedding", cells.n_cells() as u64, "cells");
     let mut vectors = Vec::with_capacity(cells.n_cells());
-    for range in cells.blocks(BLOCK_VALUES)? {
-        let block = cells.read(range.clone(), &columns)?;
-        for part in steps::slices(block.n_cells()) {
-            steps::stop_if_interrupted(run)?;
-            let first = (range.start + part.start) as u64;
-            let part = block.select_cells(&part.collect::<Vec<_>>());
-            vectors.extend(embeddings(&mut workers, (&tokenizer, &part, first)));
-            progress.advance(part.n_cells() as u64);
-        }
-    }
-    progress.finish();
+    let source = steps::Walk {
+        cells,
+        columns: &columns,
+        values: tokenizer.settings().values,
+    };
+    source.each("embedding", run, |first, part| {
+        vectors.extend(embeddings(&mut workers, (&tokenizer, part, first)));
+    })?;
     let empty = vectors.iter().filter(|vector| vector[0].is_nan()).count();
     if empty > 0 {
         run.warning(format!(

@@ -1,27 +1,30 @@
 //! Steps that several programs take in the same way.
 
 use std::ffi::OsString;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "torch")]
-use crate::{compute, failure::Failure, model::weights, run_record::Run, vocabulary::Vocabulary};
+use std::ops::Range;
 
+#[cfg(feature = "torch")]
+use crate::{
+    cells::{self, Cells, Columns},
+    compute,
+    counts::Counts,
+    failure::Failure,
+    model::weights,
+    progress::Progress,
+    run_record::Run,
+    tokens::Values,
+    vocabulary::Vocabulary,
+};
+
+/// Values of a file that are held in memory at once.
+#[cfg(feature = "torch")]
+const BLOCK_VALUES: usize = 4_000_000;
 /// Cells between two looks at whether to stop.
+#[cfg(feature = "torch")]
 const SLICE: usize = 512;
-
-/// A problem if the output is the input.
-pub fn same_file(input: &Path, output: &Path) -> Vec<String> {
-    let same = input
-        .canonicalize()
-        .ok()
-        .is_some_and(|input| output.canonicalize().is_ok_and(|output| output == input));
-    if same {
-        vec!["`--output` is `--input` itself, which is never changed: name another file".into()]
-    } else {
-        Vec::new()
-    }
-}
 
 /// Where the record of a run goes that wrote the given file or folder: NAME.run.json beside it.
 pub fn record_beside(output: &Path) -> PathBuf {
@@ -30,13 +33,6 @@ pub fn record_beside(output: &Path) -> PathBuf {
         .map_or_else(OsString::new, OsString::from);
     name.push(".run.json");
     output.with_file_name(name)
-}
-
-/// The numbers 0..n in slices.
-pub fn slices(n: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..n)
-        .step_by(SLICE)
-        .map(move |start| start..n.min(start + SLICE))
 }
 
 /// Chooses the device and says which.
@@ -88,11 +84,46 @@ pub fn report_genes(genes: &[String], vocabulary: &Vocabulary, run: &mut Run) {
     run.metric("genes_unmatched", matched.unmatched);
 }
 
-/// An error that ends the run if it was told to stop.
+/// The cells of a file, to be gone through in memory that does not grow with the file.
 #[cfg(feature = "torch")]
-pub fn stop_if_interrupted(run: &Run) -> anyhow::Result<()> {
-    if run.interrupted() {
-        return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
+pub struct Walk<'a> {
+    pub cells: &'a Cells,
+    pub columns: &'a Columns,
+    pub values: Values,
+}
+
+#[cfg(feature = "torch")]
+impl Walk<'_> {
+    /// Hands some cells at a time, and the index of the first of them, to `work`; stops when the run is told to.
+    pub fn each(
+        &self,
+        what: &str,
+        run: &Run,
+        mut work: impl FnMut(u64, &Counts),
+    ) -> anyhow::Result<()> {
+        let mut progress = Progress::new(what, self.cells.n_cells() as u64, "cells");
+        for range in self.cells.blocks(BLOCK_VALUES)? {
+            let block = self.read(range.clone())?;
+            for start in (0..block.n_cells()).step_by(SLICE) {
+                if run.interrupted() {
+                    return Err(
+                        Failure::Interrupted.error("stopped by a signal; nothing was written")
+                    );
+                }
+                let part: Vec<usize> = (start..block.n_cells().min(start + SLICE)).collect();
+                work((range.start + start) as u64, &block.select_cells(&part));
+                progress.advance(part.len() as u64);
+            }
+        }
+        progress.finish();
+        Ok(())
     }
-    Ok(())
+
+    /// Tokenizers take logarithms of values on a linear scale.
+    fn read(&self, range: Range<usize>) -> Result<Counts, cells::Error> {
+        match self.values {
+            Values::Logarithms => self.cells.read_linear(range, self.columns),
+            Values::Bins | Values::Unchanged => self.cells.read(range, self.columns),
+        }
+    }
 }

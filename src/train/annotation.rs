@@ -50,10 +50,10 @@ pub struct Weights {
     #[schemars(range(min = 0.0, max = 0.95))]
     pub mask_ratio: f64,
     /// Share of a cell's genes left out at random, anew in every epoch: a cell type must be told from any part of its genes.
-    /// Guards small data against learning by heart, and saves time.
+    /// Guards small data against learning by heart, and saves time. Default: 0 with a pre-trained model, 0.5 from scratch.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.95))]
-    pub gene_dropout: f64,
+    pub gene_dropout: Option<f64>,
     /// Share of certainty that the cell-type loss gives to the other types (label smoothing).
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.5))]
@@ -71,7 +71,7 @@ impl Default for Weights {
             ecs_threshold: 0.3,
             dar_weight: 0.0,
             mask_ratio: 0.15,
-            gene_dropout: 0.0,
+            gene_dropout: None,
             label_smoothing: 0.0,
         }
     }
@@ -103,6 +103,8 @@ pub struct Annotation<'a> {
     pub batches: Option<&'a [i64]>,
     pub class_weights: Option<&'a [f32]>,
     pub weights: &'a Weights,
+    /// Share of a cell's genes left out in every epoch.
+    pub gene_dropout: f64,
     pub architecture: &'a Architecture,
     pub genes: Genes,
     pub heads: Heads,
@@ -132,9 +134,9 @@ impl Objective for Annotation<'_> {
     fn example(&self, cell: usize, epoch: Option<u64>) -> Example {
         let (columns, values) = self.cells.row(cell);
         let mut tokens = self.tokenizer.tokens(cell as u64, columns, values);
-        if let Some(epoch) = epoch.filter(|_| self.weights.gene_dropout > 0.0) {
+        if let Some(epoch) = epoch.filter(|_| self.gene_dropout > 0.0) {
             let mut stream = self.seed.stream("gene dropout", &[epoch, cell as u64]);
-            tokens = thinned(&tokens, self.weights.gene_dropout, &mut stream);
+            tokens = thinned(&tokens, self.gene_dropout, &mut stream);
         }
         let mut masked = vec![0.0; tokens.len()];
         let mut values = tokens.values.clone();

@@ -5,7 +5,7 @@ use super::gradient::{Figures, Gradient, Pass, Settings};
 use super::metrics::Metrics;
 use super::objective::Objective;
 use super::optimizer::{Adam, clip};
-use super::options::Options;
+use super::options::Plan;
 use super::schedule::Position;
 use crate::model::{Flat, Store};
 use crate::random::{self, Seed};
@@ -18,7 +18,7 @@ use tch::{Device, Tensor, no_grad};
 
 /// Everything a run needs beside its objective and model.
 pub struct Fit<'a> {
-    pub options: &'a Options,
+    pub plan: &'a Plan,
     /// Cells to learn from, and cells to choose the best epoch by.
     pub training: Vec<usize>,
     pub validation: Vec<usize>,
@@ -104,21 +104,25 @@ impl Fit<'_> {
         let on_cpu = self.device == Device::Cpu;
         let settings = Settings {
             threads: if on_cpu { self.threads } else { 1 },
-            shard: self.options.microbatch.unwrap_or(if on_cpu {
+            shard: self.plan.options.microbatch.unwrap_or(if on_cpu {
                 CPU_MICROBATCH
             } else {
-                self.options.batch_size
+                self.plan.options.batch_size
             }),
-            kind: self.options.precision.kind(self.device),
+            kind: self.plan.options.precision.kind(self.device),
             seed: self.seed,
-            dropout: self.options.dropout,
+            dropout: self.plan.dropout,
         };
         let gradient = Gradient::new(objective, store, &flat, settings);
-        let mut adam = Adam::new(&flat, self.options.adam_eps, self.options.weight_decay);
+        let mut adam = Adam::new(
+            &flat,
+            self.plan.options.adam_eps,
+            self.plan.options.weight_decay,
+        );
         let mut average = flat.values.copy();
         let mut best = flat.values.copy();
         let mut progress = Progress::default();
-        if self.options.resume && self.state().exists() {
+        if self.plan.options.resume && self.state().exists() {
             progress = checkpoint::load(
                 &self.state(),
                 (&mut flat, &mut adam, [&mut average, &mut best]),
@@ -146,7 +150,7 @@ impl Fit<'_> {
     }
 
     fn steps(&self) -> u64 {
-        self.options.epochs * self.training.len().div_ceil(self.options.batch_size) as u64
+        self.plan.epochs * self.training.len().div_ceil(self.plan.options.batch_size) as u64
     }
 
     /// The order of the cells in an epoch.
@@ -161,7 +165,7 @@ impl Fit<'_> {
 
 impl<O: Objective> Run<'_, O> {
     fn epochs(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
-        while self.progress.epoch < self.fit.options.epochs && !self.out_of_patience() {
+        while self.progress.epoch < self.fit.plan.epochs && !self.out_of_patience() {
             if !self.epoch(observer)? {
                 self.save()?;
                 return Ok(Outcome::Interrupted);
@@ -181,7 +185,7 @@ impl<O: Objective> Run<'_, O> {
             best_loss,
             ..
         } = &self.progress;
-        let patience = self.fit.options.patience;
+        let patience = self.fit.plan.options.patience;
         patience > 0 && best_loss.is_some() && epoch - best_epoch > patience
     }
 
@@ -189,7 +193,7 @@ impl<O: Objective> Run<'_, O> {
     fn epoch(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let order = self.fit.order(self.progress.epoch);
         for cells in order
-            .chunks(self.fit.options.batch_size)
+            .chunks(self.fit.plan.options.batch_size)
             .skip(self.progress.minibatch as usize)
         {
             if observer.interrupted() {
@@ -201,7 +205,7 @@ impl<O: Objective> Run<'_, O> {
                 cells_done: self.progress.cells,
                 loss,
             });
-            if self.progress.step % self.fit.options.save_every == 0 {
+            if self.progress.step % self.fit.plan.options.save_every == 0 {
                 self.save()?;
             }
         }
@@ -217,7 +221,7 @@ impl<O: Objective> Run<'_, O> {
         let figures = self
             .gradient
             .minibatch(&examples, Pass::Training(self.progress.step));
-        let norm = clip(&mut self.flat, self.fit.options.clip);
+        let norm = clip(&mut self.flat, self.fit.plan.options.clip);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {
             bail!(
@@ -239,7 +243,12 @@ impl<O: Objective> Run<'_, O> {
     /// Moves the average towards the weights; faster in the first steps, which would weigh too much.
     fn update_average(&mut self) {
         let step = self.progress.step as f64;
-        let kept = self.fit.options.average.min((1.0 + step) / (10.0 + step));
+        let kept = self
+            .fit
+            .plan
+            .options
+            .average
+            .min((1.0 + step) / (10.0 + step));
         let _ = no_grad(|| self.average.lerp_(&self.flat.values, 1.0 - kept));
     }
 
@@ -254,7 +263,7 @@ impl<O: Objective> Run<'_, O> {
 
     fn learning_rate(&self) -> f64 {
         let Progress { epoch, step, .. } = self.progress;
-        self.fit.options.learning_rate_at(Position {
+        self.fit.plan.learning_rate_at(Position {
             epoch,
             step,
             steps: self.fit.steps(),
@@ -294,7 +303,7 @@ impl<O: Objective> Run<'_, O> {
         let record = record(&self.progress, rate, &training, &validation);
         observer.epoch(&summary(
             epoch,
-            self.fit.options.epochs,
+            self.fit.plan.epochs,
             &training,
             &validation,
         ));

@@ -15,5 +15,5 @@ pub use fit::{Fit, Observer, Outcome, Report};
 pub use gradient::{Figures, Gradient, Pass, Settings};
 pub use objective::{Objective, Part, Term, Totals};
 pub use optimizer::{Adam, clip};
-pub use options::Options;
+pub use options::{Options, Plan, Usual};
 pub use schedule::Schedule;

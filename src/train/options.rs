@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// How many times the training cells are gone through.
+    /// How many times the training cells are gone through. Default: 10 with a pre-trained model; from scratch, as many as show
+    /// the model 100,000 cells, but at least 10 and at most 60.
     #[arg(long)]
     #[schemars(range(min = 1))]
-    pub epochs: u64,
+    pub epochs: Option<u64>,
     /// Cells per optimiser step.
     #[arg(long)]
     #[schemars(range(min = 1))]
@@ -27,10 +28,10 @@ pub struct Options {
     /// kept in f32. auto takes bf16 on a GPU and f32 on a CPU.
     #[arg(long)]
     pub precision: Precision,
-    /// Peak learning rate.
+    /// Peak learning rate. Default: 0.0001 with a pre-trained model, 0.001 from scratch.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub learning_rate: f64,
+    pub learning_rate: Option<f64>,
     /// How the learning rate changes during the run.
     #[arg(long)]
     pub schedule: Schedule,
@@ -42,10 +43,11 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub warmup: f64,
-    /// Share of activations switched off at random while training, against learning by heart.
+    /// Share of activations switched off at random while training, against learning by heart. Default: that of the pre-trained
+    /// model, 0.1 from scratch.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.9))]
-    pub dropout: f64,
+    pub dropout: Option<f64>,
     /// Decoupled weight decay (AdamW); 0 is plain Adam.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -79,18 +81,18 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            epochs: 10,
+            epochs: None,
             batch_size: 32,
             microbatch: None,
             precision: Precision::Auto,
-            learning_rate: 1e-3,
+            learning_rate: None,
             schedule: Schedule::default(),
             decay: 0.9,
             warmup: 0.1,
-            dropout: 0.2,
+            dropout: None,
             weight_decay: 0.0,
             adam_eps: 1e-8,
-            average: 0.99,
+            average: 0.995,
             clip: 1.0,
             patience: 0,
             save_every: 200,
@@ -99,9 +101,44 @@ impl Default for Options {
     }
 }
 
+/// What the options leave open, settled by whoever knows the data and the model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usual {
+    pub epochs: u64,
+    pub learning_rate: f64,
+    pub dropout: f64,
+}
+
 impl Options {
+    /// The same options with nothing left open.
+    pub fn settle(&self, usual: Usual) -> Plan {
+        Plan {
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            learning_rate: self.learning_rate.unwrap_or(usual.learning_rate),
+            dropout: self.dropout.unwrap_or(usual.dropout),
+            options: self.clone(),
+        }
+    }
+}
+
+/// Options with nothing left open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub epochs: u64,
+    pub learning_rate: f64,
+    pub dropout: f64,
+    pub options: Options,
+}
+
+impl Plan {
     /// The learning rate at a place in the run.
     pub fn learning_rate_at(&self, at: Position) -> f64 {
-        self.learning_rate * self.schedule.factor(at, self.decay, self.warmup)
+        let Options {
+            schedule,
+            decay,
+            warmup,
+            ..
+        } = self.options;
+        self.learning_rate * schedule.factor(at, decay, warmup)
     }
 }

@@ -134,6 +134,7 @@ impl Trainee {
                 batches: None,
                 class_weights: None,
                 weights: &self.weights,
+                gene_dropout: 0.0,
                 architecture: &self.architecture,
                 genes: GENES,
                 heads: HEADS,

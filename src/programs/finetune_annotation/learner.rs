@@ -18,7 +18,12 @@ use crate::random::Seed;
 use crate::run_record::Run;
 use crate::tokens::{self, Tokenizer};
 use crate::train::annotation::Annotation;
-use crate::train::{Fit, Observer, Outcome, Report};
+use crate::train::{Fit, Observer, Outcome, Plan, Report, Usual};
+
+/// Cells that a model from scratch is shown, every epoch's anew.
+const CELLS_SHOWN: u64 = 100_000;
+/// Dropout of a model from scratch.
+const DROPOUT: f64 = 0.1;
 
 /// The model being trained.
 pub struct Learner {
@@ -99,6 +104,7 @@ impl Learner {
         run: &mut Run,
     ) -> Result<()> {
         let class_weights = options.class_weights.then(|| balanced(data));
+        let plan = self.plan(options, data, run);
         let objective = Annotation {
             cells: &data.counts,
             tokenizer: &self.tokenizer,
@@ -106,6 +112,10 @@ impl Learner {
             batches: data.batches.as_deref(),
             class_weights: class_weights.as_deref(),
             weights: &options.weights,
+            gene_dropout: options
+                .weights
+                .gene_dropout
+                .unwrap_or(if data.checkpoint.is_some() { 0.0 } else { 0.5 }),
             architecture: &self.architecture,
             genes: self.genes,
             heads: self.heads,
@@ -113,7 +123,7 @@ impl Learner {
             device: self.store.device(),
         };
         let fit = Fit {
-            options: &options.training,
+            plan: &plan,
             training: data.split.training.clone(),
             validation: data.split.validation.clone(),
             seed: Seed(options.seed),
@@ -136,6 +146,34 @@ impl Learner {
             Outcome::Interrupted => Err(Failure::Interrupted
                 .error("stopped by a signal; the same command with `--resume` goes on")),
         }
+    }
+
+    /// The options of training with nothing left open, which is said.
+    fn plan(&self, options: &Options, data: &Data, run: &mut Run) -> Plan {
+        let cells = data.split.training.len() as u64;
+        let usual = match data.checkpoint {
+            Some(_) => Usual {
+                epochs: 10,
+                learning_rate: 1e-4,
+                dropout: self.architecture.dropout,
+            },
+            None => Usual {
+                epochs: (CELLS_SHOWN / cells).clamp(10, 60),
+                learning_rate: 1e-3,
+                dropout: DROPOUT,
+            },
+        };
+        let plan = options.training.settle(usual);
+        let Plan {
+            epochs,
+            learning_rate,
+            dropout,
+            ..
+        } = plan;
+        run.note(format!(
+            "{epochs} epochs, learning rate {learning_rate}, dropout {dropout}"
+        ));
+        plan
     }
 
     /// Class probabilities of some cells, in their order.
@@ -208,7 +246,7 @@ fn new_architecture(options: &Options) -> Architecture {
         d_hid: hidden,
         nlayers: layers,
         n_layers_cls: 3,
-        dropout: options.training.dropout,
+        dropout: options.training.dropout.unwrap_or(DROPOUT),
         pad_token: "<pad>".into(),
         pad_value: -2,
         mask_value: -1,
@@ -239,7 +277,7 @@ struct Watch<'r> {
 impl<'r> Watch<'r> {
     fn new(fit: &Fit, run: &'r Run) -> Self {
         let per_epoch = fit.training.len() as u64;
-        let progress = Progress::new("training", fit.options.epochs * per_epoch, "cells");
+        let progress = Progress::new("training", fit.plan.epochs * per_epoch, "cells");
         Self {
             run,
             progress,
