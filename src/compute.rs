@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind};
 
 /// The device as a user sets it.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,32 @@ pub struct Options {
     #[arg(long)]
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"))]
     pub device: String,
+}
+
+/// Number format of training.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// bf16 on a GPU, f32 on a CPU.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with the range of 32-bit ones.
+    Bf16,
+}
+
+impl Precision {
+    /// The format on a device.
+    pub fn kind(self, device: Device) -> Kind {
+        match self {
+            Self::Auto if device == Device::Cpu => Kind::Float,
+            Self::F32 => Kind::Float,
+            Self::Auto | Self::Bf16 => Kind::BFloat16,
+        }
+    }
 }
 
 impl Default for Options {

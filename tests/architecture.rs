@@ -7,22 +7,84 @@ use std::path::{Path, PathBuf};
 /// What each module may use, from the highest to the lowest. `cells` and `split` prepare data for `programs` alone.
 const LAYERS: &[(&str, &[&str])] = &[
     ("bin", &["cli", "programs"]),
-    ("cli", &["failure", "options", "output", "programs", "progress", "run_record"]),
+    (
+        "cli",
+        &[
+            "failure",
+            "options",
+            "output",
+            "programs",
+            "progress",
+            "run_record",
+        ],
+    ),
     (
         "programs",
         &[
-            "analysis", "baselines", "cells", "checkpoint", "compute", "counts", "expression", "failure", "figures", "h5ad",
-            "model", "options", "output", "predict", "progress", "random", "run_record", "split", "tokens", "train",
+            "analysis",
+            "baselines",
+            "cells",
+            "checkpoint",
+            "compute",
+            "counts",
+            "expression",
+            "failure",
+            "figures",
+            "h5ad",
+            "model",
+            "options",
+            "output",
+            "predict",
+            "progress",
+            "random",
+            "run_record",
+            "split",
+            "tokens",
+            "train",
             "vocabulary",
         ],
     ),
     // Tells every error apart, so it knows every module that has one.
     (
         "failure",
-        &["analysis", "baselines", "cells", "checkpoint", "expression", "h5ad", "model", "output", "predict", "train", "vocabulary"],
+        &[
+            "analysis",
+            "baselines",
+            "cells",
+            "checkpoint",
+            "expression",
+            "h5ad",
+            "model",
+            "output",
+            "predict",
+            "train",
+            "vocabulary",
+        ],
     ),
-    ("train", &["checkpoint", "compute", "counts", "model", "output", "random", "tokens"]),
-    ("predict", &["checkpoint", "compute", "counts", "model", "random", "tokens", "vocabulary"]),
+    (
+        "train",
+        &[
+            "checkpoint",
+            "compute",
+            "counts",
+            "model",
+            "output",
+            "random",
+            "tokens",
+        ],
+    ),
+    (
+        "predict",
+        &[
+            "checkpoint",
+            "compute",
+            "counts",
+            "model",
+            "random",
+            "tokens",
+            "vocabulary",
+        ],
+    ),
     ("baselines", &["analysis", "counts", "expression"]),
     ("model", &["checkpoint", "compute", "random", "vocabulary"]),
     ("cells", &["counts", "expression", "h5ad", "vocabulary"]),
@@ -46,7 +108,18 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates that only some modules may name. `programs` names libtorch for its type of a device alone.
 const CRATES: &[(&str, &[&str])] = &[
-    ("tch", &["analysis", "baselines", "compute", "model", "predict", "programs", "train"]),
+    (
+        "tch",
+        &[
+            "analysis",
+            "baselines",
+            "compute",
+            "model",
+            "predict",
+            "programs",
+            "train",
+        ],
+    ),
     ("hdf5", &["h5ad"]),
     ("hdf5_sys", &["h5ad"]),
 ];
@@ -65,7 +138,14 @@ struct Source {
 impl Source {
     /// The module that the file is a part of: its folder or its name right under `src`.
     fn module(&self) -> &str {
-        let first = self.path.components().next().expect("a path").as_os_str().to_str().expect("a UTF-8 name");
+        let first = self
+            .path
+            .components()
+            .next()
+            .expect("a path")
+            .as_os_str()
+            .to_str()
+            .expect("a UTF-8 name");
         first.strip_suffix(".rs").unwrap_or(first)
     }
 }
@@ -84,8 +164,14 @@ fn sources() -> Vec<Source> {
                 folders.push(path);
             } else if path.file_name().is_some_and(|name| name != "tests.rs") {
                 let text = fs::read_to_string(&path).expect("UTF-8");
-                let path = path.strip_prefix(root()).expect("under the root").to_owned();
-                found.push(Source { path, code: without_tests(&text) });
+                let path = path
+                    .strip_prefix(root())
+                    .expect("under the root")
+                    .to_owned();
+                found.push(Source {
+                    path,
+                    code: without_tests(&text),
+                });
             }
         }
     }
@@ -131,7 +217,10 @@ fn uses(code: &str) -> BTreeSet<String> {
 }
 
 fn word(text: &str) -> String {
-    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    text.trim_start()
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 /// First words of the items of a braced list that `list` begins inside of.
@@ -163,18 +252,27 @@ fn imports_follow_the_layers() {
         let module = source.module();
         let path = source.path.display();
         let Some(allowed) = layers.get(module) else {
-            wrong.push(format!("{path}: the module `{module}` has no layer in this test"));
+            wrong.push(format!(
+                "{path}: the module `{module}` has no layer in this test"
+            ));
             continue;
         };
         // A binary names this crate from outside.
         let code = source.code.replace("scgpt_tools::", "crate::");
-        for used in uses(&code).iter().filter(|used| *used != module && layers.contains_key(used.as_str())) {
+        for used in uses(&code)
+            .iter()
+            .filter(|used| *used != module && layers.contains_key(used.as_str()))
+        {
             if !allowed.contains(&used.as_str()) {
                 wrong.push(format!("{path}: `{module}` may not use `{used}`"));
             }
         }
     }
-    assert!(wrong.is_empty(), "against the layers of src/lib.rs:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "against the layers of src/lib.rs:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -182,26 +280,57 @@ fn the_layers_lead_downwards_and_are_those_of_the_crate() {
     let order: Vec<&str> = LAYERS.iter().map(|(module, _)| *module).collect();
     for (position, (module, allowed)) in LAYERS.iter().enumerate() {
         for used in *allowed {
-            assert!(order[position + 1..].contains(used), "`{module}` may use `{used}`, which is not below it");
+            assert!(
+                order[position + 1..].contains(used),
+                "`{module}` may use `{used}`, which is not below it"
+            );
         }
     }
     let lib = fs::read_to_string(root().join("lib.rs")).unwrap();
-    let declared: BTreeSet<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
-    assert_eq!(declared, order.into_iter().filter(|module| *module != "bin").collect());
+    let declared: BTreeSet<&str> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    assert_eq!(
+        declared,
+        order
+            .into_iter()
+            .filter(|module| *module != "bin")
+            .collect()
+    );
 }
 
 #[test]
 fn programs_do_not_use_each_other() {
-    for source in sources().iter().filter(|source| source.path.starts_with("programs")) {
+    for source in sources()
+        .iter()
+        .filter(|source| source.path.starts_with("programs"))
+    {
         for (at, _) in source.code.match_indices("programs::") {
             let used = word(&source.code[at + "programs::".len()..]);
-            assert!(["", "Program", "Entry", "entry"].contains(&used.as_str()), "{} uses `{used}`", source.path.display());
+            assert!(
+                ["", "Program", "Entry", "entry", "steps"].contains(&used.as_str()),
+                "{} uses `{used}`",
+                source.path.display()
+            );
         }
-        let name = source.path.components().nth(1).expect("a file").as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        let name = source
+            .path
+            .components()
+            .nth(1)
+            .expect("a file")
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs");
         for other in ["annotate", "checkpoint", "embed", "finetune_annotation"] {
             let from_above = format!("super::{other}::");
             let is_top = source.path.components().count() == 2;
-            assert!(!is_top || other == name || !source.code.contains(&from_above), "{} uses `{other}`", source.path.display());
+            assert!(
+                !is_top || other == name || !source.code.contains(&from_above),
+                "{} uses `{other}`",
+                source.path.display()
+            );
         }
     }
 }
@@ -212,10 +341,16 @@ fn heavy_crates_stay_where_they_belong() {
     for source in sources() {
         for (name, allowed) in CRATES {
             let is_named = |line: &str| {
-                line.match_indices(&format!("{name}::")).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+                line.match_indices(&format!("{name}::")).any(|(at, _)| {
+                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                })
             };
             if source.code.lines().any(is_named) && !allowed.contains(&source.module()) {
-                wrong.push(format!("{}: `{}` may not use the crate `{name}`", source.path.display(), source.module()));
+                wrong.push(format!(
+                    "{}: `{}` may not use the crate `{name}`",
+                    source.path.display(),
+                    source.module()
+                ));
             }
         }
     }
@@ -225,8 +360,15 @@ fn heavy_crates_stay_where_they_belong() {
 #[test]
 fn modules_have_names() {
     for source in sources() {
-        let parts = source.path.iter().map(|part| part.to_str().unwrap().trim_end_matches(".rs"));
-        assert!(!parts.into_iter().any(|part| NAMELESS.contains(&part)), "{}: name it after what it is about", source.path.display());
+        let parts = source
+            .path
+            .iter()
+            .map(|part| part.to_str().unwrap().trim_end_matches(".rs"));
+        assert!(
+            !parts.into_iter().any(|part| NAMELESS.contains(&part)),
+            "{}: name it after what it is about",
+            source.path.display()
+        );
     }
 }
 
@@ -243,7 +385,11 @@ fn functions(code: &str) -> Vec<(String, usize)> {
         }
         // The signature ends where the body opens, or it has no body of its own lines.
         let ends = |line: &&&str| line.ends_with(['{', '}', ';']);
-        if !lines[start..].iter().find(ends).is_some_and(|line| line.ends_with('{')) {
+        if !lines[start..]
+            .iter()
+            .find(ends)
+            .is_some_and(|line| line.ends_with('{'))
+        {
             continue;
         }
         let closing = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
@@ -258,18 +404,36 @@ fn functions(code: &str) -> Vec<(String, usize)> {
 fn functions_are_short() {
     let mut long = Vec::new();
     for source in sources() {
-        let functions = functions(&source.code).into_iter().filter(|(_, lines)| *lines > LONGEST_FUNCTION);
-        long.extend(functions.map(|(name, lines)| format!("{}: `{name}` has {lines} lines", source.path.display())));
+        let functions = functions(&source.code)
+            .into_iter()
+            .filter(|(_, lines)| *lines > LONGEST_FUNCTION);
+        long.extend(
+            functions.map(|(name, lines)| {
+                format!("{}: `{name}` has {lines} lines", source.path.display())
+            }),
+        );
     }
-    assert!(long.is_empty(), "longer than {LONGEST_FUNCTION} lines:\n{}", long.join("\n"));
+    assert!(
+        long.is_empty(),
+        "longer than {LONGEST_FUNCTION} lines:\n{}",
+        long.join("\n")
+    );
 }
 
 #[test]
 fn these_checks_see_what_they_look_for() {
     let code = "use crate::{a::B, c::{D, e::F}, g};\nuse super::x;\nfn f() { crate::h::i(); mycrate::j(); }\n";
-    assert_eq!(uses(code).into_iter().collect::<Vec<_>>(), ["a", "c", "g", "h"]);
+    assert_eq!(
+        uses(code).into_iter().collect::<Vec<_>>(),
+        ["a", "c", "g", "h"]
+    );
     let tested = "fn a() {\n}\n#[cfg(test)]\nmod tests {\n    use crate::z;\n}\n// crate::y\nfn b() {\n    1;\n}\n";
     assert_eq!(without_tests(tested), "fn a() {\n}\nfn b() {\n    1;\n}\n");
-    assert_eq!(functions(&without_tests(tested)), [("a".to_owned(), 2), ("b".to_owned(), 3)]);
-    assert!(functions("    let f = |x: fn ()| x;\n}\n    fn a();\n    fn b() {}\n    }\n").is_empty());
+    assert_eq!(
+        functions(&without_tests(tested)),
+        [("a".to_owned(), 2), ("b".to_owned(), 3)]
+    );
+    assert!(
+        functions("    let f = |x: fn ()| x;\n}\n    fn a();\n    fn b() {}\n    }\n").is_empty()
+    );
 }

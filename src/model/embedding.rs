@@ -87,7 +87,7 @@ impl ValueEncoder {
     /// Adds values `[tokens]` to gene vectors `[tokens, width]`.
     pub fn add_to(&self, genes: &Tensor, values: &Tensor, noise: &mut Noise) -> Tensor {
         match self {
-            Self::Scaling => genes * values.unsqueeze(-1),
+            Self::Scaling => genes * values.to_kind(genes.kind()).unsqueeze(-1),
             _ => genes + noise.apply(self.forward(values)),
         }
     }
@@ -100,7 +100,10 @@ impl ValueEncoder {
                 linear2,
                 norm,
             } => {
-                let x = values.clamp_max(MAX_VALUE).unsqueeze(-1);
+                let x = values
+                    .clamp_max(MAX_VALUE)
+                    .to_kind(linear1.weight.kind())
+                    .unsqueeze(-1);
                 norm.forward(&linear2.forward(&linear1.forward(&x).relu()))
             }
             Self::Category(encoder) => encoder.forward(&values.to_kind(Kind::Int64)),

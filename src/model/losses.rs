@@ -1,5 +1,5 @@
 //! Every loss of the reference (section 8). Sums are given apart from their counts, so that a minibatch can be computed in
-//! parts and still be averaged exactly.
+//! parts and still be averaged exactly; they are f32 whatever the model computes in.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -8,12 +8,14 @@ const PROBABILITY_EPS: f64 = f32::EPSILON as f64;
 
 /// Sum of squared differences over the masked tokens.
 pub fn squared_error(predicted: &Tensor, target: &Tensor, masked: &Tensor) -> Tensor {
-    ((predicted - target).square() * masked).sum(Kind::Float)
+    ((predicted.to_kind(Kind::Float) - target).square() * masked).sum(Kind::Float)
 }
 
 /// Sum over the masked tokens of the negative log-likelihood of "zero or not" under the predicted probability of not zero.
 pub fn zero_log_likelihood(nonzero: &Tensor, target: &Tensor, masked: &Tensor) -> Tensor {
-    let q = nonzero.clamp(PROBABILITY_EPS, 1.0 - PROBABILITY_EPS);
+    let q = nonzero
+        .to_kind(Kind::Float)
+        .clamp(PROBABILITY_EPS, 1.0 - PROBABILITY_EPS);
     let logit = q.log() - (1.0f64 - &q).log();
     let is_nonzero = target.gt(0.0).to_kind(Kind::Float);
     let each = logit.binary_cross_entropy_with_logits(
@@ -38,12 +40,21 @@ pub fn cross_entropy(
     weights: Option<&Tensor>,
     smoothing: f64,
 ) -> Tensor {
-    scores.cross_entropy_loss(classes, weights, Reduction::Sum, -100, smoothing)
+    scores.to_kind(Kind::Float).cross_entropy_loss(
+        classes,
+        weights,
+        Reduction::Sum,
+        -100,
+        smoothing,
+    )
 }
 
 /// Cosine similarities of all pairs of rows, `[a, b]`.
 fn cosine(a: &Tensor, b: &Tensor) -> Tensor {
-    let unit = |x: &Tensor| x / x.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-8);
+    let unit = |x: &Tensor| {
+        let x = x.to_kind(Kind::Float);
+        &x / x.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-8)
+    };
     unit(a).matmul(&unit(b).tr())
 }
 

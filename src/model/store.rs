@@ -85,6 +85,27 @@ impl Store {
         }
     }
 
+    /// The same tensors in another number format. Gradients flow back into those of this store.
+    pub fn cast(&self, kind: Kind) -> Self {
+        let cast = |map: &IndexMap<String, Tensor>| {
+            let in_kind = |t: &Tensor| {
+                if t.is_floating_point() {
+                    t.to_kind(kind)
+                } else {
+                    t.shallow_clone()
+                }
+            };
+            map.iter()
+                .map(|(name, tensor)| (name.clone(), in_kind(tensor)))
+                .collect()
+        };
+        Self {
+            parameters: cast(&self.parameters),
+            buffers: cast(&self.buffers),
+            ..*self
+        }
+    }
+
     /// Parameters by name, in the order in which the model made them.
     pub fn parameters(&self) -> &IndexMap<String, Tensor> {
         &self.parameters

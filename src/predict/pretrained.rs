@@ -5,7 +5,7 @@ use crate::checkpoint::{Architecture, Checkpoint};
 use crate::counts::Counts;
 use crate::model::{Encoded, Genes, Heads, Model, Store, weights};
 use crate::random::Seed;
-use crate::tokens::{Options, Settings, Tokenizer};
+use crate::tokens::{Options, Settings, Tokenizer, Values};
 use crate::vocabulary::Vocabulary;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -59,7 +59,7 @@ impl Pretrained {
             options: options.clone(),
             cls: self.vocabulary.cls().map(i64::from),
             cls_value: self.architecture.pad_value as f32,
-            binned: true,
+            values: Values::Bins,
         };
         let ids = genes
             .iter()

@@ -16,6 +16,7 @@ use crate::h5ad::{self, Additions, Column};
 use crate::predict::{Annotator, annotation::probabilities};
 use crate::progress::{self, Progress};
 use crate::run_record::Run;
+use crate::tokens::Values;
 
 /// Values of a file that are held in memory at once.
 const BLOCK_VALUES: usize = 4_000_000;
@@ -168,7 +169,10 @@ fn annotate(
     let mut progress = Progress::new("annotating", cells.n_cells() as u64, "cells");
     let mut answers = Vec::with_capacity(cells.n_cells());
     for range in cells.blocks(BLOCK_VALUES)? {
-        let block = cells.read(range.clone(), &columns)?;
+        let block = match model.settings.tokens.values {
+            Values::Logarithms => cells.read_linear(range.clone(), &columns)?,
+            Values::Bins | Values::Unchanged => cells.read(range.clone(), &columns)?,
+        };
         for part in steps::slices(block.n_cells()) {
             steps::stop_if_interrupted(run)?;
             let first = (range.start + part.start) as u64;

@@ -2,6 +2,7 @@
 
 mod data;
 mod evaluation;
+mod gene_vectors;
 mod learner;
 
 use std::path::PathBuf;
@@ -58,6 +59,10 @@ pub struct Options {
     /// Highly variable genes to read, chosen on the training cells; 0 reads all genes.
     #[arg(long)]
     pub n_hvg: usize,
+    /// What the model reads as the value of a gene. Default: bins with a pre-trained model, as it was trained; logarithms
+    /// from scratch, which keep more of small counts.
+    #[arg(long)]
+    pub values: Option<tokens::Values>,
     /// Also write the test cells, with all their genes and labels, to this file, for scgpt-annotate or other methods.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
@@ -106,6 +111,7 @@ impl Default for Options {
             test_groups: Vec::new(),
             validation_share: 0.1,
             n_hvg: 2000,
+            values: None,
             held_out: None,
             class_weights: false,
             freeze: Freeze::None,
@@ -118,6 +124,18 @@ impl Default for Options {
             weights: Weights::default(),
             compute: compute::Options::default(),
         }
+    }
+}
+
+impl Options {
+    /// What the model reads as the value of a gene.
+    fn values(&self) -> tokens::Values {
+        let usual = if self.checkpoint.is_some() {
+            tokens::Values::Bins
+        } else {
+            tokens::Values::Logarithms
+        };
+        self.values.unwrap_or(usual)
     }
 }
 

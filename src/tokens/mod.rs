@@ -6,4 +6,4 @@ pub mod binning;
 pub mod masking;
 mod tokenizer;
 
-pub use tokenizer::{LongCells, Options, Settings, Tokenizer, Tokens};
+pub use tokenizer::{LongCells, Options, Settings, Tokenizer, Tokens, Values};

@@ -56,6 +56,20 @@ impl Default for Options {
     }
 }
 
+/// What a model reads as the value of a gene.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Values {
+    /// Its bin among the expressed genes of the cell, as published models do.
+    Bins,
+    /// The logarithm of 1 + its share of the cell's counts for the genes that the model reads, times 10,000.
+    Logarithms,
+    /// The number in the matrix, as it is.
+    Unchanged,
+}
+
 /// Everything that decides the tokens of a cell: kept with a trained model, so that prediction repeats it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -65,8 +79,8 @@ pub struct Settings {
     pub cls: Option<i64>,
     /// Value that goes with `<cls>`: 0 in fine-tuning, the pad value in embedding and pre-training (quirk Q13).
     pub cls_value: f32,
-    /// Bin the values; switched off for models that read them as they are.
-    pub binned: bool,
+    /// What the model reads as the value of a gene.
+    pub values: Values,
 }
 
 /// The sentence of one cell.
@@ -128,14 +142,14 @@ impl Tokenizer {
     /// chunks nor threads change the answer.
     pub fn tokens(&self, cell: u64, columns: &[u32], values: &[f32]) -> Tokens {
         let mut values = values.to_vec();
-        if self.settings.binned {
-            let mut stream = self.seed.stream("bins", &[cell]);
-            binning::bin(
-                &mut values,
-                self.settings.options.n_bins,
-                self.settings.options.ties,
-                &mut stream,
-            );
+        match self.settings.values {
+            Values::Bins => {
+                let Options { n_bins, ties, .. } = self.settings.options;
+                let mut stream = self.seed.stream("bins", &[cell]);
+                binning::bin(&mut values, n_bins, ties, &mut stream);
+            }
+            Values::Logarithms => take_logarithms(&mut values),
+            Values::Unchanged => {}
         }
         let sentence = self.sentence(columns, &values);
         if sentence.len() <= self.settings.options.max_length {
@@ -189,5 +203,15 @@ impl Tokenizer {
                     .map(|at| at + fixed),
             )
             .collect()
+    }
+}
+
+/// Counts on a linear scale to log1p of counts per 10,000.
+fn take_logarithms(values: &mut [f32]) {
+    let total: f64 = values.iter().map(|&value| f64::from(value)).sum();
+    if total > 0.0 {
+        values
+            .iter_mut()
+            .for_each(|value| *value = (f64::from(*value) / total * 1e4).ln_1p() as f32);
     }
 }

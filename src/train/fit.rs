@@ -9,7 +9,7 @@ use super::options::Options;
 use super::schedule::Position;
 use crate::model::{Flat, Store};
 use crate::random::{self, Seed};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -73,6 +73,17 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// Numbers left the range in which training makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error(
+    "the loss became {loss} (gradient norm {norm}) at step {step}: a lower `--learning-rate` may help"
+)]
+pub struct Diverged {
+    pub loss: f64,
+    pub norm: f64,
+    pub step: u64,
+}
+
 /// A run in motion.
 struct Run<'a, O: Objective> {
     fit: &'a Fit<'a>,
@@ -80,6 +91,8 @@ struct Run<'a, O: Objective> {
     gradient: Gradient<'a, O>,
     flat: Flat,
     adam: Adam,
+    /// Average of the weights over the last steps.
+    average: Tensor,
     best: Tensor,
     progress: Progress,
     metrics: Metrics,
@@ -107,17 +120,19 @@ impl Fit<'_> {
             } else {
                 self.options.batch_size
             }),
+            kind: self.options.precision.kind(self.device),
             seed: self.seed,
             dropout: self.options.dropout,
         };
         let gradient = Gradient::new(objective, store, &flat, settings);
         let mut adam = Adam::new(&flat, self.options.adam_eps, self.options.weight_decay);
+        let mut average = flat.values.copy();
         let mut best = flat.values.copy();
         let mut progress = Progress::default();
         if self.options.resume && self.state().exists() {
             progress = checkpoint::load(
                 &self.state(),
-                (&mut flat, &mut adam, &mut best),
+                (&mut flat, &mut adam, [&mut average, &mut best]),
                 &self.fingerprint,
             )?;
         }
@@ -128,6 +143,7 @@ impl Fit<'_> {
             gradient,
             flat,
             adam,
+            average,
             best,
             progress,
             metrics,
@@ -215,19 +231,34 @@ impl<O: Objective> Run<'_, O> {
         let norm = clip(&mut self.flat, self.fit.options.clip);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {
-            bail!(
-                "the loss became {loss} (gradient norm {norm}) at step {}: a lower `--learning-rate` may help",
-                self.progress.step + 1
-            );
+            let step = self.progress.step + 1;
+            return Err(Diverged { loss, norm, step }.into());
         }
         let rate = self.learning_rate();
         self.adam.step(&mut self.flat, rate);
+        self.update_average();
         let count = cells.len() as u64;
         add(&mut self.progress.sums, &figures, count as f64);
         self.progress.cells += count;
         self.progress.minibatch += 1;
         self.progress.step += 1;
         Ok(loss)
+    }
+
+    /// Moves the average towards the weights; faster in the first steps, which would weigh too much.
+    fn update_average(&mut self) {
+        let step = self.progress.step as f64;
+        let kept = self.fit.options.average.min((1.0 + step) / (10.0 + step));
+        let _ = no_grad(|| self.average.lerp_(&self.flat.values, 1.0 - kept));
+    }
+
+    /// Exchanges the weights and their average.
+    fn exchange_average(&mut self) {
+        no_grad(|| {
+            let weights = self.flat.values.copy();
+            self.flat.values.copy_(&self.average);
+            self.average.copy_(&weights);
+        });
     }
 
     fn learning_rate(&self) -> f64 {
@@ -254,6 +285,7 @@ impl<O: Objective> Run<'_, O> {
             &std::mem::take(&mut self.progress.sums),
             self.progress.cells,
         );
+        self.exchange_average();
         let validation = self.validate();
         // Without cells to validate on, the last epoch is the best.
         let loss = validation.first().map(|(_, loss)| *loss);
@@ -267,6 +299,7 @@ impl<O: Objective> Run<'_, O> {
             (self.progress.best_loss, self.progress.best_epoch) = (loss, epoch);
             no_grad(|| self.best.copy_(&self.flat.values));
         }
+        self.exchange_average();
         let record = record(&self.progress, rate, &training, &validation);
         observer.epoch(&summary(
             epoch,
@@ -297,7 +330,7 @@ impl<O: Objective> Run<'_, O> {
     }
 
     fn save(&self) -> Result<()> {
-        let state = (&self.flat, &self.adam, &self.best);
+        let state = (&self.flat, &self.adam, [&self.average, &self.best]);
         checkpoint::save(
             &self.fit.state(),
             state,

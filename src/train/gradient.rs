@@ -10,6 +10,7 @@ use tch::{Kind, Tensor, no_grad};
 
 /// One thread's handles on the shared weights.
 struct Worker<M> {
+    store: Store,
     model: M,
     /// Trainable parameters.
     parameters: Vec<Tensor>,
@@ -23,6 +24,7 @@ pub struct Gradient<'o, O: Objective> {
     slots: Mutex<Vec<Tensor>>,
     /// Cells per shard. Part of the definition of a run: sums of floats depend on it.
     shard: usize,
+    kind: Kind,
     seed: Seed,
     dropout: f64,
 }
@@ -54,11 +56,13 @@ impl<'o, O: Objective> Gradient<'o, O> {
             Worker {
                 model: objective.model(&mut store),
                 parameters: trainable(&store),
+                store,
             }
         };
         let workers = (0..settings.threads.max(1)).map(worker).collect();
         let Settings {
             shard,
+            kind,
             seed,
             dropout,
             ..
@@ -68,6 +72,7 @@ impl<'o, O: Objective> Gradient<'o, O> {
             workers,
             slots: Mutex::new(slots(store, flat)),
             shard,
+            kind,
             seed,
             dropout,
         }
@@ -86,14 +91,15 @@ impl<'o, O: Objective> Gradient<'o, O> {
     /// Forward and backward of every shard at once: no more than one shard per thread is in memory.
     fn separate(&mut self, examples: &[O::Example], totals: &Totals, pass: Pass) -> Figures {
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, seed, dropout) = (self.objective, self.seed, self.dropout);
+        let (objective, kind) = (self.objective, self.kind);
+        let (seed, dropout) = (self.seed, self.dropout);
         let sums = InOrder::new(&self.slots);
         let figures = in_parallel(&mut self.workers, shards.len(), |worker, i| {
             let part = forward(
                 objective,
                 worker,
                 (shards[i], totals),
-                (pass, noise(pass, seed, dropout, i)),
+                (pass, kind, noise(pass, seed, dropout, i)),
             );
             if matches!(pass, Pass::Training(_)) {
                 sums.add(
@@ -109,13 +115,14 @@ impl<'o, O: Objective> Gradient<'o, O> {
     /// Forward of every shard, the losses between their cells, then backward of every shard.
     fn coupled(&mut self, examples: &[O::Example], totals: &Totals, pass: Pass) -> Figures {
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, seed, dropout) = (self.objective, self.seed, self.dropout);
+        let (objective, kind) = (self.objective, self.kind);
+        let (seed, dropout) = (self.seed, self.dropout);
         let parts = in_parallel(&mut self.workers, shards.len(), |worker, i| {
             forward(
                 objective,
                 worker,
                 (shards[i], totals),
-                (pass, noise(pass, seed, dropout, i)),
+                (pass, kind, noise(pass, seed, dropout, i)),
             )
         });
         let (terms, pulls) = couple(objective, &parts, pass);
@@ -155,6 +162,8 @@ impl<'o, O: Objective> Gradient<'o, O> {
 pub struct Settings {
     pub threads: usize,
     pub shard: usize,
+    /// Number format of the forward and backward passes.
+    pub kind: Kind,
     pub seed: Seed,
     pub dropout: f64,
 }
@@ -188,9 +197,12 @@ fn forward<O: Objective>(
     objective: &O,
     worker: &Worker<O::Model>,
     (shard, totals): (&[O::Example], &Totals),
-    (pass, mut noise): (Pass, Noise),
+    (pass, kind, mut noise): (Pass, Kind, Noise),
 ) -> Part {
-    let mut run = || objective.forward(&worker.model, shard, totals, &mut noise);
+    // In another format than the weights' own, the model is made of casts of them, through which gradients flow back.
+    let cast = (kind != Kind::Float).then(|| objective.model(&mut worker.store.cast(kind)));
+    let model = cast.as_ref().unwrap_or(&worker.model);
+    let mut run = || objective.forward(model, shard, totals, &mut noise);
     match pass {
         Pass::Training(_) => run(),
         Pass::Evaluation => no_grad(run),

@@ -1,6 +1,7 @@
 //! How a model is trained, as a user sets it.
 
 use super::schedule::{Position, Schedule};
+use crate::compute::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,10 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub microbatch: Option<usize>,
+    /// Number format of training: f32, or bf16, which halves memory and is much faster on a GPU; the weights themselves are
+    /// kept in f32. auto takes bf16 on a GPU and f32 on a CPU.
+    #[arg(long)]
+    pub precision: Precision,
     /// Peak learning rate.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -49,6 +54,11 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub adam_eps: f64,
+    /// Validate and keep an average of the weights over the last steps, about 1 / (1 - this) of them, instead of the weights of
+    /// one step; 0 keeps those of one step, as the reference does. Small data are learnt more evenly so.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 0.9999))]
+    pub average: f64,
     /// Largest norm of the gradient; larger ones are scaled down to it.
     #[arg(long)]
     #[schemars(range(min = 0.0))]
@@ -72,6 +82,7 @@ impl Default for Options {
             epochs: 10,
             batch_size: 32,
             microbatch: None,
+            precision: Precision::Auto,
             learning_rate: 1e-3,
             schedule: Schedule::default(),
             decay: 0.9,
@@ -79,6 +90,7 @@ impl Default for Options {
             dropout: 0.2,
             weight_decay: 0.0,
             adam_eps: 1e-8,
+            average: 0.99,
             clip: 1.0,
             patience: 0,
             save_every: 200,

@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// `tools/<tool>/schema.json`, where `scgpt-checkpoint inspect` is the tool `checkpoint_inspect`.
 fn schema_path(entry: &Entry) -> PathBuf {
-    let tool = entry.name.strip_prefix("scgpt-").expect("programs are called scgpt-...").replace([' ', '-'], "_");
+    let tool = entry
+        .name
+        .strip_prefix("scgpt-")
+        .expect("programs are called scgpt-...")
+        .replace([' ', '-'], "_");
     Path::new("tools").join(tool).join("schema.json")
 }
 
@@ -25,7 +29,8 @@ fn printed(entry: &Entry) -> String {
 fn assert_current(path: &Path, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
-        fs::create_dir_all(file.parent().expect("a file in a folder")).expect("the folder of the tool");
+        fs::create_dir_all(file.parent().expect("a file in a folder"))
+            .expect("the folder of the tool");
         fs::write(file, text).expect("a file of the repository");
         return;
     }
@@ -46,16 +51,29 @@ fn assert_current(path: &Path, text: &str) {
 #[test]
 fn definitions_agree_with_themselves() {
     for entry in ALL {
-        assert_eq!((entry.define)().disagreements(), Vec::<String>::new(), "{}", entry.name);
+        assert_eq!(
+            (entry.define)().disagreements(),
+            Vec::<String>::new(),
+            "{}",
+            entry.name
+        );
     }
 }
 
 #[test]
 fn every_binary_is_in_the_table() {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
-    let binaries = manifest.split("[[bin]]").skip(1).map(|part| part.split('"').nth(1).expect("a name"));
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let binaries = manifest
+        .split("[[bin]]")
+        .skip(1)
+        .map(|part| part.split('"').nth(1).expect("a name"));
     for binary in binaries {
-        assert!(ALL.iter().any(|entry| entry.name.split(' ').next() == Some(binary)), "`{binary}` is not in `programs::ALL`");
+        assert!(
+            ALL.iter()
+                .any(|entry| entry.name.split(' ').next() == Some(binary)),
+            "`{binary}` is not in `programs::ALL`"
+        );
     }
 }
 
@@ -72,11 +90,23 @@ fn schemas_are_what_the_programs_print() {
 fn schemas_are_draft_2020_12_and_say_format_and_direction_of_files() {
     for entry in ALL {
         let schema: serde_json::Value = serde_json::from_str(&printed(entry)).unwrap();
-        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{}", entry.name);
-        let problem = jsonschema::meta::validate(&schema).err().map(|error| error.to_string());
+        assert_eq!(
+            schema["$schema"], "https://json-schema.org/draft/2020-12/schema",
+            "{}",
+            entry.name
+        );
+        let problem = jsonschema::meta::validate(&schema)
+            .err()
+            .map(|error| error.to_string());
         assert_eq!(problem, None, "{}", entry.name);
-        let files = schema["properties"].as_object().unwrap().values().filter(|property| property.get("x-format").is_some());
-        let directions: Vec<&str> = files.map(|property| property["x-direction"].as_str().expect("a direction")).collect();
+        let files = schema["properties"]
+            .as_object()
+            .unwrap()
+            .values()
+            .filter(|property| property.get("x-format").is_some());
+        let directions: Vec<&str> = files
+            .map(|property| property["x-direction"].as_str().expect("a direction"))
+            .collect();
         assert!(directions.contains(&"input"), "{}", entry.name);
     }
 }

@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
 /// Cells of another draw than those the model learnt from.
-const NEW: Simulated = Simulated { cells: 60, genes: 60, seed: 2 };
+const NEW: Simulated = Simulated {
+    cells: 60,
+    genes: 60,
+    seed: 2,
+};
 
 struct Annotated {
     folder: TempDir,
@@ -20,11 +24,18 @@ struct Annotated {
 
 fn annotate(write: impl Fn(&Path), extra: &[&str]) -> Annotated {
     let folder = tempdir().unwrap();
-    let (input, output) = (folder.path().join("new.h5ad"), folder.path().join("annotated.h5ad"));
+    let (input, output) = (
+        folder.path().join("new.h5ad"),
+        folder.path().join("annotated.h5ad"),
+    );
     write(&input);
     let mut command = from_to("scgpt-annotate", &input, &output);
     let messages = succeed(command.arg("--model").arg(&TRAINED.model).args(extra));
-    Annotated { folder, output, messages }
+    Annotated {
+        folder,
+        output,
+        messages,
+    }
 }
 
 impl Annotated {
@@ -33,8 +44,15 @@ impl Annotated {
     }
 
     fn labels(&self) -> Vec<String> {
-        let labels = File::open(&self.output).unwrap().obs("scgpt_label").unwrap().to_labels();
-        labels.into_iter().map(|label| label.expect("every cell has an answer")).collect()
+        let labels = File::open(&self.output)
+            .unwrap()
+            .obs("scgpt_label")
+            .unwrap()
+            .to_labels();
+        labels
+            .into_iter()
+            .map(|label| label.expect("every cell has an answer"))
+            .collect()
     }
 
     fn numbers(&self, name: &str) -> Vec<f64> {
@@ -49,24 +67,59 @@ impl Annotated {
 fn new_cells_are_named_and_the_answers_scored() {
     let done = annotate(|path| NEW.write(path), &["--truth", "cell_type"]);
     let labels = done.labels();
-    let right = (0..NEW.cells).filter(|&cell| labels[cell] == Simulated::type_of(cell)).count();
+    let right = (0..NEW.cells)
+        .filter(|&cell| labels[cell] == Simulated::type_of(cell))
+        .count();
     assert!(right >= 54, "{right} of 60 are right");
     let metrics = &done.record()["metrics"];
-    assert_eq!(metrics["scores"]["accuracy"].as_f64().unwrap(), right as f64 / 60.0);
-    assert_eq!((&metrics["genes_matched"], &metrics["genes_of_the_model"]), (&60.into(), &60.into()));
-    assert!(done.messages.contains("60 of the 60 genes"), "{}", done.messages);
+    assert_eq!(
+        metrics["scores"]["accuracy"].as_f64().unwrap(),
+        right as f64 / 60.0
+    );
+    assert_eq!(
+        (&metrics["genes_matched"], &metrics["genes_of_the_model"]),
+        (&60.into(), &60.into())
+    );
+    assert!(
+        done.messages.contains("60 of the 60 genes"),
+        "{}",
+        done.messages
+    );
 
-    let (best, second) = (done.numbers("scgpt_probability"), done.numbers("scgpt_second_probability"));
-    assert!(best.iter().zip(&second).all(|(a, b)| a >= b && *b > 0.0 && a + b <= 1.0 + 1e-6));
+    let (best, second) = (
+        done.numbers("scgpt_probability"),
+        done.numbers("scgpt_second_probability"),
+    );
+    assert!(
+        best.iter()
+            .zip(&second)
+            .all(|(a, b)| a >= b && *b > 0.0 && a + b <= 1.0 + 1e-6)
+    );
     let file = File::open(&done.output).unwrap();
     let seconds = file.obs("scgpt_second").unwrap().to_labels();
-    assert!(seconds.iter().zip(&labels).all(|(second, label)| second.as_ref().is_some_and(|s| s != label)));
-    let Column::Categorical { categories, .. } = file.obs("scgpt_label").unwrap() else { panic!("not categorical") };
+    assert!(
+        seconds
+            .iter()
+            .zip(&labels)
+            .all(|(second, label)| second.as_ref().is_some_and(|s| s != label))
+    );
+    let Column::Categorical { categories, .. } = file.obs("scgpt_label").unwrap() else {
+        panic!("not categorical")
+    };
     assert_eq!(categories, [&TYPES[..], &["unassigned"]].concat());
-    assert_eq!(uns_text(&done.output, "scgpt_annotation/model"), TRAINED.model.to_str().unwrap());
+    assert_eq!(
+        uns_text(&done.output, "scgpt_annotation/model"),
+        TRAINED.model.to_str().unwrap()
+    );
     // What was there is there still.
-    assert_eq!(file.obs("cell_type").unwrap().to_labels()[5].as_deref(), Some("gamma"));
-    assert_eq!(file.matrix(&Source::X).unwrap().read(0..60).unwrap(), NEW.counts());
+    assert_eq!(
+        file.obs("cell_type").unwrap().to_labels()[5].as_deref(),
+        Some("gamma")
+    );
+    assert_eq!(
+        file.matrix(&Source::X).unwrap().read(0..60).unwrap(),
+        NEW.counts()
+    );
 }
 
 #[test]
@@ -76,13 +129,28 @@ fn improbable_cells_are_unassigned() {
     let strict = annotate(|path| NEW.write(path), &["--threshold", "0.9999"]);
     let labels = strict.labels();
     for (cell, label) in labels.iter().enumerate() {
-        let expected = if probabilities[cell] < 0.9999 { "unassigned" } else { &sure.labels()[cell] };
-        assert_eq!(label, expected, "cell {cell}, probability {}", probabilities[cell]);
+        let expected = if probabilities[cell] < 0.9999 {
+            "unassigned"
+        } else {
+            &sure.labels()[cell]
+        };
+        assert_eq!(
+            label, expected,
+            "cell {cell}, probability {}",
+            probabilities[cell]
+        );
     }
     let unassigned = labels.iter().filter(|label| *label == "unassigned").count();
     assert!(unassigned > 0);
-    assert_eq!(strict.record()["metrics"]["unassigned"].as_f64().unwrap(), unassigned as f64 / 60.0);
-    assert!(strict.messages.contains(&format!("{unassigned} of 60 cells are unassigned")));
+    assert_eq!(
+        strict.record()["metrics"]["unassigned"].as_f64().unwrap(),
+        unassigned as f64 / 60.0
+    );
+    assert!(
+        strict
+            .messages
+            .contains(&format!("{unassigned} of 60 cells are unassigned"))
+    );
 }
 
 #[test]
@@ -90,10 +158,17 @@ fn few_shared_genes_are_warned_of_and_silent_cells_unassigned() {
     let names: Vec<String> = (48..108).map(|gene| format!("GENE{gene:03}")).collect();
     let counts = NEW.counts().select_cells(&[0, 1]);
     let silent = Counts::from_rows(60, [vec![(59, 3.0)], vec![]]);
-    let rows = counts.rows().chain(silent.rows()).map(|(genes, values)| genes.iter().copied().zip(values.iter().copied()));
+    let rows = counts
+        .rows()
+        .chain(silent.rows())
+        .map(|(genes, values)| genes.iter().copied().zip(values.iter().copied()));
     let counts = Counts::from_rows(60, rows);
     let done = annotate(|path| cells::write(path, &counts, &names, []), &[]);
-    assert!(done.messages.contains("only 12 of 60 genes matched"), "{}", done.messages);
+    assert!(
+        done.messages.contains("only 12 of 60 genes matched"),
+        "{}",
+        done.messages
+    );
     assert_eq!(done.record()["metrics"]["genes_matched"], 12);
     assert_eq!(done.labels()[2..], ["unassigned", "unassigned"]);
     assert_eq!(done.numbers("scgpt_probability")[2..], [0.0, 0.0]);
@@ -104,7 +179,14 @@ fn the_file_does_not_depend_on_threads_and_the_order_of_genes_does_not_matter() 
     let one = annotate(|path| NEW.write(path), &["--threads", "1"]);
     let two = annotate(|path| NEW.write(path), &["--threads", "2"]);
     assert!(fs::read(&one.output).unwrap() == fs::read(&two.output).unwrap());
-    let (order, names): (Vec<usize>, Vec<String>) = NEW.gene_names().into_iter().enumerate().rev().unzip();
-    let turned = annotate(|path| cells::write(path, &NEW.counts().select_genes(&order), &names, []), &[]);
-    assert_eq!(turned.numbers("scgpt_probability"), one.numbers("scgpt_probability"));
+    let (order, names): (Vec<usize>, Vec<String>) =
+        NEW.gene_names().into_iter().enumerate().rev().unzip();
+    let turned = annotate(
+        |path| cells::write(path, &NEW.counts().select_genes(&order), &names, []),
+        &[],
+    );
+    assert_eq!(
+        turned.numbers("scgpt_probability"),
+        one.numbers("scgpt_probability")
+    );
 }

@@ -24,15 +24,25 @@ fn report(folder: &str) -> Value {
 #[test]
 fn inspect_says_what_a_model_is() {
     inspect("annotation/checkpoint").assert().success().stdout(
-        is_match(r"layout +A").unwrap()
+        is_match(r"layout +A")
+            .unwrap()
             .and(is_match(r"architecture +2 layers, width 32, 4 heads, feed-forward 32").unwrap())
             .and(is_match(r"vocabulary +203 tokens \(<pad> 200, <cls> 201, <eoc> 202\)").unwrap())
             .and(is_match(r"problems +none").unwrap())
             .and(contains("start of fine-tuning")),
     );
     let report = report("annotation/checkpoint");
-    assert_eq!((&report["architecture"]["nlayers"], &report["architecture"]["embsize"]), (&2.into(), &32.into()));
-    assert_eq!(report["vocabulary"]["specials"], json!({"<pad>": 200, "<cls>": 201, "<eoc>": 202}));
+    assert_eq!(
+        (
+            &report["architecture"]["nlayers"],
+            &report["architecture"]["embsize"]
+        ),
+        (&2.into(), &32.into())
+    );
+    assert_eq!(
+        report["vocabulary"]["specials"],
+        json!({"<pad>": 200, "<cls>": 201, "<eoc>": 202})
+    );
     assert_eq!(report["problems"], json!([]));
 }
 
@@ -40,16 +50,31 @@ fn inspect_says_what_a_model_is() {
 fn inspect_tells_layouts_and_tasks_apart() {
     let layout = |folder: &str| report(folder)["layout"].to_string();
     let layouts = [
-        "annotation/checkpoint", "layouts/B_flash_direct", "layouts/C_flash_wrapped", "layouts/D_data_parallel",
-    ].map(layout);
+        "annotation/checkpoint",
+        "layouts/B_flash_direct",
+        "layouts/C_flash_wrapped",
+        "layouts/D_data_parallel",
+    ]
+    .map(layout);
     for (i, one) in layouts.iter().enumerate() {
-        assert!(layouts[i + 1..].iter().all(|other| other != one), "{layouts:?}");
+        assert!(
+            layouts[i + 1..].iter().all(|other| other != one),
+            "{layouts:?}"
+        );
     }
-    let uses = |folder: &str| -> Vec<String> { serde_json::from_value(report(folder)["uses"].clone()).unwrap() };
+    let uses = |folder: &str| -> Vec<String> {
+        serde_json::from_value(report(folder)["uses"].clone()).unwrap()
+    };
     let has = |folder: &str, task: &str| uses(folder).iter().any(|found| found == task);
     assert!(has("annotation/checkpoint", "annotation-without-names"));
-    assert!(has("embedding/checkpoint", "embedding") && !has("embedding/checkpoint", "annotation-without-names"));
-    assert!(has("integration/checkpoint", "integration") && !has("annotation/checkpoint", "integration"));
+    assert!(
+        has("embedding/checkpoint", "embedding")
+            && !has("embedding/checkpoint", "annotation-without-names")
+    );
+    assert!(
+        has("integration/checkpoint", "integration")
+            && !has("annotation/checkpoint", "integration")
+    );
     assert!(has("perturbation/checkpoint", "perturbation"));
 }
 
@@ -57,22 +82,42 @@ fn inspect_tells_layouts_and_tasks_apart() {
 fn inspect_names_what_is_wrong_and_still_reports() {
     let folder = tempdir().unwrap();
     for name in ["args.json", "model.safetensors"] {
-        fs::copy(data("annotation/checkpoint").join(name), folder.path().join(name)).unwrap();
+        fs::copy(
+            data("annotation/checkpoint").join(name),
+            folder.path().join(name),
+        )
+        .unwrap();
     }
     let mut command = program("scgpt-checkpoint");
     let done = command.arg("inspect").arg(folder.path()).assert().success();
-    done.stdout(contains("vocab.json").and(is_match("problems +none").unwrap().not()).and(contains("architecture")));
+    done.stdout(
+        contains("vocab.json")
+            .and(is_match("problems +none").unwrap().not())
+            .and(contains("architecture")),
+    );
 }
 
 fn convert(from: &Path, to: &Path, extra: &[&str]) {
-    succeed(program("scgpt-checkpoint").arg("convert").arg(from).arg(to).args(extra));
+    succeed(
+        program("scgpt-checkpoint")
+            .arg("convert")
+            .arg(from)
+            .arg(to)
+            .args(extra),
+    );
 }
 
 #[test]
 fn a_round_trip_changes_no_bit() {
-    for checkpoint in ["annotation/checkpoint", "integration/checkpoint", "layouts/B_flash_direct", "multiomic/checkpoint"] {
+    for checkpoint in [
+        "annotation/checkpoint",
+        "integration/checkpoint",
+        "layouts/B_flash_direct",
+        "multiomic/checkpoint",
+    ] {
         let folder = tempdir().unwrap();
-        let [reference, own, again] = ["reference", "own", "again"].map(|name| folder.path().join(name));
+        let [reference, own, again] =
+            ["reference", "own", "again"].map(|name| folder.path().join(name));
         convert(&data(checkpoint), &reference, &["--to", "reference"]);
         convert(&reference, &own, &["--to", "safetensors"]);
         convert(&own, &again, &["--to", "reference"]);
@@ -81,16 +126,28 @@ fn a_round_trip_changes_no_bit() {
             let found = weights(written);
             assert_eq!(found.len(), original.len());
             for (name, tensor) in &original {
-                assert!(found.get(name) == Some(tensor), "`{name}` of {checkpoint} differs");
+                assert!(
+                    found.get(name) == Some(tensor),
+                    "`{name}` of {checkpoint} differs"
+                );
             }
         }
-        assert!(reference.join("best_model.pt").is_file() && own.join("model.safetensors").is_file());
-        assert!(fs::read(reference.join("best_model.pt")).unwrap() == fs::read(again.join("best_model.pt")).unwrap());
+        assert!(
+            reference.join("best_model.pt").is_file() && own.join("model.safetensors").is_file()
+        );
+        let twice = folder.path().join("twice");
+        convert(&own, &twice, &["--to", "reference"]);
+        let file = |folder: &Path| fs::read(folder.join("best_model.pt")).unwrap();
+        assert!(file(&again) == file(&twice), "the file is not reproducible");
         let vocabulary = |folder: &Path| programs::json(folder.join("vocab.json"));
         assert_eq!(vocabulary(&again), vocabulary(&data(checkpoint)));
         let arguments = programs::json(data(checkpoint).join("args.json"));
         for (key, value) in arguments.as_object().unwrap() {
-            assert_eq!(&programs::json(again.join("args.json"))[key], value, "{key}");
+            assert_eq!(
+                &programs::json(again.join("args.json"))[key],
+                value,
+                "{key}"
+            );
         }
     }
 }
@@ -100,40 +157,86 @@ fn an_existing_folder_is_kept() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
     let mut command = program("scgpt-checkpoint");
-    let message = fail(command.arg("convert").arg(data("annotation/checkpoint")).arg(folder.path()), 74);
-    assert!(message.contains("exists already") && message.contains("another name"), "{message}");
+    let message = fail(
+        command
+            .arg("convert")
+            .arg(data("annotation/checkpoint"))
+            .arg(folder.path()),
+        74,
+    );
+    assert!(
+        message.contains("exists already") && message.contains("another name"),
+        "{message}"
+    );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]
 fn models_go_by_name() {
     let (empty, models) = (tempdir().unwrap(), tempdir().unwrap());
-    convert(&data("annotation/checkpoint"), &models.path().join("scgpt_human"), &[]);
+    convert(
+        &data("annotation/checkpoint"),
+        &models.path().join("scgpt_human"),
+        &[],
+    );
     let folders = std::env::join_paths([empty.path(), models.path()]).unwrap();
     let mut command = program("scgpt-checkpoint");
-    command.env("SCGPT_MODELS", &folders).args(["inspect", "scgpt_human"]);
-    command.assert().success().stdout(contains("scgpt_human").and(contains("203 tokens")));
+    command
+        .env("SCGPT_MODELS", &folders)
+        .args(["inspect", "scgpt_human"]);
+    command
+        .assert()
+        .success()
+        .stdout(contains("scgpt_human").and(contains("203 tokens")));
 
     let input = empty.path().join("cells.h5ad");
-    cells::Simulated { cells: 4, ..cells::Simulated::SMALL }.write(&input);
+    cells::Simulated {
+        cells: 4,
+        ..cells::Simulated::SMALL
+    }
+    .write(&input);
     let mut command = programs::from_to("scgpt-embed", &input, &empty.path().join("embedded.h5ad"));
-    succeed(command.env("SCGPT_MODELS", &folders).args(["--checkpoint", "scgpt_human"]));
+    succeed(
+        command
+            .env("SCGPT_MODELS", &folders)
+            .args(["--checkpoint", "scgpt_human"]),
+    );
 
-    let message = fail(program("scgpt-checkpoint").env("SCGPT_MODELS", &folders).args(["inspect", "scgpt_mouse"]), 65);
+    let message = fail(
+        program("scgpt-checkpoint")
+            .env("SCGPT_MODELS", &folders)
+            .args(["inspect", "scgpt_mouse"]),
+        65,
+    );
     let (empty, models) = (empty.path().display(), models.path().display());
-    for part in ["`scgpt_mouse`", "SCGPT_MODELS", &format!("`{empty}` has no models"), &format!("`{models}` has `scgpt_human`")] {
+    for part in [
+        "`scgpt_mouse`",
+        "SCGPT_MODELS",
+        &format!("`{empty}` has no models"),
+        &format!("`{models}` has `scgpt_human`"),
+    ] {
         assert!(message.contains(part), "`{part}` is not in {message}");
     }
-    let message = fail(program("scgpt-checkpoint").args(["inspect", "scgpt_mouse"]), 65);
+    let message = fail(
+        program("scgpt-checkpoint").args(["inspect", "scgpt_mouse"]),
+        65,
+    );
     assert!(message.contains("the variable is not set"), "{message}");
 }
 
 #[test]
 fn programs_without_tensors_do_not_link_libtorch() {
     let libraries = |name: &str| {
-        let done = std::process::Command::new("ldd").arg(programs::path(name)).output().expect("ldd");
+        let done = std::process::Command::new("ldd")
+            .arg(programs::path(name))
+            .output()
+            .expect("ldd");
         String::from_utf8(done.stdout).unwrap()
     };
     assert!(libraries("scgpt-embed").contains("libtorch_cpu"));
-    assert!(!libraries("scgpt-checkpoint").contains("torch"), "{}", libraries("scgpt-checkpoint"));
+    assert!(
+        !libraries("scgpt-checkpoint").contains("torch"),
+        "{}",
+        libraries("scgpt-checkpoint")
+    );
 }

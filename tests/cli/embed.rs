@@ -11,7 +11,12 @@ const TOLERANCE: f32 = 1e-5;
 
 fn embed(input: &Path, output: &Path, extra: &[&str]) -> String {
     let mut command = programs::from_to("scgpt-embed", input, output);
-    programs::succeed(command.arg("--checkpoint").arg(data("embedding/checkpoint")).args(extra))
+    programs::succeed(
+        command
+            .arg("--checkpoint")
+            .arg(data("embedding/checkpoint"))
+            .args(extra),
+    )
 }
 
 /// Embeds a golden file and compares with the tensor of that name.
@@ -33,37 +38,73 @@ fn check(cells: &str, extra: &[&str], golden: &str, tensor: &str) {
 
 #[test]
 fn continuous_cells_are_embedded_as_by_the_reference() {
-    check("embedding/cells_continuous.h5ad", &[], "embedding/continuous_outputs.safetensors", "cell_embeddings_l2norm");
+    check(
+        "embedding/cells_continuous.h5ad",
+        &[],
+        "embedding/continuous_outputs.safetensors",
+        "cell_embeddings_l2norm",
+    );
 }
 
 #[test]
 fn counts_with_one_sided_ties_are_embedded_as_by_the_reference() {
-    let (golden, tensor) = ("embedding/counts_outputs.safetensors", "onesided.cell_embeddings_l2norm");
-    check("embedding/cells_counts.h5ad", &["--ties", "one-sided"], golden, tensor);
+    let (golden, tensor) = (
+        "embedding/counts_outputs.safetensors",
+        "onesided.cell_embeddings_l2norm",
+    );
+    check(
+        "embedding/cells_counts.h5ad",
+        &["--ties", "one-sided"],
+        golden,
+        tensor,
+    );
 }
 
 #[test]
 fn truncated_cells_are_embedded_as_by_the_reference() {
-    let (golden, tensor) = ("embedding/truncated_outputs.safetensors", "cell_embeddings_l2norm");
+    let (golden, tensor) = (
+        "embedding/truncated_outputs.safetensors",
+        "cell_embeddings_l2norm",
+    );
     let extra = ["--max-length", "20", "--long-cells", "truncate"];
     check("embedding/cells_continuous.h5ad", &extra, golden, tensor);
 }
 
 /// Ties and long cells at random, so that every source of randomness takes part.
-const RANDOM: [&str; 6] = ["--ties", "both-sided", "--max-length", "20", "--long-cells", "sample"];
+const RANDOM: [&str; 6] = [
+    "--ties",
+    "both-sided",
+    "--max-length",
+    "20",
+    "--long-cells",
+    "sample",
+];
 
 #[test]
 fn the_file_does_not_depend_on_threads_and_does_on_the_seed() {
     let folder = tempdir().unwrap();
     let file = |name: &str, extra: &[&str]| {
         let output = folder.path().join(name);
-        embed(&data("embedding/cells_counts.h5ad"), &output, &[&RANDOM[..], extra].concat());
+        embed(
+            &data("embedding/cells_counts.h5ad"),
+            &output,
+            &[&RANDOM[..], extra].concat(),
+        );
         fs::read(output).unwrap()
     };
     let one = file("one.h5ad", &["--threads", "1"]);
-    assert!(one == file("two.h5ad", &["--threads", "2"]), "another number of threads gives another file");
-    assert!(one == file("again.h5ad", &["--threads", "2"]), "another run gives another file");
-    assert!(one != file("seed.h5ad", &["--threads", "2", "--seed", "1"]), "the seed has no effect");
+    assert!(
+        one == file("two.h5ad", &["--threads", "2"]),
+        "another number of threads gives another file"
+    );
+    assert!(
+        one == file("again.h5ad", &["--threads", "2"]),
+        "another run gives another file"
+    );
+    assert!(
+        one != file("seed.h5ad", &["--threads", "2", "--seed", "1"]),
+        "the seed has no effect"
+    );
 }
 
 #[test]
@@ -73,7 +114,12 @@ fn a_cell_has_the_same_vector_in_a_smaller_file() {
     let names = whole.var(&Source::X, "feature_name").unwrap().to_labels();
     let names: Vec<String> = names.into_iter().map(Option::unwrap).collect();
     let few = folder.path().join("few.h5ad");
-    cells::write(&few, &whole.matrix(&Source::X).unwrap().read(0..7).unwrap(), &names, []);
+    cells::write(
+        &few,
+        &whole.matrix(&Source::X).unwrap().read(0..7).unwrap(),
+        &names,
+        [],
+    );
     let vectors = |input: &Path, name: &str| {
         let output = folder.path().join(name);
         embed(input, &output, &RANDOM);
@@ -87,15 +133,34 @@ fn a_cell_has_the_same_vector_in_a_smaller_file() {
 fn the_record_says_what_was_read_and_loaded() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("embedded.h5ad");
-    let messages = embed(&data("embedding/cells_continuous.h5ad"), &output, &["--seed", "3"]);
+    let messages = embed(
+        &data("embedding/cells_continuous.h5ad"),
+        &output,
+        &["--seed", "3"],
+    );
     let record = programs::json(folder.path().join("embedded.run.json"));
-    assert_eq!((&record["exit_status"], &record["seed"], &record["device"]), (&0.into(), &3.into(), &"CPU".into()));
-    assert_eq!((&record["metrics"]["genes_matched"], &record["metrics"]["genes_unmatched"]["count"]), (&190.into(), &30.into()));
+    assert_eq!(
+        (&record["exit_status"], &record["seed"], &record["device"]),
+        (&0.into(), &3.into(), &"CPU".into())
+    );
+    assert_eq!(
+        (
+            &record["metrics"]["genes_matched"],
+            &record["metrics"]["genes_unmatched"]["count"]
+        ),
+        (&190.into(), &30.into())
+    );
     assert!(messages.contains("190 of 220 genes"), "{messages}");
     assert!(messages.contains("`feature_name`"), "{messages}");
     let weights = &record["metrics"]["weights"];
-    assert!(weights["missing"].as_array().unwrap().is_empty() && !weights["loaded"].as_array().unwrap().is_empty());
-    for artefact in [&record["inputs"], &record["outputs"]].into_iter().flat_map(|all| all.as_array().unwrap()) {
+    assert!(
+        weights["missing"].as_array().unwrap().is_empty()
+            && !weights["loaded"].as_array().unwrap().is_empty()
+    );
+    for artefact in [&record["inputs"], &record["outputs"]]
+        .into_iter()
+        .flat_map(|all| all.as_array().unwrap())
+    {
         let bytes = fs::read(artefact["path"].as_str().unwrap()).unwrap();
         assert_eq!(artefact["size"], bytes.len());
         assert_eq!(artefact["sha256"], crate::support::sha256(&bytes));

@@ -13,7 +13,11 @@ use tempfile::tempdir;
 /// A column as the checking script expects it.
 fn column(column: &Column) -> Value {
     match column {
-        Column::Categorical { categories, ordered, .. } => {
+        Column::Categorical {
+            categories,
+            ordered,
+            ..
+        } => {
             json!({"labels": column.to_labels(), "categories": categories, "ordered": ordered})
         }
         Column::Number(numbers) => json!({"labels": numbers}),
@@ -31,14 +35,30 @@ fn check_additions(python: &Path, original: &Path, written: &Path, expected: &Va
 fn anndata_reads_annotated_cells() {
     let Some(python) = python() else { return };
     let folder = tempdir().unwrap();
-    let (input, output) = (folder.path().join("new.h5ad"), folder.path().join("annotated.h5ad"));
-    Simulated { cells: 60, seed: 2, ..Simulated::SMALL }.write(&input);
+    let (input, output) = (
+        folder.path().join("new.h5ad"),
+        folder.path().join("annotated.h5ad"),
+    );
+    Simulated {
+        cells: 60,
+        seed: 2,
+        ..Simulated::SMALL
+    }
+    .write(&input);
     let mut command = from_to("scgpt-annotate", &input, &output);
-    succeed(command.arg("--model").arg(&TRAINED.model).args(["--threshold", "0.9"]));
+    succeed(
+        command
+            .arg("--model")
+            .arg(&TRAINED.model)
+            .args(["--threshold", "0.9"]),
+    );
     let file = File::open(&output).unwrap();
-    let names = ["label", "probability", "second", "second_probability"].map(|part| format!("scgpt_{part}"));
-    let obs: serde_json::Map<String, Value> =
-        names.into_iter().map(|name| (name.clone(), column(&file.obs(&name).unwrap()))).collect();
+    let names = ["label", "probability", "second", "second_probability"]
+        .map(|part| format!("scgpt_{part}"));
+    let obs: serde_json::Map<String, Value> = names
+        .into_iter()
+        .map(|name| (name.clone(), column(&file.obs(&name).unwrap())))
+        .collect();
     let uns = json!({"scgpt_annotation": {"model": uns_text(&output, "scgpt_annotation/model"), "threshold": 0.9}});
     check_additions(&python, &input, &output, &json!({"obs": obs, "uns": uns}));
 }
@@ -47,18 +67,38 @@ fn anndata_reads_annotated_cells() {
 fn anndata_reads_embedded_cells() {
     let Some(python) = python() else { return };
     let folder = tempdir().unwrap();
-    let (input, output) = (data("embedding/cells_counts.h5ad"), folder.path().join("embedded.h5ad"));
+    let (input, output) = (
+        data("embedding/cells_counts.h5ad"),
+        folder.path().join("embedded.h5ad"),
+    );
     let mut command = from_to("scgpt-embed", &input, &output);
-    succeed(command.arg("--checkpoint").arg(data("embedding/checkpoint")).args(["--key", "X_mine"]));
-    check_additions(&python, &input, &output, &json!({"obsm": {"X_mine": obsm(&output, "X_mine")}}));
+    succeed(
+        command
+            .arg("--checkpoint")
+            .arg(data("embedding/checkpoint"))
+            .args(["--key", "X_mine"]),
+    );
+    check_additions(
+        &python,
+        &input,
+        &output,
+        &json!({"obsm": {"X_mine": obsm(&output, "X_mine")}}),
+    );
 }
 
 #[test]
 fn anndata_notices_a_value_that_differs() {
     let Some(python) = python() else { return };
     let folder = tempdir().unwrap();
-    let (input, output) = (data("embedding/cells_counts.h5ad"), folder.path().join("embedded.h5ad"));
-    succeed(from_to("scgpt-embed", &input, &output).arg("--checkpoint").arg(data("embedding/checkpoint")));
+    let (input, output) = (
+        data("embedding/cells_counts.h5ad"),
+        folder.path().join("embedded.h5ad"),
+    );
+    succeed(
+        from_to("scgpt-embed", &input, &output)
+            .arg("--checkpoint")
+            .arg(data("embedding/checkpoint")),
+    );
     let mut rows = obsm(&output, "X_scGPT");
     rows[29][31] += 1e-6;
     let expected = json!({"obsm": {"X_scGPT": rows}});
@@ -71,10 +111,18 @@ fn safetensors_reads_every_written_model() {
     let Some(python) = python() else { return };
     let folder = tempdir().unwrap();
     let converted = folder.path().join("converted");
-    succeed(program("scgpt-checkpoint").arg("convert").arg(data("integration/checkpoint")).arg(&converted));
+    succeed(
+        program("scgpt-checkpoint")
+            .arg("convert")
+            .arg(data("integration/checkpoint"))
+            .arg(&converted),
+    );
     for model in [&TRAINED.model, &converted] {
         let entry = |(name, tensor): (&String, &scgpt_tools::checkpoint::Tensor)| {
-            (name.clone(), json!({"shape": tensor.shape(), "sha256": sha256(tensor.bytes())}))
+            (
+                name.clone(),
+                json!({"shape": tensor.shape(), "sha256": sha256(tensor.bytes())}),
+            )
         };
         let expected: serde_json::Map<String, Value> = weights(model).iter().map(entry).collect();
         let path = folder.path().join("expected.json");

@@ -1,9 +1,9 @@
 //! Wrong inputs: each ends with the promised exit code and a message that names the thing and says what to do.
 
 use crate::support::cells::{self, Simulated};
+use crate::support::data;
 use crate::support::programs::{fail, from_to, path, program};
 use crate::support::trained::{SIZE, TRAINED, finetune};
-use crate::support::data;
 use scgpt_tools::counts::Counts;
 use scgpt_tools::h5ad::Column;
 use std::fs;
@@ -40,7 +40,9 @@ fn refused_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
 
 fn embed(input: &Path, output: &Path) -> assert_cmd::Command {
     let mut command = from_to("scgpt-embed", input, output);
-    command.arg("--checkpoint").arg(data("embedding/checkpoint"));
+    command
+        .arg("--checkpoint")
+        .arg(data("embedding/checkpoint"));
     command
 }
 
@@ -53,10 +55,18 @@ fn annotate(input: &Path, output: &Path) -> assert_cmd::Command {
 #[test]
 fn what_is_not_hdf5_is_refused() {
     let folder = tempdir().unwrap();
-    for (name, content) in [("text.h5ad", &b"hello"[..]), ("empty.h5ad", b""), ("table.h5ad", b"gene,cell1\nGENE001,4\n")] {
+    for (name, content) in [
+        ("text.h5ad", &b"hello"[..]),
+        ("empty.h5ad", b""),
+        ("table.h5ad", b"gene,cell1\nGENE001,4\n"),
+    ] {
         let input = folder.path().join(name);
         fs::write(&input, content).unwrap();
-        refused_by_all(&folder, &input, &["not an HDF5 file", "an AnnData file (.h5ad) was expected"]);
+        refused_by_all(
+            &folder,
+            &input,
+            &["not an HDF5 file", "an AnnData file (.h5ad) was expected"],
+        );
     }
 }
 
@@ -82,7 +92,15 @@ fn a_column_that_is_not_there_is_answered_by_those_that_are() {
     let mut by_truth = annotate(&TRAINED.cells, &output);
     by_truth.args(["--truth", "celltype"]);
     for command in [&mut by_labels, &mut by_batch, &mut by_truth] {
-        assert_says(&fail(command, INPUT), &["no column `celltype`", "`cell_type`", "`batch`", "cells.h5ad"]);
+        assert_says(
+            &fail(command, INPUT),
+            &[
+                "no column `celltype`",
+                "`cell_type`",
+                "`batch`",
+                "cells.h5ad",
+            ],
+        );
     }
 }
 
@@ -90,10 +108,18 @@ fn a_column_that_is_not_there_is_answered_by_those_that_are() {
 fn one_class_is_not_enough() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("cells.h5ad");
-    let simulated = Simulated { cells: 20, ..Simulated::SMALL };
+    let simulated = Simulated {
+        cells: 20,
+        ..Simulated::SMALL
+    };
     for (label, found) in [(Some("alpha"), "only `alpha`"), (None, "no label at all")] {
         let column = Column::from_labels(&[label; 20]);
-        cells::write(&input, &simulated.counts(), &simulated.gene_names(), [("cell_type", column)]);
+        cells::write(
+            &input,
+            &simulated.counts(),
+            &simulated.gene_names(),
+            [("cell_type", column)],
+        );
         let message = fail(&mut finetune(&input, &folder.path().join("output")), INPUT);
         assert_says(&message, &["`cell_type`", found, "at least two cell types"]);
     }
@@ -102,16 +128,42 @@ fn one_class_is_not_enough() {
 #[test]
 fn no_known_gene_shows_the_names_of_both_sides() {
     let folder = tempdir().unwrap();
-    let (input, output) = (folder.path().join("cells.h5ad"), folder.path().join("output"));
+    let (input, output) = (
+        folder.path().join("cells.h5ad"),
+        folder.path().join("output"),
+    );
     let names: Vec<String> = (0..60).map(|gene| format!("ENSG{gene:011}")).collect();
     let labels: Vec<_> = (0..20).map(|cell| Some(Simulated::type_of(cell))).collect();
-    let counts = Simulated { cells: 20, ..Simulated::SMALL }.counts();
-    cells::write(&input, &counts, &names, [("cell_type", Column::from_labels(&labels))]);
+    let counts = Simulated {
+        cells: 20,
+        ..Simulated::SMALL
+    }
+    .counts();
+    cells::write(
+        &input,
+        &counts,
+        &names,
+        [("cell_type", Column::from_labels(&labels))],
+    );
     let mut from_checkpoint = finetune(&input, &output);
-    from_checkpoint.arg("--checkpoint").arg(data("annotation/checkpoint"));
-    for mut command in [from_checkpoint, embed(&input, &output), annotate(&input, &output)] {
+    from_checkpoint
+        .arg("--checkpoint")
+        .arg(data("annotation/checkpoint"));
+    for mut command in [
+        from_checkpoint,
+        embed(&input, &output),
+        annotate(&input, &output),
+    ] {
         let message = fail(&mut command, INPUT);
-        assert_says(&message, &["none of the 60 genes", "`ENSG00000000000`", "`GENE000`", "--gene-column"]);
+        assert_says(
+            &message,
+            &[
+                "none of the 60 genes",
+                "`ENSG00000000000`",
+                "`GENE000`",
+                "--gene-column",
+            ],
+        );
     }
 }
 
@@ -119,18 +171,43 @@ fn no_known_gene_shows_the_names_of_both_sides() {
 fn negative_values_are_refused_with_other_matrices_named() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("scaled.h5ad");
-    let simulated = Simulated { cells: 20, ..Simulated::SMALL };
+    let simulated = Simulated {
+        cells: 20,
+        ..Simulated::SMALL
+    };
     let mut counts = simulated.counts();
     counts.values.iter_mut().for_each(|value| *value -= 1.5);
     let labels: Vec<_> = (0..20).map(|cell| Some(Simulated::type_of(cell))).collect();
-    cells::write(&input, &counts, &simulated.gene_names(), [("cell_type", Column::from_labels(&labels))]);
-    let parts = ["matrix `X`", "values from -1.5", "a model reads counts or their logarithms", "give one with counts"];
+    cells::write(
+        &input,
+        &counts,
+        &simulated.gene_names(),
+        [("cell_type", Column::from_labels(&labels))],
+    );
+    let parts = [
+        "matrix `X`",
+        "values from -0.5",
+        "a model reads counts or their logarithms",
+        "give one with counts",
+    ];
     refused_by_all(&folder, &input, &parts);
     // With a matrix beside it that might serve, that one is named.
     let layered = hdf5::File::append(&input).unwrap();
-    layered.create_group("layers").unwrap().link_hard("/X", "scaled").unwrap();
+    layered
+        .group("layers")
+        .unwrap()
+        .link_hard("/X", "scaled")
+        .unwrap();
     drop(layered);
-    refused_by_all(&folder, &input, &["values from -1.5", "the file also has `layers/scaled`", "--matrix"]);
+    refused_by_all(
+        &folder,
+        &input,
+        &[
+            "values from -0.5",
+            "the file also has `layers/scaled`",
+            "--matrix",
+        ],
+    );
 }
 
 #[test]
@@ -138,7 +215,12 @@ fn a_file_without_cells_is_refused() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("none.h5ad");
     let labels = Column::from_labels::<&str>(&[]);
-    cells::write(&input, &Counts::empty(60), &Simulated::SMALL.gene_names(), [("cell_type", labels)]);
+    cells::write(
+        &input,
+        &Counts::empty(60),
+        &Simulated::SMALL.gene_names(),
+        [("cell_type", labels)],
+    );
     refused_by_all(&folder, &input, &["holds no cells", "give a file with"]);
 }
 
@@ -148,9 +230,17 @@ fn a_checkpoint_that_would_run_code_is_refused_and_nothing_is_run() {
     let checkpoint = folder.path().join("checkpoint");
     fs::create_dir(&checkpoint).unwrap();
     for name in ["args.json", "vocab.json"] {
-        fs::copy(data("embedding/checkpoint").join(name), checkpoint.join(name)).unwrap();
+        fs::copy(
+            data("embedding/checkpoint").join(name),
+            checkpoint.join(name),
+        )
+        .unwrap();
     }
-    fs::copy(data("checkpoint/os_system.pt"), checkpoint.join("best_model.pt")).unwrap();
+    fs::copy(
+        data("checkpoint/os_system.pt"),
+        checkpoint.join("best_model.pt"),
+    )
+    .unwrap();
     let output = folder.path().join("output");
     let mut commands = [
         from_to("scgpt-embed", &data("embedding/cells_counts.h5ad"), &output),
@@ -164,7 +254,14 @@ fn a_checkpoint_that_would_run_code_is_refused_and_nothing_is_run() {
     commands[3].arg("convert").arg(&checkpoint).arg(&output);
     for command in &mut commands {
         let message = fail(command.current_dir(folder.path()), INPUT);
-        assert_says(&message, &["best_model.pt", "`posix.system`", "refused, nothing was run"]);
+        assert_says(
+            &message,
+            &[
+                "best_model.pt",
+                "`posix.system`",
+                "refused, nothing was run",
+            ],
+        );
         assert!(!output.exists());
     }
     // The command in the file is `touch scgpt-tools-test-was-run`.
@@ -176,12 +273,49 @@ fn problems_of_arguments_are_reported_together() {
     let folder = tempdir().unwrap();
     let missing = folder.path().join("missing.h5ad");
     let mut command = finetune(&missing, &folder.path().join("output"));
-    let message = fail(command.args(["--epochs", "0", "--freeze", "everything", "--threads", "many"]), USAGE);
-    let parts = ["`--input`", "missing.h5ad", "`--epochs`: found `0`", "`--freeze`", "encoders", "`--threads`", "--help"];
+    let message = fail(
+        command.args([
+            "--epochs",
+            "0",
+            "--freeze",
+            "everything",
+            "--threads",
+            "many",
+        ]),
+        USAGE,
+    );
+    let parts = [
+        "`--input`",
+        "missing.h5ad",
+        "`--epochs`: found `0`",
+        "`--freeze`",
+        "encoders",
+        "`--threads`",
+        "--help",
+    ];
     assert_says(&message, &parts);
     let mut command = finetune(&TRAINED.cells, &folder.path().join("output"));
-    let message = fail(command.args(["--width", "30", "--heads", "4", "--test-groups", "a", "--dar-weight", "1"]), USAGE);
-    assert_says(&message, &["`--width` 30 is not a multiple of `--heads` 4", "`--test-groups` needs `--batch`", "`--dar-weight` needs"]);
+    let message = fail(
+        command.args([
+            "--width",
+            "30",
+            "--heads",
+            "4",
+            "--test-groups",
+            "a",
+            "--dar-weight",
+            "1",
+        ]),
+        USAGE,
+    );
+    assert_says(
+        &message,
+        &[
+            "`--width` 30 is not a multiple of `--heads` 4",
+            "`--test-groups` needs `--batch`",
+            "`--dar-weight` needs",
+        ],
+    );
 }
 
 #[test]
@@ -189,20 +323,41 @@ fn unknown_keys_of_a_parameter_file_are_refused_with_the_nearest_name() {
     let folder = tempdir().unwrap();
     let params = folder.path().join("params.json");
     fs::write(&params, r#"{"epoch": 3, "labels": "cell_type"}"#).unwrap();
-    let mut command = from_to("scgpt-finetune-annotation", &TRAINED.cells, &folder.path().join("output"));
+    let mut command = from_to(
+        "scgpt-finetune-annotation",
+        &TRAINED.cells,
+        &folder.path().join("output"),
+    );
     let message = fail(command.arg("--params").arg(&params), USAGE);
-    assert_says(&message, &["unknown option `epoch`", "params.json", "did you mean `epochs`?"]);
+    assert_says(
+        &message,
+        &[
+            "unknown option `epoch`",
+            "params.json",
+            "did you mean `epochs`?",
+        ],
+    );
 }
 
 #[test]
 fn the_input_is_never_the_output() {
     let folder = tempdir().unwrap();
-    let (input, link) = (folder.path().join("cells.h5ad"), folder.path().join("link.h5ad"));
+    let (input, link) = (
+        folder.path().join("cells.h5ad"),
+        folder.path().join("link.h5ad"),
+    );
     fs::copy(&TRAINED.cells, &input).unwrap();
     std::os::unix::fs::symlink(&input, &link).unwrap();
     for output in [&input, &link] {
         for mut command in [embed(&input, output), annotate(&input, output)] {
-            assert_says(&fail(&mut command, USAGE), &["`--output`", "inputs are never changed", "name another output"]);
+            assert_says(
+                &fail(&mut command, USAGE),
+                &[
+                    "`--output`",
+                    "inputs are never changed",
+                    "name another output",
+                ],
+            );
         }
     }
     assert!(fs::read(&input).unwrap() == fs::read(&TRAINED.cells).unwrap());
@@ -221,17 +376,31 @@ fn an_existing_folder_is_not_written_over() {
 fn an_output_in_a_folder_that_is_not_there_is_refused_before_work() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("missing").join("output");
-    for mut command in [finetune(&TRAINED.cells, &output), embed(&TRAINED.cells, &output), annotate(&TRAINED.cells, &output)] {
-        assert_says(&fail(&mut command, USAGE), &["`--output`", "could not write into folder", "missing"]);
+    for mut command in [
+        finetune(&TRAINED.cells, &output),
+        embed(&TRAINED.cells, &output),
+        annotate(&TRAINED.cells, &output),
+    ] {
+        assert_says(
+            &fail(&mut command, USAGE),
+            &["`--output`", "could not write into folder", "missing"],
+        );
     }
 }
 
 /// Runs a program with a file system of its own on `folder`, of which nothing is left afterwards. Standard output lists what
 /// the program left there. `None` where this system gives no user a file system of their own.
-fn on_file_system(options: &str, folder: &Path, program: &str, arguments: &[&str]) -> Option<Output> {
+fn on_file_system(
+    options: &str,
+    folder: &Path,
+    program: &str,
+    arguments: &[&str],
+) -> Option<Output> {
     const SCRIPT: &str = "mount -t tmpfs -o $0 tmpfs $1 || exit 200; cd $1; shift; \"$@\"; code=$?; ls -A1R; exit $code";
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, options]).arg(folder);
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, options])
+        .arg(folder);
     let done = command.arg(path(program)).args(arguments).output().ok()?;
     let text = String::from_utf8_lossy(&done.stderr);
     if done.status.code() == Some(200) || text.starts_with("unshare:") {
@@ -250,49 +419,72 @@ fn texts(done: &Output) -> (String, String) {
 fn a_read_only_folder_is_refused_before_work() {
     let folder = tempdir().unwrap();
     let cells = TRAINED.cells.to_str().unwrap();
-    let arguments = ["--input", cells, "--labels", "cell_type", "--output", "model"];
-    let Some(done) = on_file_system("ro", folder.path(), "scgpt-finetune-annotation", &arguments) else { return };
+    let arguments = [
+        "--input",
+        cells,
+        "--labels",
+        "cell_type",
+        "--output",
+        "model",
+    ];
+    let Some(done) = on_file_system("ro", folder.path(), "scgpt-finetune-annotation", &arguments)
+    else {
+        return;
+    };
     let (_, message) = texts(&done);
     assert_eq!(done.status.code(), Some(USAGE), "{message}");
-    assert_says(&message, &["`--output`: could not write into folder `.`", "Read-only file system"]);
+    assert_says(
+        &message,
+        &[
+            "`--output`: could not write into folder `.`",
+            "Read-only file system",
+        ],
+    );
+}
+
+/// Options of a file system that has room for almost all of a file.
+fn room_for_almost(path: &Path) -> String {
+    const PAGE: u64 = 4096;
+    let bytes = fs::metadata(path).expect("a file").len() / PAGE * PAGE;
+    assert!(bytes > PAGE);
+    format!("size={bytes}")
+}
+
+/// Runs a program where there is no room, and where there is almost enough for `file`, a part of what it writes as `name`.
+fn fails_on_full_disks(program: &str, arguments: &[&str], file: &Path, name: &str) {
+    let folder = tempdir().unwrap();
+    for options in ["size=4096".to_owned(), room_for_almost(file)] {
+        let Some(done) = on_file_system(&options, folder.path(), program, arguments) else {
+            return;
+        };
+        let (left, message) = texts(&done);
+        let what = format!("{program}, {options}:\n{message}\nleft:\n{left}");
+        assert_eq!(done.status.code(), Some(READ_WRITE), "{what}");
+        assert_says(&message, &["could not write", name, "No space left on device"]);
+        let stem = name.trim_end_matches(".h5ad");
+        // Nothing but the record, which says what went wrong, and the state of a run that may go on.
+        let may_stay = [format!("{stem}.run.json"), format!("{stem}.partial")];
+        let top = left.lines().skip(1).take_while(|line| !line.is_empty());
+        for found in top {
+            assert!(may_stay.iter().any(|name| name == found), "{what}");
+        }
+    }
 }
 
 #[test]
 fn a_full_disk_is_named_and_nothing_half_written_is_left() {
-    let folder = tempdir().unwrap();
-    let checkpoint = data("embedding/checkpoint");
-    let (input, model) = (data("embedding/cells_counts.h5ad"), TRAINED.model.to_str().unwrap());
-    let input = input.to_str().unwrap();
-    let embed = ["--input", input, "--checkpoint", checkpoint.to_str().unwrap(), "--output", "cells.h5ad"];
-    let annotate = ["--input", TRAINED.cells.to_str().unwrap(), "--model", model, "--output", "cells.h5ad"];
-    let convert = ["convert", checkpoint.to_str().unwrap(), "model"];
-    // From nothing at all to almost enough for the copy and its additions.
-    for size in ["size=8k", "size=64k", "size=72k"] {
-        for (program, arguments) in [("scgpt-embed", embed), ("scgpt-annotate", annotate)] {
-            let Some(done) = on_file_system(size, folder.path(), program, &arguments) else { return };
-            let (left, message) = texts(&done);
-            assert_eq!(done.status.code(), Some(READ_WRITE), "{program}, {size}:\n{message}");
-            assert_says(&message, &["could not write", "cells.h5ad", "No space left on device"]);
-            assert!(left.lines().all(|name| [".:", "cells.run.json", ""].contains(&name)), "{program}, {size} left:\n{left}");
-        }
-        let Some(done) = on_file_system(size, folder.path(), "scgpt-checkpoint", &convert) else { return };
-        let (left, message) = texts(&done);
-        assert_eq!(done.status.code(), Some(READ_WRITE), "convert, {size}:\n{message}");
-        assert_says(&message, &["could not write", "model", "No space left on device"]);
-        assert!(left.lines().all(|name| [".:", "model.run.json", ""].contains(&name)), "convert, {size} left:\n{left}");
-    }
-}
+    let (checkpoint, cells) = (data("embedding/checkpoint"), data("embedding/cells_counts.h5ad"));
+    let [checkpoint_text, cells_text] = [&checkpoint, &cells].map(|path| path.to_str().unwrap());
+    let (trained, model) = (&TRAINED.cells, TRAINED.model.to_str().unwrap());
+    let trained_text = trained.to_str().unwrap();
 
-#[test]
-fn training_on_a_full_disk_says_so() {
-    let folder = tempdir().unwrap();
-    let cells = TRAINED.cells.to_str().unwrap();
-    let arguments = [&["--input", cells, "--labels", "cell_type", "--output", "model", "--epochs", "1", "--device", "cpu"], &SIZE[..]].concat();
-    for size in ["size=32k", "size=128k"] {
-        let Some(done) = on_file_system(size, folder.path(), "scgpt-finetune-annotation", &arguments) else { return };
-        let (left, message) = texts(&done);
-        assert_eq!(done.status.code(), Some(READ_WRITE), "{size}:\n{message}");
-        assert_says(&message, &["could not write", "model", "No space left on device"]);
-        assert!(!left.lines().any(|name| name == "./model:"), "{size} left:\n{left}");
-    }
+    let embed = ["--input", cells_text, "--checkpoint", checkpoint_text, "--output", "cells.h5ad"];
+    fails_on_full_disks("scgpt-embed", &embed, &cells, "cells.h5ad");
+    let annotate = ["--input", trained_text, "--model", model, "--output", "cells.h5ad"];
+    fails_on_full_disks("scgpt-annotate", &annotate, trained, "cells.h5ad");
+    let convert = ["convert", checkpoint_text, "model"];
+    fails_on_full_disks("scgpt-checkpoint", &convert, &checkpoint.join("model.safetensors"), "model");
+    let finetune = ["--input", trained_text, "--labels", "cell_type", "--output", "model", "--epochs", "1"];
+    let finetune = [&finetune[..], &SIZE].concat();
+    fails_on_full_disks("scgpt-finetune-annotation", &finetune, &TRAINED.model.join("model.safetensors"), "model");
 }

@@ -89,22 +89,53 @@ fn pipeline_raw_nohvg() {
 
 #[test]
 fn pipeline_raw_nohvg_filtercells5() {
-    check("pipeline_raw_nohvg_filtercells5", &Recipe { fewest_counts: Some(5.0), ..Recipe::default() });
+    check(
+        "pipeline_raw_nohvg_filtercells5",
+        &Recipe {
+            fewest_counts: Some(5.0),
+            ..Recipe::default()
+        },
+    );
 }
 
 #[test]
 fn pipeline_raw_hvg40_nobatch() {
-    check("pipeline_raw_hvg40_nobatch", &Recipe { hvg: Some(40), ..Recipe::default() });
+    check(
+        "pipeline_raw_hvg40_nobatch",
+        &Recipe {
+            hvg: Some(40),
+            ..Recipe::default()
+        },
+    );
 }
 
 #[test]
 fn pipeline_raw_hvg40_batches() {
-    check("pipeline_raw_hvg40_batches", &Recipe { hvg: Some(40), by_batch: true, ..Recipe::default() });
+    check(
+        "pipeline_raw_hvg40_batches",
+        &Recipe {
+            hvg: Some(40),
+            by_batch: true,
+            ..Recipe::default()
+        },
+    );
 }
 
 fn batches(file: &File) -> Vec<u32> {
-    let labels = file.obs("batch").unwrap().to_labels().into_iter().map(Option::unwrap);
-    labels.map(|label| label.strip_prefix('b').and_then(|n| n.parse().ok()).expect("b0 or b1")).collect()
+    let labels = file
+        .obs("batch")
+        .unwrap()
+        .to_labels()
+        .into_iter()
+        .map(Option::unwrap);
+    labels
+        .map(|label| {
+            label
+                .strip_prefix('b')
+                .and_then(|n| n.parse().ok())
+                .expect("b0 or b1")
+        })
+        .collect()
 }
 
 /// Filter, normalise, log1p, choose genes, bin: every stage against the recorded one.
@@ -125,10 +156,20 @@ fn check(name: &str, recipe: &Recipe) {
         Some(wanted) => {
             let of_file = batches(&file);
             let batches: Vec<u32> = cells.iter().map(|&cell| of_file[cell]).collect();
-            select_genes(&raw, wanted, Flavour::SeuratV3, recipe.by_batch.then_some(&batches[..])).unwrap().kept
+            select_genes(
+                &raw,
+                wanted,
+                Flavour::SeuratV3,
+                recipe.by_batch.then_some(&batches[..]),
+            )
+            .unwrap()
+            .kept
         }
     };
-    assert_eq!(kept.iter().map(|&gene| genes[gene]).collect::<Vec<_>>(), stored.positions("genes_kept"));
+    assert_eq!(
+        kept.iter().map(|&gene| genes[gene]).collect::<Vec<_>>(),
+        stored.positions("genes_kept")
+    );
     let mut values = raw;
     normalise_total(&mut values, Target::Sum(1e4)).unwrap();
     log1p(&mut values).unwrap();
@@ -136,20 +177,36 @@ fn check(name: &str, recipe: &Recipe) {
     let expected = stored.rows("X_log1p");
     for (found, expected) in dense(&values).iter().zip(&expected) {
         // Both are f32 and may differ in the last places of the logarithm.
-        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 2.0 * f32::EPSILON * b.abs()));
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() <= 2.0 * f32::EPSILON * b.abs())
+        );
     }
     assert_bins(&values, &stored);
 }
 
 fn assert_bins(values: &Counts, stored: &Stored) {
     let doubles = |name: &str| Vec::<Vec<f64>>::try_from(stored.get(name)).unwrap();
-    let (uniforms, recorded_edges, digits) = (doubles("uniforms"), doubles("bin_edges"), stored.rows("X_binned"));
+    let (uniforms, recorded_edges, digits) = (
+        doubles("uniforms"),
+        doubles("bin_edges"),
+        stored.rows("X_binned"),
+    );
     assert_eq!(values.n_cells(), digits.len());
     for (cell, row) in dense(values).iter().enumerate() {
-        assert_eq!(both_sided(row, &uniforms[cell], 51), digits[cell], "digits of cell {cell}");
+        assert_eq!(
+            both_sided(row, &uniforms[cell], 51),
+            digits[cell],
+            "digits of cell {cell}"
+        );
         // The reference keeps 0, the lower end of the bin of zeros, in front; a silent cell has no edges.
         for (a, b) in edges(row, 51).iter().zip(&recorded_edges[cell][1..]) {
-            assert!((a - b).abs() <= 2.0 * f64::from(f32::EPSILON) * b.abs(), "edges of cell {cell}: {a} is not {b}");
+            assert!(
+                (a - b).abs() <= 2.0 * f64::from(f32::EPSILON) * b.abs(),
+                "edges of cell {cell}: {a} is not {b}"
+            );
         }
     }
 }
@@ -157,7 +214,10 @@ fn assert_bins(values: &Counts, stored: &Stored) {
 fn dense(counts: &Counts) -> Vec<Vec<f32>> {
     let row = |(genes, values): (&[u32], &[f32])| {
         let mut row = vec![0.0; counts.n_genes];
-        genes.iter().zip(values).for_each(|(&gene, &value)| row[gene as usize] = value);
+        genes
+            .iter()
+            .zip(values)
+            .for_each(|(&gene, &value)| row[gene as usize] = value);
         row
     };
     counts.rows().map(row).collect()

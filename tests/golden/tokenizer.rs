@@ -2,7 +2,7 @@
 
 use crate::support::Stored;
 use scgpt_tools::random::Seed;
-use scgpt_tools::tokens::{Options, Settings, Tokenizer, Tokens, masking};
+use scgpt_tools::tokens::{Options, Settings, Tokenizer, Tokens, Values, masking};
 use tch::Kind;
 
 const CLS: i64 = 201;
@@ -33,7 +33,7 @@ impl Golden {
             options,
             cls: cls.then_some(CLS),
             cls_value: 0.0,
-            binned: false,
+            values: Values::Unchanged,
         };
         Tokenizer::new(settings, self.vector("gene_ids"), Seed(0))
     }

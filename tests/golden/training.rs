@@ -6,7 +6,7 @@ use scgpt_tools::checkpoint::Architecture;
 use scgpt_tools::counts::Counts;
 use scgpt_tools::model::{Flat, Model, Noise, Store, weights};
 use scgpt_tools::random::Seed;
-use scgpt_tools::tokens::{Options, Settings as TokenSettings, Tokenizer};
+use scgpt_tools::tokens::{Options, Settings as TokenSettings, Tokenizer, Values};
 use scgpt_tools::train::annotation::{Annotation, Example, Weights};
 use scgpt_tools::train::{
     Adam, Figures, Gradient, Objective, Part, Pass, Settings, Term, Totals, clip,
@@ -122,7 +122,7 @@ impl Trainee {
             options: Options::default(),
             cls: None,
             cls_value: 0.0,
-            binned: false,
+            values: Values::Unchanged,
         };
         let tokenizer = Tokenizer::new(options, Vec::new(), Seed(0));
         let cells = Counts::empty(0);
@@ -144,6 +144,7 @@ impl Trainee {
         let settings = Settings {
             threads,
             shard,
+            kind: Kind::Float,
             seed: Seed(0),
             dropout: 0.0,
         };

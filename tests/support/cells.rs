@@ -18,7 +18,11 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    pub const SMALL: Self = Self { cells: 240, genes: 60, seed: 1 };
+    pub const SMALL: Self = Self {
+        cells: 240,
+        genes: 60,
+        seed: 1,
+    };
 
     /// Type of a cell: half are alpha, a third beta, the rest gamma.
     pub fn type_of(cell: usize) -> &'static str {
@@ -30,20 +34,32 @@ impl Simulated {
     }
 
     pub fn gene_names(&self) -> Vec<String> {
-        (0..self.genes).map(|gene| format!("GENE{gene:03}")).collect()
+        (0..self.genes)
+            .map(|gene| format!("GENE{gene:03}"))
+            .collect()
     }
 
     /// Small counts everywhere and large ones for the markers of the cell's type.
     pub fn counts(&self) -> Counts {
         let row = |cell: usize| {
             let mut draws = Seed(self.seed).stream("simulated cell", &[cell as u64]);
-            let kind = TYPES.iter().position(|name| *name == Self::type_of(cell)).expect("a type");
+            let kind = TYPES
+                .iter()
+                .position(|name| *name == Self::type_of(cell))
+                .expect("a type");
             let markers = kind * MARKERS..(kind + 1) * MARKERS;
             let value = |gene: usize| {
-                let marked = if markers.contains(&gene) { 4 + below(&mut draws, 6) } else { 0 };
+                let marked = if markers.contains(&gene) {
+                    4 + below(&mut draws, 6)
+                } else {
+                    0
+                };
                 (gene as u32, (marked + below(&mut draws, 3)) as f32)
             };
-            (0..self.genes).map(value).filter(|(_, value)| *value > 0.0).collect::<Vec<_>>()
+            (0..self.genes)
+                .map(value)
+                .filter(|(_, value)| *value > 0.0)
+                .collect::<Vec<_>>()
         };
         Counts::from_rows(self.genes, (0..self.cells).map(row))
     }
@@ -51,17 +67,36 @@ impl Simulated {
     /// Writes the cells with the columns `cell_type` and `batch`.
     pub fn write(&self, path: &Path) {
         let column = |of: fn(usize) -> &'static str| {
-            Column::from_labels(&(0..self.cells).map(|cell| Some(of(cell))).collect::<Vec<_>>())
+            Column::from_labels(
+                &(0..self.cells)
+                    .map(|cell| Some(of(cell)))
+                    .collect::<Vec<_>>(),
+            )
         };
-        let obs = [("cell_type", column(Self::type_of)), ("batch", column(Self::batch_of))];
+        let obs = [
+            ("cell_type", column(Self::type_of)),
+            ("batch", column(Self::batch_of)),
+        ];
         write(path, &self.counts(), &self.gene_names(), obs);
     }
 }
 
 /// Writes any cells, named by their number.
-pub fn write<const N: usize>(path: &Path, counts: &Counts, genes: &[String], obs: [(&str, Column); N]) {
-    let cell_names: Vec<String> = (0..counts.n_cells()).map(|cell| format!("cell{cell}")).collect();
+pub fn write<const N: usize>(
+    path: &Path,
+    counts: &Counts,
+    genes: &[String],
+    obs: [(&str, Column); N],
+) {
+    let cell_names: Vec<String> = (0..counts.n_cells())
+        .map(|cell| format!("cell{cell}"))
+        .collect();
     let obs = obs.map(|(name, column)| (name.to_owned(), column));
-    let cells = h5ad::Cells { counts, cell_names: &cell_names, gene_names: genes, obs: &obs };
+    let cells = h5ad::Cells {
+        counts,
+        cell_names: &cell_names,
+        gene_names: genes,
+        obs: &obs,
+    };
     h5ad::create(path, &cells).expect("a new file");
 }

@@ -50,7 +50,10 @@ impl Stored {
     /// A vector of positions.
     pub fn positions(&self, name: &str) -> Vec<usize> {
         let vector = Vec::<i64>::try_from(self.get(name)).expect("a vector of whole numbers");
-        vector.into_iter().map(|at| usize::try_from(at).expect("a position")).collect()
+        vector
+            .into_iter()
+            .map(|at| usize::try_from(at).expect("a position"))
+            .collect()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -83,5 +86,8 @@ pub fn checkpoint(folder: &str) -> Checkpoint {
 
 /// Checksum in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -27,7 +27,12 @@ pub fn program(program: &str) -> Command {
 /// `--input A --output B --device cpu`.
 pub fn from_to(program_name: &str, input: &Path, output: &Path) -> Command {
     let mut command = program(program_name);
-    command.arg("--input").arg(input).arg("--output").arg(output).args(["--device", "cpu"]);
+    command
+        .arg("--input")
+        .arg(input)
+        .arg("--output")
+        .arg(output)
+        .args(["--device", "cpu"]);
     command
 }
 
@@ -41,7 +46,10 @@ pub fn succeed(command: &mut Command) -> String {
 pub fn fail(command: &mut Command, code: i32) -> String {
     let done = command.assert().code(code);
     let text = String::from_utf8(done.get_output().stderr.clone()).expect("messages are UTF-8");
-    assert!(text.contains("error: ") && !text.contains("stopped unexpectedly"), "{text}");
+    assert!(
+        text.contains("error: ") && !text.contains("stopped unexpectedly"),
+        "{text}"
+    );
     text
 }
 
@@ -60,13 +68,20 @@ pub fn weights(folder: &Path) -> StateDict {
 /// Rows of an embedding in a written file.
 pub fn obsm(path: &Path, name: &str) -> Vec<Vec<f32>> {
     let file = hdf5::File::open(path).expect("an HDF5 file");
-    let rows = file.dataset(&format!("obsm/{name}")).and_then(|rows| rows.read_2d::<f32>());
-    rows.expect("an embedding").outer_iter().map(|row| row.to_vec()).collect()
+    let rows = file
+        .dataset(&format!("obsm/{name}"))
+        .and_then(|rows| rows.read_2d::<f32>());
+    rows.expect("an embedding")
+        .outer_iter()
+        .map(|row| row.to_vec())
+        .collect()
 }
 
 /// A text in `uns` of a written file.
 pub fn uns_text(path: &Path, name: &str) -> String {
     let file = hdf5::File::open(path).expect("an HDF5 file");
-    let text = file.dataset(&format!("uns/{name}")).and_then(|text| text.read_scalar::<VarLenUnicode>());
+    let text = file
+        .dataset(&format!("uns/{name}"))
+        .and_then(|text| text.read_scalar::<VarLenUnicode>());
     text.expect("a text").to_string()
 }

@@ -9,10 +9,14 @@ pub fn python() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let given = std::env::var_os("ANNDATA_PYTHON").map(PathBuf::from);
     let known = [".deps/python/bin/python", ".venv/bin/python"].map(|path| root.join(path));
-    let found = given.or_else(|| known.into_iter().find(|path| path.exists())).filter(|python| {
-        let import = Command::new(python).args(["-c", "import anndata, safetensors"]).output();
-        import.is_ok_and(|done| done.status.success())
-    });
+    let found = given
+        .or_else(|| known.into_iter().find(|path| path.exists()))
+        .filter(|python| {
+            let import = Command::new(python)
+                .args(["-c", "import anndata, safetensors"])
+                .output();
+            import.is_ok_and(|done| done.status.success())
+        });
     if found.is_none() {
         println!("skipped the check with Python: no anndata; `make test` sets it up");
     }
@@ -21,8 +25,14 @@ pub fn python() -> Option<PathBuf> {
 
 /// Runs a script of `tests/python` and fails with what it says.
 pub fn check(python: &Path, script: &str, arguments: &[&Path]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
-    let done = Command::new(python).arg(&script).args(arguments).output().expect("Python starts");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/python")
+        .join(script);
+    let done = Command::new(python)
+        .arg(&script)
+        .args(arguments)
+        .output()
+        .expect("Python starts");
     assert!(
         done.status.success(),
         "{}: {}{}",

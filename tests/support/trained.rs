@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Size of the model, and a course of training that suffices to tell the simulated types apart.
-pub const SIZE: [&str; 8] = ["--layers", "1", "--width", "16", "--heads", "2", "--hidden", "16"];
-pub const COURSE: [&str; 6] = ["--epochs", "6", "--batch-size", "8", "--learning-rate", "0.005"];
+pub const SIZE: [&str; 8] = [
+    "--layers", "1", "--width", "16", "--heads", "2", "--hidden", "16",
+];
+pub const COURSE: [&str; 8] = [
+    "--epochs", "16", "--batch-size", "8", "--learning-rate", "0.003", "--dropout", "0",
+];
 
 /// `scgpt-finetune-annotation` from `input` to `output`, with nothing said of size or course.
 pub fn finetune(input: &Path, output: &Path) -> Command {
@@ -34,5 +38,9 @@ pub static TRAINED: LazyLock<Trained> = LazyLock::new(|| {
     let (cells, model) = (folder.join("cells.h5ad"), folder.join("model"));
     Simulated::SMALL.write(&cells);
     let messages = programs::succeed(finetune(&cells, &model).args(SIZE).args(COURSE));
-    Trained { cells, model, messages }
+    Trained {
+        cells,
+        model,
+        messages,
+    }
 });

@@ -17,11 +17,17 @@ use crate::programs::steps;
 use crate::random::Seed;
 use crate::run_record::Run;
 use crate::split::Split;
+use crate::tokens::Values;
 use crate::vocabulary::Vocabulary;
 
 /// Labelled cells, ready to learn from.
 pub struct Data {
+    /// Values of the genes that the model reads.
     pub counts: Counts,
+    /// Whether those values are counts or proportional to them, rather than logarithms.
+    pub is_linear: bool,
+    /// Values of all genes, for methods that choose their own.
+    pub all_genes: Counts,
     /// Names of the genes that are columns of `counts`.
     pub genes: Vec<String>,
     pub state: State,
@@ -83,7 +89,10 @@ impl Data {
             None => Vocabulary::from_genes(genes.iter().cloned())?,
         };
         Ok(Self {
-            counts: counts.select_genes(&kept),
+            is_linear: cells.judgement.state != State::LogNormalised
+                || options.values() == Values::Logarithms,
+            counts: model_values(options, &cells, counts.select_genes(&kept)),
+            all_genes: counts,
             genes,
             state: cells.judgement.state,
             class_names,
@@ -235,6 +244,18 @@ fn split(
         test.len()
     ));
     Ok(split)
+}
+
+/// Values as the tokenizer wants them: logarithms are taken there, of counts on a linear scale.
+fn model_values(options: &Options, cells: &Cells, mut counts: Counts) -> Counts {
+    let logged = cells.judgement.state == State::LogNormalised;
+    if logged && options.values() == Values::Logarithms {
+        counts
+            .values
+            .iter_mut()
+            .for_each(|value| *value = value.exp_m1());
+    }
+    counts
 }
 
 /// All genes of a file, those of the same name as one.

@@ -69,7 +69,7 @@ fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>
         .into_iter()
         .map(|class| class as u32)
         .collect();
-    let counts = data.counts.select_cells(&seen);
+    let counts = data.all_genes.select_cells(&seen);
     let values = if data.state == State::RawCounts {
         Values::Raw
     } else {
@@ -85,7 +85,7 @@ fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>
     };
     let baselines = baselines::predict(
         known,
-        &data.counts.select_cells(&data.split.test),
+        &data.all_genes.select_cells(&data.split.test),
         values,
         options,
     )?;

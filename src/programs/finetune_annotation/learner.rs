@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use tch::Device;
 
 use super::data::Data;
-use super::{Options, Size, fingerprint};
+use super::{Options, Size, fingerprint, gene_vectors};
 use crate::checkpoint::{Architecture, InputStyle, write};
 use crate::failure::Failure;
 use crate::model::{Genes, Heads, Model, Store, weights};
@@ -62,12 +62,17 @@ impl Learner {
             steps::report_weights(table, run);
             table.require_trunk()?;
         }
+        if data.checkpoint.is_none()
+            && gene_vectors::start_from_components(data, &store, Seed(options.seed))?
+        {
+            run.note("gene vectors start from the principal components of the training cells");
+        }
         store.freeze(|name| options.freeze.applies(name));
         let settings = tokens::Settings {
             options: options.tokens.clone(),
             cls: data.vocabulary.cls().map(i64::from),
             cls_value: 0.0,
-            binned: true,
+            values: options.values(),
         };
         let ids = data
             .genes
