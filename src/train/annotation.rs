@@ -4,7 +4,9 @@
 use super::objective::{Objective, Part, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::counts::Counts;
-use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient};
+use crate::model::{
+    Encoded, Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient,
+};
 use crate::random::{self, Seed, Stream};
 use crate::tokens::{Tokenizer, Tokens, masking};
 use schemars::JsonSchema;
@@ -196,7 +198,8 @@ impl Objective for Annotation<'_> {
         let (term, right) = self.classify(model, &batch, &encoded, totals);
         part.terms.push(term);
         part.tallies.push(("accuracy", right));
-        part.terms.extend(self.guess(model, &batch, &encoded, totals));
+        part.terms
+            .extend(self.guess(model, &batch, &encoded, totals));
         if let Some(discriminator) = &model.discriminator {
             let scores = discriminator.forward(&reverse_gradient(&encoded.cells));
             let sum = losses::cross_entropy(&scores, &batch.batches, None, 0.0);
@@ -279,13 +282,7 @@ impl Annotation<'_> {
     }
 
     /// The losses of masked values, guessed from the other genes and from the cell embedding.
-    fn guess(
-        &self,
-        model: &Model,
-        batch: &Batch,
-        encoded: &Encoded,
-        totals: &Totals,
-    ) -> Vec<Term> {
+    fn guess(&self, model: &Model, batch: &Batch, encoded: &Encoded, totals: &Totals) -> Vec<Term> {
         if totals.masked == 0.0 {
             return Vec::new();
         }

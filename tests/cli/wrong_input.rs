@@ -460,7 +460,10 @@ fn fails_on_full_disks(program: &str, arguments: &[&str], file: &Path, name: &st
         let (left, message) = texts(&done);
         let what = format!("{program}, {options}:\n{message}\nleft:\n{left}");
         assert_eq!(done.status.code(), Some(READ_WRITE), "{what}");
-        assert_says(&message, &["could not write", name, "No space left on device"]);
+        assert_says(
+            &message,
+            &["could not write", name, "No space left on device"],
+        );
         let stem = name.trim_end_matches(".h5ad");
         // Nothing but the record, which says what went wrong, and the state of a run that may go on.
         let may_stay = [format!("{stem}.run.json"), format!("{stem}.partial")];
@@ -473,18 +476,54 @@ fn fails_on_full_disks(program: &str, arguments: &[&str], file: &Path, name: &st
 
 #[test]
 fn a_full_disk_is_named_and_nothing_half_written_is_left() {
-    let (checkpoint, cells) = (data("embedding/checkpoint"), data("embedding/cells_counts.h5ad"));
+    let (checkpoint, cells) = (
+        data("embedding/checkpoint"),
+        data("embedding/cells_counts.h5ad"),
+    );
     let [checkpoint_text, cells_text] = [&checkpoint, &cells].map(|path| path.to_str().unwrap());
     let (trained, model) = (&TRAINED.cells, TRAINED.model.to_str().unwrap());
     let trained_text = trained.to_str().unwrap();
 
-    let embed = ["--input", cells_text, "--checkpoint", checkpoint_text, "--output", "cells.h5ad"];
+    let embed = [
+        "--input",
+        cells_text,
+        "--checkpoint",
+        checkpoint_text,
+        "--output",
+        "cells.h5ad",
+    ];
     fails_on_full_disks("scgpt-embed", &embed, &cells, "cells.h5ad");
-    let annotate = ["--input", trained_text, "--model", model, "--output", "cells.h5ad"];
+    let annotate = [
+        "--input",
+        trained_text,
+        "--model",
+        model,
+        "--output",
+        "cells.h5ad",
+    ];
     fails_on_full_disks("scgpt-annotate", &annotate, trained, "cells.h5ad");
     let convert = ["convert", checkpoint_text, "model"];
-    fails_on_full_disks("scgpt-checkpoint", &convert, &checkpoint.join("model.safetensors"), "model");
-    let finetune = ["--input", trained_text, "--labels", "cell_type", "--output", "model", "--epochs", "1"];
+    fails_on_full_disks(
+        "scgpt-checkpoint",
+        &convert,
+        &checkpoint.join("model.safetensors"),
+        "model",
+    );
+    let finetune = [
+        "--input",
+        trained_text,
+        "--labels",
+        "cell_type",
+        "--output",
+        "model",
+        "--epochs",
+        "1",
+    ];
     let finetune = [&finetune[..], &SIZE].concat();
-    fails_on_full_disks("scgpt-finetune-annotation", &finetune, &TRAINED.model.join("model.safetensors"), "model");
+    fails_on_full_disks(
+        "scgpt-finetune-annotation",
+        &finetune,
+        &TRAINED.model.join("model.safetensors"),
+        "model",
+    );
 }
