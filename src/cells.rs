@@ -251,16 +251,7 @@ fn choose_matrix(
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<(Source, Matrix, Judgement), Error> {
-    let candidates = match &options.matrix {
-        Some(name) => vec![Source::from_str(name).map_err(Error::Matrix)?],
-        None => {
-            let all = file.sources()?;
-            [Source::X, Source::Raw]
-                .into_iter()
-                .filter(|source| all.contains(source))
-                .collect()
-        }
-    };
+    let candidates = candidates(file, options)?;
     let mut refused = None;
     for source in &candidates {
         let matrix = file.matrix(source)?;
@@ -288,25 +279,37 @@ fn choose_matrix(
                 .map_or_else(|| Error::Matrix("no matrix".into()), Error::File));
         }
     };
-    let others: Vec<String> = file
-        .sources()?
-        .iter()
-        .filter(|source| !candidates.contains(source))
-        .map(|source| format!("`{source}`"))
-        .collect();
-    let remedy = if others.is_empty() {
-        "the file has no other matrix: give one with counts".to_owned()
-    } else {
-        format!(
-            "the file also has {}; choose one with `--matrix`",
-            others.join(", ")
-        )
-    };
     Err(Error::Values {
         path: path.to_owned(),
         source_name: source,
         judgement,
-        remedy,
+        remedy: remedy(file, &candidates)?,
+    })
+}
+
+/// The matrices to look at: the one asked for, or X and raw as far as they are there.
+fn candidates(file: &File, options: &Options) -> Result<Vec<Source>, Error> {
+    if let Some(name) = &options.matrix {
+        return Ok(vec![Source::from_str(name).map_err(Error::Matrix)?]);
+    }
+    let all = file.sources()?;
+    let usual = [Source::X, Source::Raw].into_iter();
+    Ok(usual.filter(|source| all.contains(source)).collect())
+}
+
+/// What to do where none of the matrices looked at can be read by a model.
+fn remedy(file: &File, refused: &[Source]) -> Result<String, Error> {
+    let others: Vec<String> = file
+        .sources()?
+        .iter()
+        .filter(|source| !refused.contains(source))
+        .map(|source| format!("`{source}`"))
+        .collect();
+    Ok(if others.is_empty() {
+        "the file has no other matrix: give one with counts".to_owned()
+    } else {
+        let others = others.join(", ");
+        format!("the file also has {others}; choose one with `--matrix`")
     })
 }
 

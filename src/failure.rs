@@ -76,6 +76,15 @@ impl Classify for crate::checkpoint::write::Error {
     }
 }
 
+impl Classify for crate::checkpoint::convert::Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Write(error) => error.failure(),
+            _ => Failure::Input,
+        }
+    }
+}
+
 type Known = fn(&(dyn Error + 'static)) -> Option<Failure>;
 
 fn known<E: Classify>(error: &(dyn Error + 'static)) -> Option<Failure> {
@@ -96,7 +105,7 @@ const KNOWN: &[Known] = &[
     known::<crate::cells::Error>,
     known::<crate::checkpoint::write::Error>,
     input::<crate::checkpoint::Error>,
-    input::<crate::checkpoint::convert::Error>,
+    known::<crate::checkpoint::convert::Error>,
     input::<crate::vocabulary::Error>,
     input::<crate::expression::Error>,
     input::<crate::analysis::Error>,
@@ -107,6 +116,10 @@ const KNOWN: &[Known] = &[
     input::<crate::model::weights::Incomplete>,
     #[cfg(feature = "torch")]
     input::<crate::predict::annotation::Error>,
+    #[cfg(feature = "torch")]
+    input::<crate::train::Diverged>,
+    #[cfg(feature = "torch")]
+    input::<crate::train::Unusable>,
 ];
 
 impl Failure {

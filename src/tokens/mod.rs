@@ -6,5 +6,4 @@ pub mod binning;
 pub mod masking;
 mod tokenizer;
 
-pub use binning::Ties;
 pub use tokenizer::{LongCells, Options, Settings, Tokenizer, Tokens, Values};

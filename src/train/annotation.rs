@@ -4,7 +4,9 @@
 use super::objective::{Objective, Part, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::counts::Counts;
-use crate::model::{Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient};
+use crate::model::{
+    Encoded, Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient,
+};
 use crate::random::{self, Seed, Stream};
 use crate::tokens::{Tokenizer, Tokens, masking};
 use schemars::JsonSchema;
@@ -195,53 +197,20 @@ impl Objective for Annotation<'_> {
         };
         let encoded = model.encode(&batch.inputs, wanted, noise);
         let mut part = Part::default();
-        let mut term = |name, weight: f64, value: Tensor| {
-            part.terms.push(Term {
-                name,
-                value,
-                weight,
-            })
-        };
-        let scores = model
-            .classifier
-            .as_ref()
-            .expect("annotation has a classifier")
-            .forward(&encoded.cells);
-        let class_weights = self
-            .class_weights
-            .map(|w| Tensor::from_slice(w).to_device(self.device));
-        let sum = losses::cross_entropy(
-            &scores,
-            &batch.classes,
-            class_weights.as_ref(),
-            self.weights.label_smoothing,
-        );
-        term("cls", self.weights.cls_weight, sum / totals.class_weight);
-        if let (Some(decoder), true) = (&model.expression, totals.masked > 0.0) {
-            let sum = losses::squared_error(
-                &decoder.forward(&encoded.hidden),
-                &batch.targets,
-                &batch.masked,
-            );
-            term("gep", self.weights.gep_weight, sum / totals.masked);
-        }
-        if let (Some(decoder), true) = (&model.cell_expression, totals.masked > 0.0) {
-            let cells = batch.inputs.sequences.spread(&encoded.cells);
-            let (predicted, _) = decoder.forward(&encoded.genes, &cells);
-            let sum = losses::squared_error(&predicted, &batch.targets, &batch.masked);
-            term("gepc", self.weights.gepc_weight, sum / totals.masked);
-        }
+        let (term, right) = self.classify(model, &batch, &encoded, totals);
+        part.terms.push(term);
+        part.tallies.push(("accuracy", right));
+        part.terms
+            .extend(self.guess(model, &batch, &encoded, totals));
         if let Some(discriminator) = &model.discriminator {
             let scores = discriminator.forward(&reverse_gradient(&encoded.cells));
             let sum = losses::cross_entropy(&scores, &batch.batches, None, 0.0);
-            term("dar", self.weights.dar_weight, sum / totals.cells);
+            part.terms.push(Term {
+                name: "dar",
+                value: sum / totals.cells,
+                weight: self.weights.dar_weight,
+            });
         }
-        let right = scores
-            .argmax(-1, false)
-            .eq_tensor(&batch.classes)
-            .sum(Kind::Int64)
-            .int64_value(&[]);
-        part.tallies.push(("accuracy", right as f64));
         if self.weights.cce_weight > 0.0 {
             part.embeddings
                 .push(model.encode(&batch.inputs, Width::FirstToken, noise).cells);
@@ -280,6 +249,63 @@ impl Objective for Annotation<'_> {
             });
         }
         terms
+    }
+}
+
+impl Annotation<'_> {
+    /// The loss of the classes, and how many of them are right.
+    fn classify(
+        &self,
+        model: &Model,
+        batch: &Batch,
+        encoded: &Encoded,
+        totals: &Totals,
+    ) -> (Term, f64) {
+        let classifier = model.classifier.as_ref();
+        let scores = classifier
+            .expect("annotation has a classifier")
+            .forward(&encoded.cells);
+        let class_weights = self
+            .class_weights
+            .map(|w| Tensor::from_slice(w).to_device(self.device));
+        let sum = losses::cross_entropy(
+            &scores,
+            &batch.classes,
+            class_weights.as_ref(),
+            self.weights.label_smoothing,
+        );
+        let right = scores.argmax(-1, false).eq_tensor(&batch.classes);
+        let term = Term {
+            name: "cls",
+            value: sum / totals.class_weight,
+            weight: self.weights.cls_weight,
+        };
+        (term, right.sum(Kind::Int64).int64_value(&[]) as f64)
+    }
+
+    /// The losses of masked values, guessed from the other genes and from the cell embedding.
+    fn guess(&self, model: &Model, batch: &Batch, encoded: &Encoded, totals: &Totals) -> Vec<Term> {
+        if totals.masked == 0.0 {
+            return Vec::new();
+        }
+        let term = |name, weight, predicted: &Tensor| {
+            let sum = losses::squared_error(predicted, &batch.targets, &batch.masked);
+            Term {
+                name,
+                value: sum / totals.masked,
+                weight,
+            }
+        };
+        let from_genes = model.expression.as_ref().map(|decoder| {
+            let predicted = decoder.forward(&encoded.hidden);
+            term("gep", self.weights.gep_weight, &predicted)
+        });
+        let from_cell = model.cell_expression.as_ref().map(|decoder| {
+            let cells = batch.inputs.sequences.spread(&encoded.cells);
+            let (predicted, _) = decoder.forward(&encoded.genes, &cells);
+            term("gepc", self.weights.gepc_weight, &predicted)
+        });
+        from_genes.into_iter().chain(from_cell).collect()
     }
 }
 

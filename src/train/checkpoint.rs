@@ -5,10 +5,11 @@
 use super::fit::Progress;
 use super::optimizer::Adam;
 use crate::model::Flat;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor, no_grad};
 
 /// Key of the metadata entry that holds the position as JSON.
@@ -45,7 +46,7 @@ pub fn save(
             TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?,
         ))
     });
-    let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>()?;
+    let views: Vec<_> = views.collect::<Result<_, SafeTensorError>>()?;
     let metadata = HashMap::from([
         (POSITION.to_owned(), serde_json::to_string(progress)?),
         (FINGERPRINT.to_owned(), fingerprint.to_owned()),
@@ -53,6 +54,18 @@ pub fn save(
     let file = safetensors::serialize(views, Some(metadata))?;
     crate::output::write_file(path, |out| out.write_all(&file))?;
     Ok(())
+}
+
+/// Why a state cannot be resumed from.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error("`{}` is not the state of a run: delete it to start again ({problem})", path.display())]
+    Damaged { path: PathBuf, problem: String },
+    #[error(
+        "the state in `{}` belongs to a run with other settings or data: repeat those, or leave `--resume` out to start again",
+        .0.display()
+    )]
+    OfAnotherRun(PathBuf),
 }
 
 /// Reads a state back into the run's tensors and returns where it stood.
@@ -67,29 +80,31 @@ pub fn load(
             path.display()
         )
     })?;
-    let damaged = || {
-        format!(
-            "`{}` is not the state of a run: delete it to start again",
-            path.display()
-        )
+    let damaged = |problem: String| Unusable::Damaged {
+        path: path.to_owned(),
+        problem,
     };
-    let (_, header) = SafeTensors::read_metadata(&file).with_context(damaged)?;
-    let metadata = header.metadata().as_ref().with_context(damaged)?;
+    let wrong = |error: SafeTensorError| damaged(error.to_string());
+    let absent = |what: &str| damaged(format!("it has no {what}"));
+    let (_, header) = SafeTensors::read_metadata(&file).map_err(wrong)?;
+    let metadata = header
+        .metadata()
+        .as_ref()
+        .ok_or_else(|| absent("metadata"))?;
     if metadata.get(FINGERPRINT).map(String::as_str) != Some(fingerprint) {
-        bail!(
-            "the state in `{}` belongs to a run with other settings or data: repeat those, or leave `--resume` out to start again",
-            path.display()
-        );
+        return Err(Unusable::OfAnotherRun(path.to_owned()).into());
     }
-    let progress: Progress = serde_json::from_str(metadata.get(POSITION).with_context(damaged)?)
-        .with_context(damaged)?;
-    let stored = SafeTensors::deserialize(&file).with_context(damaged)?;
+    let position = metadata.get(POSITION).ok_or_else(|| absent(POSITION))?;
+    let progress: Progress =
+        serde_json::from_str(position).map_err(|error| damaged(error.to_string()))?;
+    let stored = SafeTensors::deserialize(&file).map_err(wrong)?;
     let (flat, adam, [average, best]) = state;
     for (name, tensor) in tensors(flat, adam, [average, best]) {
-        let view = stored.tensor(name).with_context(damaged)?;
-        ensure!(view.data().len() == 4 * tensor.numel(), damaged());
-        let values: Vec<f32> = view
-            .data()
+        let data = stored.tensor(name).map_err(wrong)?.data();
+        if data.len() != 4 * tensor.numel() {
+            return Err(damaged(format!("`{name}` has {} bytes", data.len())).into());
+        }
+        let values: Vec<f32> = data
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();

@@ -9,7 +9,7 @@ use super::options::Plan;
 use super::schedule::Position;
 use crate::model::{Flat, Store};
 use crate::random::{self, Seed};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -71,6 +71,17 @@ pub enum Outcome {
     },
     /// The state is saved; `--resume` goes on.
     Interrupted,
+}
+
+/// Numbers left the range in which training makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error(
+    "the loss became {loss} (gradient norm {norm}) at step {step}: a lower `--learning-rate` may help"
+)]
+pub struct Diverged {
+    pub loss: f64,
+    pub norm: f64,
+    pub step: u64,
 }
 
 /// A run in motion.
@@ -224,10 +235,8 @@ impl<O: Objective> Run<'_, O> {
         let norm = clip(&mut self.flat, self.fit.plan.options.clip);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {
-            bail!(
-                "the loss became {loss} (gradient norm {norm}) at step {}: a lower `--learning-rate` may help",
-                self.progress.step + 1
-            );
+            let step = self.progress.step + 1;
+            return Err(Diverged { loss, norm, step }.into());
         }
         let rate = self.learning_rate();
         self.adam.step(&mut self.flat, rate);

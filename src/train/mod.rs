@@ -11,7 +11,8 @@ mod schedule;
 
 pub mod annotation;
 
-pub use fit::{Fit, Observer, Outcome, Report};
+pub use checkpoint::Unusable;
+pub use fit::{Diverged, Fit, Observer, Outcome, Report};
 pub use gradient::{Figures, Gradient, Pass, Settings};
 pub use objective::{Objective, Part, Term, Totals};
 pub use optimizer::{Adam, clip};

@@ -121,7 +121,7 @@ fn every_promised_file_is_written_and_agrees_with_the_others() {
     }
     let figure = fs::read_to_string(model.join("confusion.svg")).unwrap();
     assert!(figure.starts_with("<svg") && TYPES.iter().all(|name| figure.contains(name)));
-    assert_eq!(epochs(model).len(), 6);
+    assert_eq!(epochs(model).len(), 24);
     let own = &json(model.join("args.json"))["scgpt_tools"];
     assert_eq!(
         (&own["classes"], own["genes"].as_array().unwrap().len()),

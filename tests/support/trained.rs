@@ -10,13 +10,15 @@ use std::sync::LazyLock;
 pub const SIZE: [&str; 8] = [
     "--layers", "1", "--width", "16", "--heads", "2", "--hidden", "16",
 ];
-pub const COURSE: [&str; 6] = [
+pub const COURSE: [&str; 8] = [
     "--epochs",
-    "6",
+    "24",
     "--batch-size",
     "8",
     "--learning-rate",
-    "0.005",
+    "0.003",
+    "--dropout",
+    "0",
 ];
 
 /// `scgpt-finetune-annotation` from `input` to `output`, with nothing said of size or course.
