@@ -300,10 +300,12 @@ fn write_aside(
     Ok(())
 }
 
-/// Opens files without a lock: nobody else knows the file that is being written, and some file systems have no locks.
+/// Opens and creates files without a lock: nobody else knows the file that is being written, and some file systems have no locks.
 pub(super) fn unlocked() -> hdf5::FileBuilder {
     let mut options = hdf5::File::with_options();
     options.with_fapl(|access| access.file_locking(false));
+    // The root of a new file would keep the time of its making.
+    options.with_fcpl(|creation| creation.obj_track_times(false));
     options
 }
 
