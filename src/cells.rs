@@ -190,7 +190,8 @@ impl Cells {
         Ok(column.to_labels())
     }
 
-    fn no_genes(&self, known: Vec<String>) -> Error {
+    /// The error that none of the file's genes is among those that a model knows.
+    pub fn no_genes(&self, known: Vec<String>) -> Error {
         Error::NoGenes {
             path: self.path.clone(),
             found: self.genes.clone(),

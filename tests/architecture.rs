@@ -76,6 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "predict",
         &[
+            "cells",
             "checkpoint",
             "compute",
             "counts",

@@ -134,6 +134,10 @@ fn embed(
     run: &mut Run,
 ) -> Result<Vec<Vec<f32>>> {
     let genes = model.genes_of(&cells.genes);
+    if genes.is_empty() {
+        let known = model.vocabulary.genes().map(str::to_owned);
+        return Err(cells.no_genes(known.collect()).into());
+    }
     let columns = cells.columns(&genes)?;
     steps::report_genes(&cells.genes, &model.vocabulary, run);
     if model.settings.is_some() {
