@@ -10,12 +10,17 @@ VARIANT := $(if $(GPU),cuda,cpu)
 WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target $(DEPS) --no-deps --require-hashes \
 	--only-binary=:all: --implementation cp --python-version 3.11 \
 	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
-CARGO_TEST := cargo test --release --locked
 
-.PHONY: all setup tools test check demo bench install clean
+.PHONY: all lean setup tools test check demo install clean
 
 all: setup
 	cargo build --release --locked
+	$(MAKE) --no-print-directory lean
+
+# Programs that need no tensors, built from the library without its tensor half: they start without loading libtorch.
+lean: setup
+	cargo build --release --locked --no-default-features --bins
+	@! ldd target/release/scgpt-checkpoint | grep torch || { echo "scgpt-checkpoint must not link libtorch" >&2; exit 1; }
 
 setup: tools $(DEPS)/.ready-$(VARIANT)
 
@@ -47,12 +52,13 @@ $(DEPS)/python/.ready: tests/python/requirements.txt
 	@touch $@
 
 test: setup $(DEPS)/python/.ready
-	$(CARGO_TEST)
+	cargo test --release --locked
+	$(MAKE) --no-print-directory lean
 
 check: setup
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- --deny warnings
-	cargo check --release --locked --no-default-features --lib --bins
+	cargo clippy --release --locked --no-default-features --lib --bins -- --deny warnings
 
 # The reduced PBMC 68k set (700 labelled cells) as it ships inside the scanpy wheel.
 $(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools

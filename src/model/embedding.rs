@@ -71,7 +71,7 @@ impl ValueEncoder {
             },
             InputStyle::Category => {
                 let rows = architecture.n_bins as i64 + 2;
-                let padding = Some(architecture.pad_value as i64);
+                let padding = Some(architecture.pad_value);
                 Self::Category(GeneEncoder::new(
                     store,
                     name,

@@ -277,27 +277,30 @@ impl WorkFolder {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
-/// One word for everything that decides the course of a run: version, options and input files.
+/// Options that do not change what is learnt; input files count by their content, wherever they lie.
+const IRRELEVANT: [&str; 8] = [
+    "resume",
+    "save_every",
+    "input",
+    "checkpoint",
+    "output",
+    "device",
+    "baselines",
+    "held_out",
+];
+
+/// One word for everything that decides the course of a run: version, options and the content of the input files.
 pub fn fingerprint(options: &Options, run: &Run) -> String {
     let mut options = serde_json::to_value(options).expect("options are JSON");
     if let Value::Object(map) = &mut options {
-        for free in [
-            "resume",
-            "save_every",
-            "output",
-            "device",
-            "baselines",
-            "held_out",
-        ] {
-            map.remove(free);
-        }
+        IRRELEVANT.iter().for_each(|name| drop(map.remove(*name)));
     }
-    let text = format!(
-        "{} {options} {}",
-        env!("CARGO_PKG_VERSION"),
-        serde_json::to_string(run.inputs()).unwrap_or_default()
-    );
-    Sha256::digest(text.as_bytes())
+    let mut hash = Sha256::new();
+    hash.update(format!("{} {options}", env!("CARGO_PKG_VERSION")));
+    run.inputs()
+        .iter()
+        .for_each(|input| hash.update(&input.sha256));
+    hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()

@@ -216,7 +216,11 @@ impl<O: Objective> Run<'_, O> {
                 cells_done: self.progress.cells,
                 loss,
             });
-            if self.progress.step % self.fit.plan.options.save_every == 0 {
+            if self
+                .progress
+                .step
+                .is_multiple_of(self.fit.plan.options.save_every)
+            {
                 self.save()?;
             }
         }

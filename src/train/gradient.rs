@@ -38,6 +38,9 @@ pub enum Pass {
     Evaluation,
 }
 
+/// A shard after its forward pass, and the gradient that the other cells of its minibatch send to its embeddings.
+type Pulled = (Part, Vec<Tensor>);
+
 /// The loss of a minibatch, its terms and its tallies by name, as plain numbers.
 pub type Figures = Vec<(&'static str, f64)>;
 
@@ -133,7 +136,7 @@ impl<'o, O: Objective> Gradient<'o, O> {
         all.push(figures(&terms, &[], totals));
         if matches!(pass, Pass::Training(_)) {
             let sums = InOrder::new(&self.slots);
-            let work: Vec<Mutex<Option<(Part, Vec<Tensor>)>>> = parts
+            let work: Vec<Mutex<Option<Pulled>>> = parts
                 .into_iter()
                 .zip(pulls)
                 .map(|shard| Mutex::new(Some(shard)))

@@ -223,20 +223,3 @@ fn models_go_by_name() {
     );
     assert!(message.contains("the variable is not set"), "{message}");
 }
-
-#[test]
-fn programs_without_tensors_do_not_link_libtorch() {
-    let libraries = |name: &str| {
-        let done = std::process::Command::new("ldd")
-            .arg(programs::path(name))
-            .output()
-            .expect("ldd");
-        String::from_utf8(done.stdout).unwrap()
-    };
-    assert!(libraries("scgpt-embed").contains("libtorch_cpu"));
-    assert!(
-        !libraries("scgpt-checkpoint").contains("torch"),
-        "{}",
-        libraries("scgpt-checkpoint")
-    );
-}

@@ -44,15 +44,7 @@ pub struct Data {
 impl Data {
     pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
         run.input(&options.input)?;
-        let checkpoint = options
-            .checkpoint
-            .as_deref()
-            .map(Checkpoint::open)
-            .transpose()?;
-        if let Some(checkpoint) = &checkpoint {
-            run.input(&checkpoint.directory)?;
-            checkpoint.notes.iter().for_each(|note| run.note(note));
-        }
+        let checkpoint = open_checkpoint(options, run)?;
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
         let cells = Cells::open(&options.input, &options.cells, known)?;
         cells.notes.iter().for_each(|note| run.note(note));
@@ -67,13 +59,7 @@ impl Data {
             let (names, codes) = codes(labels);
             (names, Some(codes))
         });
-        let (genes, columns) = match known {
-            Some(vocabulary) => {
-                steps::report_genes(&cells.genes, vocabulary, run);
-                cells.known_genes(vocabulary)?
-            }
-            None => every_gene(&cells)?,
-        };
+        let (genes, columns) = readable_genes(&cells, known, run)?;
         let counts = cells.read(0..cells.n_cells(), &columns)?;
         let kept = informative_genes(
             options,
@@ -256,6 +242,29 @@ fn model_values(options: &Options, cells: &Cells, mut counts: Counts) -> Counts 
             .for_each(|value| *value = value.exp_m1());
     }
     counts
+}
+
+fn open_checkpoint(options: &Options, run: &mut Run) -> Result<Option<Checkpoint>> {
+    let Some(path) = &options.checkpoint else {
+        return Ok(None);
+    };
+    let checkpoint = Checkpoint::open(path)?;
+    run.input(&checkpoint.directory)?;
+    checkpoint.notes.iter().for_each(|note| run.note(note));
+    Ok(Some(checkpoint))
+}
+
+/// The genes that a pre-trained model knows, or all of them.
+fn readable_genes(
+    cells: &Cells,
+    known: Option<&Vocabulary>,
+    run: &mut Run,
+) -> Result<(Vec<String>, Columns)> {
+    let Some(vocabulary) = known else {
+        return every_gene(cells);
+    };
+    steps::report_genes(&cells.genes, vocabulary, run);
+    Ok(cells.known_genes(vocabulary)?)
 }
 
 /// All genes of a file, those of the same name as one.
