@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use self::data::Data;
 use self::learner::Learner;
 use super::{Program, steps};
+use crate::checkpoint::InputStyle;
 use crate::run_record::Run;
 use crate::train::annotation::Weights;
 use crate::{cells, compute, output, tokens, train};
@@ -160,6 +161,9 @@ pub struct Size {
     #[arg(long)]
     #[schemars(range(min = 1, max = 32768))]
     pub hidden: usize,
+    /// How the value of a gene enters the model.
+    #[arg(long)]
+    pub value_encoding: ValueEncoding,
 }
 
 impl Default for Size {
@@ -169,6 +173,28 @@ impl Default for Size {
             width: 128,
             heads: 4,
             hidden: 128,
+            value_encoding: ValueEncoding::Scaling,
+        }
+    }
+}
+
+/// How the value of a gene enters a model from scratch.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueEncoding {
+    /// Through a small network whose output is added to the gene's vector, as published models do.
+    Continuous,
+    /// As a factor of the gene's vector.
+    Scaling,
+}
+
+impl ValueEncoding {
+    fn style(self) -> InputStyle {
+        match self {
+            Self::Continuous => InputStyle::Continuous,
+            Self::Scaling => InputStyle::Scaling,
         }
     }
 }

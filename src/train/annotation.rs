@@ -56,10 +56,11 @@ pub struct Weights {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub gene_dropout: Option<f64>,
-    /// Share of certainty that the cell-type loss gives to the other types (label smoothing).
+    /// Share of certainty that the cell-type loss gives to the other types (label smoothing). Default: 0 with a pre-trained
+    /// model, 0.1 from scratch.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.5))]
-    pub label_smoothing: f64,
+    pub label_smoothing: Option<f64>,
 }
 
 impl Default for Weights {
@@ -74,7 +75,7 @@ impl Default for Weights {
             dar_weight: 0.0,
             mask_ratio: 0.15,
             gene_dropout: None,
-            label_smoothing: 0.0,
+            label_smoothing: None,
         }
     }
 }
@@ -107,6 +108,7 @@ pub struct Annotation<'a> {
     pub weights: &'a Weights,
     /// Share of a cell's genes left out in every epoch.
     pub gene_dropout: f64,
+    pub label_smoothing: f64,
     pub architecture: &'a Architecture,
     pub genes: Genes,
     pub heads: Heads,
@@ -272,7 +274,7 @@ impl Annotation<'_> {
             &scores,
             &batch.classes,
             class_weights.as_ref(),
-            self.weights.label_smoothing,
+            self.label_smoothing,
         );
         let right = scores.argmax(-1, false).eq_tensor(&batch.classes);
         let term = Term {

@@ -73,19 +73,7 @@ impl Learner {
             run.note("gene vectors start from the principal components of the training cells");
         }
         store.freeze(|name| options.freeze.applies(name));
-        let settings = tokens::Settings {
-            options: options.tokens.clone(),
-            cls: data.vocabulary.cls().map(i64::from),
-            cls_value: 0.0,
-            values: options.values(),
-        };
-        let ids = data
-            .genes
-            .iter()
-            .filter_map(|gene| data.vocabulary.id(gene))
-            .map(i64::from)
-            .collect();
-        let tokenizer = Tokenizer::new(settings, ids, Seed(options.seed));
+        let tokenizer = new_tokenizer(options, data, architecture.input_emb_style);
         Ok(Self {
             architecture,
             genes,
@@ -105,6 +93,7 @@ impl Learner {
     ) -> Result<()> {
         let class_weights = options.class_weights.then(|| balanced(data));
         let plan = self.plan(options, data, run);
+        let new = data.checkpoint.is_none();
         let objective = Annotation {
             cells: &data.counts,
             tokenizer: &self.tokenizer,
@@ -115,7 +104,11 @@ impl Learner {
             gene_dropout: options
                 .weights
                 .gene_dropout
-                .unwrap_or(if data.checkpoint.is_some() { 0.0 } else { 0.5 }),
+                .unwrap_or(if new { 0.5 } else { 0.0 }),
+            label_smoothing: options
+                .weights
+                .label_smoothing
+                .unwrap_or(if new { 0.1 } else { 0.0 }),
             architecture: &self.architecture,
             genes: self.genes,
             heads: self.heads,
@@ -233,12 +226,33 @@ impl Learner {
     }
 }
 
+fn new_tokenizer(options: &Options, data: &Data, style: InputStyle) -> Tokenizer {
+    // As a factor, 0 would leave nothing of `<cls>`.
+    let cls_value = if style == InputStyle::Scaling {
+        1.0
+    } else {
+        0.0
+    };
+    let settings = tokens::Settings {
+        options: options.tokens.clone(),
+        cls: data.vocabulary.cls().map(i64::from),
+        cls_value,
+        values: options.values(),
+    };
+    let ids = data
+        .genes
+        .iter()
+        .filter_map(|gene| data.vocabulary.id(gene));
+    Tokenizer::new(settings, ids.map(i64::from).collect(), Seed(options.seed))
+}
+
 fn new_architecture(options: &Options) -> Architecture {
     let Size {
         layers,
         width,
         heads,
         hidden,
+        value_encoding,
     } = options.size;
     Architecture {
         embsize: width,
@@ -251,7 +265,7 @@ fn new_architecture(options: &Options) -> Architecture {
         pad_value: -2,
         mask_value: -1,
         n_bins: options.tokens.n_bins,
-        input_emb_style: InputStyle::Continuous,
+        input_emb_style: value_encoding.style(),
         max_seq_len: options.tokens.max_length,
     }
 }
