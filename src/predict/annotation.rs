@@ -28,6 +28,8 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// Seed of both-sided bins and of sampled genes.
     pub seed: u64,
+    /// Stands for the options and input files that the model was made from.
+    pub fingerprint: String,
 }
 
 impl Settings {

@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 use self::data::Data;
 use self::learner::Learner;
 use super::{Program, steps};
-use crate::checkpoint::InputStyle;
+use crate::checkpoint::{Checkpoint, InputStyle};
+use crate::predict::annotation::Settings;
 use crate::run_record::Run;
 use crate::train::annotation::Weights;
 use crate::{cells, compute, output, tokens, train};
@@ -258,6 +259,15 @@ impl Program for FinetuneAnnotation {
         run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
         let data = run.stage("read cells", |run| Data::read(&options, run))?;
+        if options.training.resume && is_complete(&options, run) {
+            run.note(format!(
+                "`{}` is complete already",
+                options.output.display()
+            ));
+            work.remove();
+            return Ok(());
+        }
+        output::check_directory(&options.output, output::Existing::Refuse)?;
         if let Some(path) = &options.held_out {
             run.stage("write test cells", |_| {
                 data::write_test_cells(&options, &data, path)
@@ -270,7 +280,9 @@ impl Program for FinetuneAnnotation {
         let files = run.stage("test", |run| {
             evaluation::test(&options, &data, &learner, run)
         })?;
-        run.stage("write", |_| learner.write(&options, &data, &work.0, files))?;
+        run.stage("write", |run| {
+            learner.write(&options, &data, &work.0, (files, run))
+        })?;
         work.remove();
         run.output(&options.output)?;
         Ok(())
@@ -282,7 +294,9 @@ struct WorkFolder(PathBuf);
 
 impl WorkFolder {
     fn create(options: &Options, run: &mut Run) -> Result<Self> {
-        output::check_directory(&options.output, output::Existing::Refuse)?;
+        if !options.training.resume {
+            output::check_directory(&options.output, output::Existing::Refuse)?;
+        }
         let mut name = options.output.as_os_str().to_owned();
         name.push(".partial");
         let folder = PathBuf::from(name);
@@ -303,6 +317,15 @@ impl WorkFolder {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
+fn is_complete(options: &Options, run: &Run) -> bool {
+    let settings = Checkpoint::open(&options.output)
+        .ok()
+        .and_then(|model| Settings::of(&model).ok()?);
+    settings.is_some_and(|settings| settings.fingerprint == fingerprint(options, run))
+}
+
 /// Options that do not change what is learnt; input files count by their content, wherever they lie.
 const IRRELEVANT: [&str; 8] = [
     "resume",

@@ -8,7 +8,7 @@ rm -rf "$out"
 mkdir -p "$out"
 
 echo "== 1. learn the cell types of 560 cells, test on the other 140 =="
-"$bin/scgpt-finetune-annotation" --input "$cells" --labels bulk_labels --output "$out/model" --held-out "$out/held_out.h5ad"
+"$bin/scgpt-finetune-annotation" --input "$cells" --labels bulk_labels --epochs 30 --output "$out/model" --held-out "$out/held_out.h5ad"
 
 echo "== 2. name the held-out cells =="
 "$bin/scgpt-annotate" --input "$out/held_out.h5ad" --model "$out/model" --truth bulk_labels --threshold 0.5 --output "$out/annotated.h5ad"

@@ -186,7 +186,7 @@ impl Learner {
         options: &Options,
         data: &Data,
         work: &Path,
-        mut files: Vec<(String, Vec<u8>)>,
+        (mut files, run): (Vec<(String, Vec<u8>)>, &Run),
     ) -> Result<()> {
         let settings = Settings {
             format: predict::annotation::FORMAT,
@@ -196,6 +196,7 @@ impl Learner {
             genes: data.genes.clone(),
             tokens: self.tokenizer.settings().clone(),
             seed: options.seed,
+            fingerprint: fingerprint(options, run),
         };
         let mut arguments = data
             .checkpoint
