@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[group(skip)]
 pub struct Options {
     /// How many times the training cells are gone through. Default: 10 with a pre-trained model; from scratch, as many as show
-    /// the model 100,000 cells, but at least 10 and at most 60.
+    /// the model 60,000 cells, but at least 8 and at most 60.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub epochs: Option<u64>,

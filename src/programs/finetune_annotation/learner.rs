@@ -21,7 +21,7 @@ use crate::train::annotation::Annotation;
 use crate::train::{Fit, Observer, Outcome, Plan, Report, Usual};
 
 /// Cells that a model from scratch is shown, every epoch's anew.
-const CELLS_SHOWN: u64 = 100_000;
+const CELLS_SHOWN: u64 = 60_000;
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
 
@@ -151,7 +151,7 @@ impl Learner {
                 dropout: self.architecture.dropout,
             },
             None => Usual {
-                epochs: (CELLS_SHOWN / cells).clamp(10, 60),
+                epochs: (CELLS_SHOWN / cells).clamp(8, 60),
                 learning_rate: 1e-3,
                 dropout: DROPOUT,
             },
