@@ -44,7 +44,7 @@ pub enum Error {
     #[error("all {cells} cells are equal, so there is no direction to project them on")]
     AllEqual { cells: usize },
     #[error(
-        "{found} features are too many to project (at most {limit}): choose highly variable genes first"
+        "{found} cells or more, of as many features, are too many to project (at most {limit}): choose highly variable genes first"
     )]
     ManyFeatures { found: usize, limit: usize },
     #[error("all cells belong to one class, but at least two are needed to tell classes apart")]

@@ -1,15 +1,16 @@
-//! Principal components of a dense matrix, by the eigenvectors of its covariance.
+//! Principal components of a dense matrix, by the eigenvectors of its products with itself.
 //!
-//! The covariance is features by features, so this is for up to a few thousand features. A component's sign is chosen so that its
-//! loading of largest size is positive. The 2-D view of an embedding is its first two components.
+//! The products are features by features or cells by cells, whichever are fewer: one of the two is at most some thousands. A
+//! component's sign is chosen so that its loading of largest size is positive. The 2-D view of an embedding is its first two
+//! components.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use tch::Tensor;
 
 use super::{Error, require_finite, to_f64};
 
-/// The covariance of this many features takes 800 MB.
-const MANY_FEATURES: usize = 10_000;
+/// The products of this many cells or features take 800 MB.
+const MANY: usize = 10_000;
 /// Components with less than this share of the largest variance are rounding errors.
 const NEGLIGIBLE: f64 = 1e-12;
 
@@ -30,7 +31,7 @@ impl Pca {
     /// Learns at most `wanted` components from rows of cells.
     ///
     /// There are fewer if the cells do not span as many dimensions: never more than cells - 1 or features. Fails on fewer
-    /// than two cells, on equal cells, on values that are not finite and on more than 10,000 features.
+    /// than two cells, on equal cells, on values that are not finite and on more than 10,000 cells of more than 10,000 features.
     pub fn fit<T: Copy + Into<f64>>(
         cells: ArrayView2<'_, T>,
         wanted: usize,
@@ -53,22 +54,18 @@ impl Pca {
         if total_variance == 0.0 {
             return Err(Error::AllEqual { cells: n });
         }
-        let (variances, vectors) = eigenvectors(&centred)?;
-        let largest = variances[features - 1];
-        // Eigenvalues are increasing.
-        let kept = (0..features)
-            .rev()
-            .take(wanted.min(n - 1))
-            .filter(|&at| variances[at] > NEGLIGIBLE * largest);
-        let kept: Vec<usize> = kept.collect();
-        let components = Array2::from_shape_fn((kept.len(), features), |(at, feature)| {
-            vectors[[feature, kept[at]]]
-        });
-        let explained_variance = kept.iter().map(|&at| variances[at]).collect();
+        let by_cells = n < features;
+        let products = products(&centred, by_cells)?;
+        let (variances, vectors) = largest(&products, wanted.min(n - 1))?;
+        let directions = if by_cells {
+            through_cells(&vectors, &centred)
+        } else {
+            vectors
+        };
         Ok(Self {
             mean,
-            components: with_positive_peaks(components),
-            explained_variance,
+            components: with_positive_peaks(directions),
+            explained_variance: variances,
             total_variance,
         })
     }
@@ -106,48 +103,73 @@ fn check<T: Copy + Into<f64>>(cells: ArrayView2<'_, T>, wanted: usize) -> Result
             needed: 2,
             found: n,
         }),
-        () if features > MANY_FEATURES => Err(Error::ManyFeatures {
+        () if features.min(n) > MANY => Err(Error::ManyFeatures {
             found: features,
-            limit: MANY_FEATURES,
+            limit: MANY,
         }),
         () => require_finite(cells),
     }
 }
 
-/// Increasing eigenvalues and, in columns, the eigenvectors of the covariance of centred cells.
-fn eigenvectors(centred: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>), Error> {
+/// Products of all pairs of cells or of features, divided by the degrees of freedom: both have the variances as eigenvalues.
+fn products(centred: &Array2<f64>, by_cells: bool) -> Result<Tensor, Error> {
     let (n, features) = centred.dim();
-    let torch = |error: tch::TchError| Error::Torch {
-        what: "find principal components",
-        message: error.to_string(),
-    };
-    let decompose = || {
-        let cells = Tensor::from_slice(
-            centred
-                .as_slice()
-                .expect("a converted matrix is contiguous"),
-        );
-        let cells = cells.view([n as i64, features as i64]);
-        let covariance = cells.transpose(0, 1).f_matmul(&cells)? / (n - 1) as f64;
-        let (values, vectors) = covariance.f_linalg_eigh("L")?;
+    let values = centred
+        .as_slice()
+        .expect("a converted matrix is contiguous");
+    on_one_thread(|| {
+        let cells = Tensor::from_slice(values).f_view([n as i64, features as i64])?;
+        let turned = cells.f_transpose(0, 1)?;
+        let product = if by_cells {
+            cells.f_matmul(&turned)?
+        } else {
+            turned.f_matmul(&cells)?
+        };
+        product.f_div_scalar((n - 1) as f64)
+    })
+}
+
+/// The largest eigenvalues, decreasing, and their eigenvectors, as rows; those that are rounding errors are left out.
+fn largest(products: &Tensor, wanted: usize) -> Result<(Vec<f64>, Array2<f64>), Error> {
+    let (values, vectors) = on_one_thread(|| {
+        let (values, vectors) = products.f_linalg_eigh("L")?;
+        let vectors = vectors.f_transpose(0, 1)?.f_contiguous()?.f_view(-1)?;
         Ok((
-            Vec::try_from(values)?,
-            Vec::try_from(vectors.contiguous().view(-1))?,
+            Vec::<f64>::try_from(values)?,
+            Vec::<f64>::try_from(vectors)?,
         ))
-    };
-    let (values, vectors): (Vec<f64>, Vec<f64>) = on_one_thread(decompose).map_err(torch)?;
-    let vectors =
-        Array2::from_shape_vec((features, features), vectors).expect("eigenvectors are square");
-    Ok((values, vectors))
+    })?;
+    let order = values.len();
+    let vectors = Array2::from_shape_vec((order, order), vectors).expect("eigenvectors are square");
+    let kept: Vec<usize> = (0..order)
+        .rev() // eigenvalues are increasing
+        .take(wanted)
+        .filter(|&at| values[at] > NEGLIGIBLE * values[order - 1])
+        .collect();
+    let variances = kept.iter().map(|&at| values[at]).collect();
+    Ok((variances, vectors.select(Axis(0), &kept)))
+}
+
+/// Unit directions of features from eigenvectors of the products of cells.
+fn through_cells(vectors: &Array2<f64>, centred: &Array2<f64>) -> Array2<f64> {
+    let mut directions = vectors.dot(centred);
+    for mut direction in directions.rows_mut() {
+        let length = direction.dot(&direction).sqrt();
+        direction.mapv_inplace(|loading| loading / length);
+    }
+    directions
 }
 
 /// The order of libtorch's sums, and with it the last bits, depends on the number of threads.
-fn on_one_thread<T>(compute: impl FnOnce() -> T) -> T {
+fn on_one_thread<T>(compute: impl FnOnce() -> Result<T, tch::TchError>) -> Result<T, Error> {
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
     let result = compute();
     tch::set_num_threads(threads);
-    result
+    result.map_err(|error| Error::Torch {
+        what: "find principal components",
+        message: error.to_string(),
+    })
 }
 
 /// Turns components around whose loading of largest size (the first of equal ones) is negative.
@@ -262,6 +284,24 @@ mod tests {
     }
 
     #[test]
+    fn products_of_cells_and_of_features_give_the_same_components() {
+        let cells = scattered(40, 30);
+        let wide = Array2::from_shape_fn((40, 60), |(i, j)| cells[[i, j % 30]]);
+        let (narrow, wide) = (
+            Pca::fit(cells.view(), 5).unwrap(),
+            Pca::fit(wide.view(), 5).unwrap(),
+        );
+        // Every feature twice: twice the variance, every loading twice at 1 / sqrt(2).
+        for (k, variance) in narrow.explained_variance.iter().enumerate() {
+            assert!((wide.explained_variance[k] / variance - 2.0).abs() < 1e-9);
+            for feature in 0..60 {
+                let loading = narrow.components[[k, feature % 30]] / 2_f64.sqrt();
+                assert!((wide.components[[k, feature]] - loading).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
     fn fewer_cells_than_components_and_constant_columns_reduce_the_number() {
         let mut cells = scattered(4, 10);
         cells.column_mut(3).fill(7.0);
@@ -298,7 +338,7 @@ mod tests {
             }
         ));
         assert!(matches!(
-            fit(Array2::zeros((2, 10_001)), 2),
+            fit(Array2::zeros((10_001, 10_001)), 2),
             Error::ManyFeatures { .. }
         ));
         let pca = Pca::fit(scattered(5, 3).view(), 2).unwrap();

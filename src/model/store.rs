@@ -31,6 +31,8 @@ pub struct Store {
 pub struct Flat {
     pub values: Tensor,
     pub gradients: Tensor,
+    /// Start and length of the stretches that are trained; frozen parameters lie between them.
+    pub trained: Vec<(i64, i64)>,
 }
 
 impl Store {
@@ -141,17 +143,23 @@ impl Store {
                     .collect::<Vec<_>>(),
                 0,
             );
-            let mut start = 0;
+            let (mut start, mut trained) = (0, Vec::new());
             for tensor in self.parameters.values_mut() {
                 let length = tensor.numel() as i64;
                 let view = values
                     .narrow(0, start, length)
                     .view(tensor.size().as_slice());
                 tensor.set_data(&view);
+                if tensor.requires_grad() {
+                    trained.push((start, length));
+                }
                 start += length;
             }
-            let gradients = values.zeros_like();
-            Flat { values, gradients }
+            Flat {
+                gradients: values.zeros_like(),
+                values,
+                trained,
+            }
         })
     }
 }

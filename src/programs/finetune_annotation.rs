@@ -112,7 +112,7 @@ impl Default for Options {
             test_share: 0.2,
             test_groups: Vec::new(),
             validation_share: 0.1,
-            n_hvg: 4000,
+            n_hvg: 8000,
             values: None,
             held_out: None,
             class_weights: false,

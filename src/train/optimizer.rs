@@ -5,7 +5,8 @@ use tch::{Tensor, no_grad};
 
 const BETAS: (f64, f64) = (0.9, 0.999);
 
-/// Adam (Kingma and Ba 2015), with decoupled weight decay (Loshchilov and Hutter 2019) if it is above zero.
+/// Adam (Kingma and Ba 2015), with decoupled weight decay (Loshchilov and Hutter 2019) of the trained parameters if it is above
+/// zero.
 ///
 /// Parameters that never receive a gradient keep zero moments and so do not move, as in torch, which skips them.
 #[derive(Debug)]
@@ -40,9 +41,12 @@ impl Adam {
                 .second_moment
                 .lerp_(&flat.gradients.square(), 1.0 - BETAS.1);
             if self.weight_decay > 0.0 {
-                let _ = flat
-                    .values
-                    .g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
+                for &(start, length) in &flat.trained {
+                    let _ = flat
+                        .values
+                        .narrow(0, start, length)
+                        .g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
+                }
             }
             let scale = self.second_moment.sqrt() / bias2.sqrt() + self.eps;
             flat.values -= &self.first_moment / scale * (learning_rate / bias1);

@@ -214,7 +214,7 @@ fn frozen_tensors_stay_as_they_were() {
             command
                 .arg("--checkpoint")
                 .arg(&checkpoint)
-                .args(["--freeze", freeze])
+                .args(["--freeze", freeze, "--weight-decay", "0.1"])
                 .args(SHORT),
         );
         let after = weights(&model);

@@ -126,6 +126,39 @@ fn one_class_is_not_enough() {
 }
 
 #[test]
+fn hiding_the_batch_takes_a_batch_for_every_labelled_cell() {
+    let folder = tempdir().unwrap();
+    let input = folder.path().join("cells.h5ad");
+    let simulated = Simulated {
+        cells: 20,
+        ..Simulated::SMALL
+    };
+    let (types, batches): (Vec<_>, Vec<_>) = (0..20)
+        .map(|cell| (Simulated::type_of(cell), Simulated::batch_of(cell)))
+        .map(|(name, batch)| {
+            (
+                Some(name),
+                (batch != Simulated::batch_of(0)).then_some(batch),
+            )
+        })
+        .unzip();
+    let obs = [
+        ("cell_type", Column::from_labels(&types)),
+        ("batch", Column::from_labels(&batches)),
+    ];
+    cells::write(&input, &simulated.counts(), &simulated.gene_names(), obs);
+    let mut command = finetune(&input, &folder.path().join("output"));
+    let message = fail(
+        command.args(["--batch", "batch", "--dar-weight", "1"]),
+        INPUT,
+    );
+    assert_says(
+        &message,
+        &["10 labelled cells", "column `batch`", "`--dar-weight`"],
+    );
+}
+
+#[test]
 fn no_known_gene_shows_the_names_of_both_sides() {
     let folder = tempdir().unwrap();
     let (input, output) = (

@@ -54,6 +54,9 @@ impl Data {
             .as_deref()
             .map(|column| cells.labels(column))
             .transpose()?;
+        if options.weights.dar_weight > 0.0 {
+            require_batches(options, &classes, labels.as_deref().unwrap_or_default())?;
+        }
         let split = split(options, &classes, labels.as_deref(), run)?;
         let (batch_names, batches) = labels.as_deref().map_or((Vec::new(), None), |labels| {
             let (names, codes) = codes(labels);
@@ -175,6 +178,20 @@ fn read_classes(
         names.len()
     ));
     Ok((names, classes))
+}
+
+/// Hiding the batch of a cell takes a batch for every cell that is learnt from.
+fn require_batches(options: &Options, classes: &[i64], batches: &[Option<String>]) -> Result<()> {
+    let without = |(class, batch): &(&i64, &Option<String>)| **class >= 0 && batch.is_none();
+    let missing = classes.iter().zip(batches).filter(without).count();
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(Failure::Input.error(format!(
+        "{missing} labelled cells of `{}` have no value in the batch column `{}`, which `--dar-weight` needs: fill it in, remove those cells, or leave the option out",
+        options.input.display(),
+        options.batch.as_deref().unwrap_or_default()
+    )))
 }
 
 fn split(

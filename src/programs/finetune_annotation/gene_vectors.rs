@@ -13,18 +13,14 @@ use crate::expression::normalise::{Target, log1p, normalise_total};
 use crate::model::Store;
 use crate::random::{self, Seed};
 
-/// Cells looked at, at most, and genes, which PCA has to bear.
+/// Cells looked at, at most.
 const MOST_CELLS: usize = 5_000;
-const MOST_GENES: usize = 5_000;
 const COMPONENTS: usize = 50;
 /// Size of the correlations beside the random start, whose elements are uniform in +-0.1.
 const SCALE: f64 = 1.0;
 
-/// Adds the genes' correlations with principal components to their vectors; false if there are too many genes for that.
-pub fn start_from_components(data: &Data, store: &Store, seed: Seed) -> Result<bool> {
-    if data.genes.len() > MOST_GENES {
-        return Ok(false);
-    }
+/// Adds the genes' correlations with principal components to their vectors.
+pub fn start_from_components(data: &Data, store: &Store, seed: Seed) -> Result<()> {
     let cells = log_values(data, seed)?;
     let pca = Pca::fit(cells.view(), COMPONENTS)?;
     let table = store
@@ -42,7 +38,7 @@ pub fn start_from_components(data: &Data, store: &Store, seed: Seed) -> Result<b
         .to_device(table.device());
     let rows = Tensor::from_slice(&rows).to_device(table.device());
     let _ = no_grad(|| table.shallow_clone().index_add_(0, &rows, &added));
-    Ok(true)
+    Ok(())
 }
 
 /// Log-normalised values of some training cells, `[cells, genes]`.

@@ -67,9 +67,8 @@ impl Learner {
             steps::report_weights(table, run);
             table.require_trunk()?;
         }
-        if data.checkpoint.is_none()
-            && gene_vectors::start_from_components(data, &store, Seed(options.seed))?
-        {
+        if data.checkpoint.is_none() {
+            gene_vectors::start_from_components(data, &store, Seed(options.seed))?;
             run.note("gene vectors start from the principal components of the training cells");
         }
         store.freeze(|name| options.freeze.applies(name));
