@@ -2,7 +2,8 @@
 
 use crate::counts::Counts;
 use crate::expression::state::{Judgement, State, judge};
-use crate::h5ad::{self, Column, File, Matrix, Source};
+use crate::formats::h5ad::{File, Matrix, Source};
+use crate::formats::{self, Column};
 use crate::vocabulary::Vocabulary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ const SAMPLE_VALUES: usize = 4_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    File(#[from] h5ad::Error),
+    File(#[from] formats::Error),
     #[error("{0}")]
     Matrix(String),
     #[error("`{}` holds no cells: give a file with at least one", .0.display())]

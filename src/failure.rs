@@ -51,7 +51,7 @@ impl Classify for crate::output::Error {
     }
 }
 
-impl Classify for crate::h5ad::Error {
+impl Classify for crate::formats::Error {
     fn failure(&self) -> Failure {
         if self.is_io() {
             Failure::ReadWrite
@@ -101,7 +101,7 @@ fn input<E: Error + 'static>(error: &(dyn Error + 'static)) -> Option<Failure> {
 const KNOWN: &[Known] = &[
     known::<io::Error>,
     known::<crate::output::Error>,
-    known::<crate::h5ad::Error>,
+    known::<crate::formats::Error>,
     known::<crate::cells::Error>,
     known::<crate::checkpoint::write::Error>,
     input::<crate::checkpoint::Error>,

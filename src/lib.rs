@@ -10,7 +10,7 @@
 //! model      the network, tensors only              cells     a file as a model sees it
 //! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
 //! checkpoint directories of weights, as data        expression  counts to values
-//! h5ad       AnnData files                          vocabulary  gene names and ids
+//! formats    files of cells by genes                vocabulary  gene names and ids
 //! counts, random, compute, output                   used by all
 //! ```
 //!
@@ -28,7 +28,7 @@ pub mod counts;
 pub mod expression;
 pub mod failure;
 pub mod figures;
-pub mod h5ad;
+pub mod formats;
 pub mod interrupt;
 #[cfg(feature = "torch")]
 pub mod model;

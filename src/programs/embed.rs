@@ -13,7 +13,7 @@ use crate::analysis::projection::Pca;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
 use crate::figures::Scatter;
-use crate::h5ad::{self, Additions, Embedding};
+use crate::formats::h5ad::{self, Additions, Embedding};
 use crate::predict::{Pretrained, embeddings};
 use crate::random::Seed;
 use crate::run_record::Run;

@@ -4,7 +4,7 @@ use crate::support::cells::{Simulated, TYPES};
 use crate::support::programs::{fail, json, succeed, weights};
 use crate::support::trained::{COURSE, SIZE, TRAINED, finetune};
 use crate::support::{cells, data};
-use scgpt_tools::h5ad::Column;
+use scgpt_tools::formats::Column;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

@@ -4,7 +4,8 @@ use crate::support::programs::{from_to, obsm, program, succeed, uns_text, weight
 use crate::support::python::{check, python};
 use crate::support::trained::TRAINED;
 use crate::support::{cells::Simulated, data, sha256};
-use scgpt_tools::h5ad::{Column, File};
+use scgpt_tools::formats::Column;
+use scgpt_tools::formats::h5ad::File;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

@@ -5,7 +5,7 @@ use crate::support::data;
 use crate::support::programs::{fail, from_to, path, program};
 use crate::support::trained::{SIZE, TRAINED, finetune};
 use scgpt_tools::counts::Counts;
-use scgpt_tools::h5ad::Column;
+use scgpt_tools::formats::Column;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -154,7 +154,7 @@ fn hiding_the_batch_takes_a_batch_for_every_labelled_cell() {
     );
     assert_says(
         &message,
-        &["10 labelled cells", "column `batch`", "`--dar-weight`"],
+        &["12 labelled cells", "column `batch`", "`--dar-weight`"],
     );
 }
 

@@ -5,7 +5,7 @@ use scgpt_tools::counts::Counts;
 use scgpt_tools::expression::filter::{cells_by_total, genes_by_total};
 use scgpt_tools::expression::normalise::{Target, log1p, normalise_total};
 use scgpt_tools::expression::select_genes::{Flavour, select_genes};
-use scgpt_tools::h5ad::{File, Source};
+use scgpt_tools::formats::h5ad::{File, Source};
 use scgpt_tools::tokens::binning::{bin_with, edges};
 use serde::Deserialize;
 use std::collections::HashMap;

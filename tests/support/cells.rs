@@ -1,7 +1,7 @@
 //! Made-up cells of known types, as a file.
 
 use scgpt_tools::counts::Counts;
-use scgpt_tools::h5ad::{self, Column};
+use scgpt_tools::formats::{Column, h5ad};
 use scgpt_tools::random::{Seed, below};
 use std::path::Path;
 

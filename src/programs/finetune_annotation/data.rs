@@ -12,7 +12,7 @@ use crate::counts::Counts;
 use crate::expression::select_genes::{Flavour, select_genes};
 use crate::expression::state::State;
 use crate::failure::Failure;
-use crate::h5ad::{self, Column};
+use crate::formats::{Column, h5ad};
 use crate::programs::steps;
 use crate::random::Seed;
 use crate::run_record::Run;

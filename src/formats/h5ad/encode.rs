@@ -6,7 +6,7 @@ use hdf5::types::{H5Type, VarLenUnicode};
 use hdf5::{Dataset, Group, Location, Result};
 use serde_json::Value;
 
-use super::column::Column;
+use crate::formats::Column;
 
 const DEFLATE_LEVEL: u8 = 4;
 

@@ -7,12 +7,12 @@ use std::str::FromStr;
 use hdf5::MinorErrorCode;
 use hdf5::types::TypeDescriptor;
 
-use super::column::Column;
-use super::error::Error;
 use super::frame::{Frame, list_nearest};
 use super::heaps;
 use super::matrix::Matrix;
 use super::node::Node;
+use crate::formats::Column;
+use crate::formats::Error;
 
 /// Which matrix of a file: `X`, `raw` or `layers/NAME`, as AnnData names them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,79 +1,8 @@
-//! Columns of `obs` and `var`: categories, text, numbers and truth values, in every encoding AnnData has used.
+//! Columns of `obs` and `var` in every encoding AnnData has used.
 
-use super::error::Error;
 use super::node::Node;
 use super::values::Values;
-
-/// A column of annotations, one entry for each cell or gene.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Column {
-    /// Labels from a list of categories; a code is a position in the list.
-    Categorical {
-        codes: Vec<Option<u32>>,
-        categories: Vec<String>,
-        ordered: bool,
-    },
-    /// Free text.
-    Text(Vec<Option<String>>),
-    /// Numbers of any stored type; whole numbers beyond 2^53 are rounded, NaN counts as missing.
-    Number(Vec<Option<f64>>),
-    /// Truth values.
-    Boolean(Vec<Option<bool>>),
-}
-
-impl Column {
-    /// A categorical column of the given labels, with the categories in alphabetical order.
-    pub fn from_labels<S: AsRef<str>>(labels: &[Option<S>]) -> Self {
-        let mut categories: Vec<&str> = labels.iter().flatten().map(AsRef::as_ref).collect();
-        categories.sort_unstable();
-        categories.dedup();
-        let code = |label: &Option<S>| {
-            let position = categories
-                .binary_search(&label.as_ref()?.as_ref())
-                .expect("every label is among the categories");
-            Some(position as u32)
-        };
-        let codes = labels.iter().map(code).collect();
-        Self::Categorical {
-            codes,
-            categories: categories.into_iter().map(str::to_owned).collect(),
-            ordered: false,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Categorical { codes, .. } => codes.len(),
-            Self::Text(texts) => texts.len(),
-            Self::Number(numbers) => numbers.len(),
-            Self::Boolean(flags) => flags.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Every entry as text: category, text, shortest number, `True` or `False`.
-    pub fn to_labels(&self) -> Vec<Option<String>> {
-        fn show<T>(entries: &[Option<T>], show: impl Fn(&T) -> String) -> Vec<Option<String>> {
-            entries
-                .iter()
-                .map(|entry| entry.as_ref().map(&show))
-                .collect()
-        }
-        match self {
-            Self::Categorical {
-                codes, categories, ..
-            } => show(codes, |&code| categories[code as usize].clone()),
-            Self::Text(texts) => texts.clone(),
-            Self::Number(numbers) => show(numbers, f64::to_string),
-            Self::Boolean(flags) => show(flags, |&flag| {
-                if flag { "True" } else { "False" }.to_owned()
-            }),
-        }
-    }
-}
+use crate::formats::{Column, Error};
 
 /// Reads a column of a data frame that is stored as a group of columns.
 pub(super) fn read(frame: &Node, name: &str) -> Result<Column, Error> {

@@ -45,14 +45,14 @@ impl Error {
         )
     }
 
-    pub(super) fn input(path: &Path, problem: impl Into<String>) -> Self {
+    pub(in crate::formats) fn input(path: &Path, problem: impl Into<String>) -> Self {
         Self::Input {
             path: path.to_owned(),
             problem: problem.into(),
         }
     }
 
-    pub(super) fn addition(
+    pub(in crate::formats) fn addition(
         path: &Path,
         element: impl Into<String>,
         problem: impl Into<String>,
@@ -64,14 +64,14 @@ impl Error {
         }
     }
 
-    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+    pub(in crate::formats) fn read(path: &Path, source: io::Error) -> Self {
         Self::Read {
             path: path.to_owned(),
             source,
         }
     }
 
-    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+    pub(in crate::formats) fn write(path: &Path, source: io::Error) -> Self {
         Self::Write {
             path: path.to_owned(),
             source,
@@ -79,7 +79,7 @@ impl Error {
     }
 
     /// An error of the HDF5 library while it read: the operating system's, if that was the reason, or a damaged file.
-    pub(super) fn damaged(path: &Path, element: &str, source: hdf5::Error) -> Self {
+    pub(in crate::formats) fn damaged(path: &Path, element: &str, source: hdf5::Error) -> Self {
         match os_error(&source) {
             Some(error) => Self::read(path, error),
             None => Self::Damaged {
@@ -91,7 +91,7 @@ impl Error {
     }
 
     /// An error of the HDF5 library while it wrote.
-    pub(super) fn store(path: &Path, element: &str, source: hdf5::Error) -> Self {
+    pub(in crate::formats) fn store(path: &Path, element: &str, source: hdf5::Error) -> Self {
         match os_error(&source) {
             Some(error) => Self::write(path, error),
             None => Self::Store {

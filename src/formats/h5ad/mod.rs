@@ -1,28 +1,25 @@
-//! Cells in and out of AnnData `.h5ad` files; the only module that talks to HDF5.
+//! Cells in and out of AnnData `.h5ad` files.
 //!
 //! [`File`] reads what is asked for and no more: names, single columns of `obs` and `var`, and any rows of `X`, a layer or
 //! `raw`, from every encoding since anndata 0.5. [`write_copy`] adds columns, embeddings and unstructured values to
-//! a copy of a file, [`create`] writes a new one. Other formats (10x, loom, zarr) are not read here. The encodings are those of the
+//! a copy of a file, [`create`] writes a new one.  The encodings are those of the
 //! on-disk format specification of AnnData (<https://anndata.readthedocs.io/en/stable/fileformat-prose.html>).
 
 mod column;
 mod encode;
-mod error;
 mod file;
-mod frame;
+pub(super) mod frame;
 mod heaps;
 mod legacy;
-mod matrix;
-mod node;
-mod sparse;
-mod values;
+pub(super) mod matrix;
+pub(super) mod node;
+pub(super) mod sparse;
+pub(super) mod values;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use column::Column;
-pub use error::Error;
 pub use file::{File, Source};
 pub use matrix::Matrix;
 pub use write::{Additions, Cells, Embedding, create, write_copy};

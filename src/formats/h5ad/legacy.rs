@@ -7,12 +7,12 @@ use half::f16;
 use hdf5::Group;
 use hdf5::types::{FloatSize, H5Type, IntSize, TypeDescriptor};
 
-use super::column::Column;
 use super::encode;
-use super::error::Error;
 use super::frame::{Frame, categories_key};
 use super::node::Node;
 use super::values::Values;
+use crate::formats::Column;
+use crate::formats::Error;
 
 /// What becomes of a failed HDF5 call while an element is written.
 pub(super) type Explain<'a> = &'a dyn Fn(&str, hdf5::Error) -> Error;

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::error::Error;
 use super::node::Node;
 use super::sparse::{Sparse, is_stored_by_gene, require_numbers, sparse_shape};
 use super::values::check_size;
 use crate::counts::Counts;
+use crate::formats::Error;
 
 /// Stored values that are looked at together when a whole matrix has to be passed through (8 to 16 MB of memory).
 const PIECE: usize = 1 << 20;
@@ -26,7 +26,11 @@ enum Storage {
 }
 
 impl Matrix {
-    pub(super) fn open(node: Node, n_cells: usize, n_genes: usize) -> Result<Self, Error> {
+    pub(in crate::formats) fn open(
+        node: Node,
+        n_cells: usize,
+        n_genes: usize,
+    ) -> Result<Self, Error> {
         let expected = [n_cells, n_genes];
         let shape = if node.is_group() {
             sparse_shape(&node)?

@@ -6,14 +6,14 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::column::Column;
 use super::encode;
-use super::error::Error;
 use super::file::File;
 use super::frame::Frame;
 use super::legacy;
 use super::node::Node;
 use crate::counts::Counts;
+use crate::formats::Column;
+use crate::formats::Error;
 
 /// A matrix of cells by `width` for `obsm`, row by row.
 #[derive(Debug, Clone, PartialEq)]

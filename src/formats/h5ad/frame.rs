@@ -2,14 +2,15 @@
 
 use hdf5::types::TypeDescriptor;
 
-use super::column::{self, Categories, Column};
-use super::error::Error;
+use super::column::{self, Categories};
 use super::node::Node;
 use super::values::Values;
+use crate::formats::Column;
+use crate::formats::Error;
 
 /// A data frame: a named index and columns of the same length.
 #[derive(Clone)]
-pub(super) struct Frame {
+pub(in crate::formats) struct Frame {
     node: Node,
     index: String,
     len: usize,
@@ -149,7 +150,7 @@ impl Frame {
 }
 
 /// Key in `uns` of the categories of a table's column.
-pub(super) fn categories_key(column: &str) -> String {
+pub(in crate::formats) fn categories_key(column: &str) -> String {
     format!("{column}_categories")
 }
 
@@ -182,7 +183,7 @@ fn column_len(element: &Node) -> Result<usize, Error> {
 }
 
 /// Says which names there are, those most like `name` first.
-pub(super) fn list_nearest(names: &[String], name: &str) -> String {
+pub(in crate::formats) fn list_nearest(names: &[String], name: &str) -> String {
     const SHOWN: usize = 20;
     if names.is_empty() {
         return "there are none".to_owned();

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use memchr::memmem::Finder;
 
-use super::error::Error;
+use crate::formats::Error;
 
 const SIGNATURE: &[u8] = b"GCOL";
 const HEADER: u64 = 16;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use hdf5::types::TypeDescriptor;
 use hdf5::{Attribute, Container, Dataset, Group, Location, LocationType};
 
-use super::error::Error;
 use super::values::{Values, read_attribute_texts};
+use crate::formats::Error;
 
 /// A named element of an open file.
 #[derive(Clone)]
-pub(super) struct Node {
+pub(in crate::formats) struct Node {
     file: Arc<Path>,
     name: String,
     object: Object,

@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::*;
 use crate::counts::Counts;
+use crate::formats::{Column, Error};
 
 /// The same rule where to find Python as in the tests of the programs.
-#[path = "../../tests/support/python.rs"]
+#[path = "../../../tests/support/python.rs"]
 mod python;
 
 fn formats() -> Option<PathBuf> {

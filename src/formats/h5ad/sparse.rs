@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use hdf5::types::{H5Type, IntSize, TypeDescriptor};
 
-use super::error::Error;
 use super::node::Node;
 use super::values::check_size;
+use crate::formats::Error;
 
 /// A compressed sparse matrix; `offsets` has one entry more than there are cells (or genes, if stored by gene).
-pub(super) struct Sparse {
+pub(in crate::formats) struct Sparse {
     pub offsets: Vec<usize>,
     indices: Node,
     data: Node,
@@ -95,7 +95,7 @@ impl Sparse {
 }
 
 /// The shape that a sparse matrix declares.
-pub(super) fn sparse_shape(node: &Node) -> Result<Option<Vec<usize>>, Error> {
+pub(in crate::formats) fn sparse_shape(node: &Node) -> Result<Option<Vec<usize>>, Error> {
     let shape = match node.sizes_attribute("shape")? {
         Some(shape) => Some(shape),
         None => node.sizes_attribute("h5sparse_shape")?,
@@ -108,7 +108,7 @@ pub(super) fn sparse_shape(node: &Node) -> Result<Option<Vec<usize>>, Error> {
     }))
 }
 
-pub(super) fn is_stored_by_gene(node: &Node) -> Result<bool, Error> {
+pub(in crate::formats) fn is_stored_by_gene(node: &Node) -> Result<bool, Error> {
     let format = match node.encoding()? {
         Some(encoding) => Some(encoding),
         None => node.text_attribute("h5sparse_format")?,
@@ -123,7 +123,7 @@ pub(super) fn is_stored_by_gene(node: &Node) -> Result<bool, Error> {
     }
 }
 
-pub(super) fn require_numbers(node: &Node) -> Result<(), Error> {
+pub(in crate::formats) fn require_numbers(node: &Node) -> Result<(), Error> {
     match node.descriptor()? {
         TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Float(_) => {
             Ok(())

@@ -5,11 +5,11 @@ use hdf5::types::{
 };
 use hdf5::{Attribute, Container, Dataset, Datatype};
 
-use super::error::Error;
 use super::node::Node;
+use crate::formats::Error;
 
 /// Values of a dataset, or of one of its fields, that can be read.
-pub(super) struct Values<'n> {
+pub(in crate::formats) struct Values<'n> {
     node: &'n Node,
     field: Option<&'n str>,
     kind: TypeDescriptor,
@@ -190,7 +190,7 @@ impl<'n> Values<'n> {
 }
 
 /// Texts of an attribute; none where it holds something else (an empty list is stored as numbers).
-pub(super) fn read_attribute_texts(
+pub(in crate::formats) fn read_attribute_texts(
     node: &Node,
     name: &str,
     attribute: &Attribute,
@@ -247,7 +247,11 @@ fn decode(text: &[u8]) -> Option<String> {
 /// Refuses a declared size that the bytes in the file cannot hold, before memory is set aside for it.
 ///
 /// deflate, the strongest of the filters that we read, shrinks at most 1032 to 1.
-pub(super) fn check_size(node: &Node, n_elements: usize, element_size: usize) -> Result<(), Error> {
+pub(in crate::formats) fn check_size(
+    node: &Node,
+    n_elements: usize,
+    element_size: usize,
+) -> Result<(), Error> {
     const LARGEST_COMPRESSION: u64 = 1100;
     const ALWAYS_ALLOWED: u64 = 1 << 20;
     let available = std::fs::metadata(node.file())

@@ -1,0 +1,8 @@
+//! Tables of cells by genes in the formats that users have; the only module that talks to HDF5.
+
+mod column;
+mod error;
+pub mod h5ad;
+
+pub use column::Column;
+pub use error::Error;
