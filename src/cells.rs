@@ -2,8 +2,8 @@
 
 use crate::counts::Counts;
 use crate::expression::state::{Judgement, State, judge};
-use crate::formats::h5ad::{File, Matrix, Source};
-use crate::formats::{self, Column};
+use crate::formats::h5ad::File;
+use crate::formats::{self, Column, Matrix, Source, Table};
 use crate::vocabulary::Vocabulary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What to read of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -81,12 +82,12 @@ fn list(names: &[String]) -> String {
 
 /// An open file with its matrix chosen and judged.
 pub struct Cells {
-    pub file: File,
+    pub table: Table,
     pub judgement: Judgement,
     /// Gene names of the matrix, in its order.
     pub genes: Vec<String>,
     path: PathBuf,
-    matrix: Matrix,
+    matrix: Arc<Matrix>,
     /// Sentences on what was chosen for the user.
     pub notes: Vec<String>,
 }
@@ -102,24 +103,29 @@ pub struct Columns {
 }
 
 impl Cells {
-    /// Opens a file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
+    /// Opens an AnnData file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
     pub fn open(path: &Path, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
-        let file = File::open(path)?;
-        if file.n_cells() == 0 {
-            return Err(Error::NoCells(path.to_owned()));
+        Self::of(Table::AnnData(File::open(path)?), options, known)
+    }
+
+    /// Chooses and judges the matrix of a table of any format.
+    pub fn of(table: Table, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
+        let path = table.path().to_owned();
+        if table.n_cells() == 0 {
+            return Err(Error::NoCells(path));
         }
         let mut notes = Vec::new();
-        let (source, matrix, judgement) = choose_matrix(&file, path, options, &mut notes)?;
+        let (source, matrix, judgement) = choose_matrix(&table, options, &mut notes)?;
         notes.push(format!(
             "`{}`, matrix `{source}`: {judgement}",
             path.display()
         ));
-        let genes = choose_names(&file, &source, options, known, &mut notes)?;
+        let genes = choose_names(&table, &source, options, known, &mut notes)?;
         Ok(Self {
-            file,
+            table,
             judgement,
             genes,
-            path: path.to_owned(),
+            path,
             matrix,
             notes,
         })
@@ -187,7 +193,7 @@ impl Cells {
 
     /// Labels of all cells from a column of obs; missing ones are none.
     pub fn labels(&self, column: &str) -> Result<Vec<Option<String>>, Error> {
-        let column: Column = self.file.obs(column)?;
+        let column: Column = self.table.obs(column)?;
         Ok(column.to_labels())
     }
 
@@ -248,11 +254,10 @@ impl Columns {
 
 /// The matrix asked for, or the first of X and raw that a model can read.
 fn choose_matrix(
-    file: &File,
-    path: &Path,
+    file: &Table,
     options: &Options,
     notes: &mut Vec<String>,
-) -> Result<(Source, Matrix, Judgement), Error> {
+) -> Result<(Source, Arc<Matrix>, Judgement), Error> {
     let candidates = candidates(file, options)?;
     let mut refused = None;
     for source in &candidates {
@@ -282,7 +287,7 @@ fn choose_matrix(
         }
     };
     Err(Error::Values {
-        path: path.to_owned(),
+        path: file.path().to_owned(),
         source_name: source,
         judgement,
         remedy: remedy(file, &candidates)?,
@@ -290,7 +295,7 @@ fn choose_matrix(
 }
 
 /// The matrices to look at: the one asked for, or X and raw as far as they are there.
-fn candidates(file: &File, options: &Options) -> Result<Vec<Source>, Error> {
+fn candidates(file: &Table, options: &Options) -> Result<Vec<Source>, Error> {
     if let Some(name) = &options.matrix {
         return Ok(vec![Source::from_str(name).map_err(Error::Matrix)?]);
     }
@@ -300,7 +305,7 @@ fn candidates(file: &File, options: &Options) -> Result<Vec<Source>, Error> {
 }
 
 /// What to do where none of the matrices looked at can be read by a model.
-fn remedy(file: &File, refused: &[Source]) -> Result<String, Error> {
+fn remedy(file: &Table, refused: &[Source]) -> Result<String, Error> {
     let others: Vec<String> = file
         .sources()?
         .iter()
@@ -317,7 +322,7 @@ fn remedy(file: &File, refused: &[Source]) -> Result<String, Error> {
 
 /// The gene names asked for, or those of which the vocabulary knows most.
 fn choose_names(
-    file: &File,
+    file: &Table,
     source: &Source,
     options: &Options,
     known: Option<&Vocabulary>,

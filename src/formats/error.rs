@@ -71,6 +71,15 @@ impl Error {
         }
     }
 
+    /// The operating system's answer to opening a file.
+    pub(in crate::formats) fn opening(path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound {
+            Self::input(path, "there is no such file")
+        } else {
+            Self::read(path, source)
+        }
+    }
+
     pub(in crate::formats) fn write(path: &Path, source: io::Error) -> Self {
         Self::Write {
             path: path.to_owned(),

@@ -1,7 +1,8 @@
 //! `scgpt-embed` against the reference's stored embeddings, and against itself.
 
 use crate::support::{Stored, cells, data, programs};
-use scgpt_tools::formats::h5ad::{File, Source};
+use scgpt_tools::formats::Source;
+use scgpt_tools::formats::h5ad::File;
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;

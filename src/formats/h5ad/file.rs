@@ -1,59 +1,23 @@
 //! An open `.h5ad` file: what cells, genes, columns and matrices it has.
 
-use std::fmt;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use hdf5::MinorErrorCode;
 use hdf5::types::TypeDescriptor;
 
 use super::frame::{Frame, list_nearest};
 use super::heaps;
-use super::matrix::Matrix;
 use super::node::Node;
-use crate::formats::Column;
-use crate::formats::Error;
-
-/// Which matrix of a file: `X`, `raw` or `layers/NAME`, as AnnData names them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Source {
-    #[default]
-    X,
-    /// The full matrix kept aside in `raw`, which has genes of its own.
-    Raw,
-    Layer(String),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::X => f.write_str("X"),
-            Self::Raw => f.write_str("raw"),
-            Self::Layer(name) => write!(f, "layers/{name}"),
-        }
-    }
-}
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.strip_prefix("layers/")) {
-            ("X", _) => Ok(Self::X),
-            ("raw" | "raw/X", _) => Ok(Self::Raw),
-            (_, Some(name)) if !name.is_empty() => Ok(Self::Layer(name.to_owned())),
-            _ => Err(format!(
-                "`{text}` is not a matrix of an AnnData file: expected `X`, `raw` or `layers/NAME`"
-            )),
-        }
-    }
-}
+use crate::formats::{Column, Error, Matrix, Source};
 
 /// An AnnData file, open for reading.
 pub struct File {
     path: PathBuf,
     root: Node,
     obs: Frame,
+    /// Annotations of the cells of all modalities.
+    whole: Option<Frame>,
     // Closed last: what is read above belongs to it.
     _file: hdf5::File,
 }
@@ -61,23 +25,32 @@ pub struct File {
 impl File {
     /// Opens an AnnData file in any encoding since anndata 0.5 and checks that it has `obs` and `var`.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = open_hdf5(path)?;
-        let root = Node::root(path, file.group("/").map_err(|error| explain(path, error))?);
+        let (file, root) = open_root(path)?;
+        Self::in_group(file, root, None)
+    }
+
+    /// The table in a group of a file; `whole` is the annotation of the cells of all modalities, if it is one of several.
+    pub(in crate::formats) fn in_group(
+        file: hdf5::File,
+        root: Node,
+        whole: Option<Frame>,
+    ) -> Result<Self, Error> {
         for frame in ["obs", "var"] {
             if root.child(frame)?.is_none() {
                 let members = root.members()?;
                 let found = list_nearest(&members, frame);
                 return Err(Error::input(
-                    path,
+                    root.file(),
                     format!("not an AnnData file: `{frame}` was expected, {found}"),
                 ));
             }
         }
         let obs = Frame::open(root.require("obs")?, root.child("uns")?)?;
         Ok(Self {
-            path: path.to_owned(),
+            path: root.file().to_owned(),
             root,
             obs,
+            whole,
             _file: file,
         })
     }
@@ -97,12 +70,32 @@ impl File {
 
     /// Names of the columns of `obs`, in their order.
     pub fn obs_columns(&self) -> Result<Vec<String>, Error> {
-        self.obs.columns()
+        let mut columns = self.obs.columns()?;
+        if let Some(whole) = &self.whole {
+            let mut shared = whole.columns()?;
+            shared.retain(|name| !columns.contains(name));
+            columns.extend(shared);
+        }
+        Ok(columns)
     }
 
     /// A column of `obs`; where there is none of that name, the error lists those there are.
     pub fn obs(&self, name: &str) -> Result<Column, Error> {
-        self.obs.column(name)
+        match &self.whole {
+            Some(whole) if !self.obs.columns()?.iter().any(|column| column == name) => {
+                self.from_whole(whole, name)
+            }
+            _ => self.obs.column(name),
+        }
+    }
+
+    /// A column that the modalities share, for the cells of this one.
+    fn from_whole(&self, whole: &Frame, name: &str) -> Result<Column, Error> {
+        let labels = whole.column(name)?.to_labels();
+        let place: HashMap<String, usize> = whole.names()?.into_iter().zip(0..).collect();
+        let names = self.obs.names()?;
+        let label = |cell: &String| labels.get(*place.get(cell)?)?.clone();
+        Ok(Column::Text(names.iter().map(label).collect()))
     }
 
     /// Names of the columns that describe the genes of a matrix, in their order.
@@ -217,6 +210,12 @@ fn member(root: &Node, group: &str, name: &str) -> Result<Option<Node>, Error> {
 }
 
 /// Opens an HDF5 file for reading, saying plainly why it cannot be.
+pub(in crate::formats) fn open_root(path: &Path) -> Result<(hdf5::File, Node), Error> {
+    let file = open_hdf5(path)?;
+    let group = file.group("/").map_err(|error| explain(path, error))?;
+    Ok((file, Node::root(path, group)))
+}
+
 fn open_hdf5(path: &Path) -> Result<hdf5::File, Error> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,

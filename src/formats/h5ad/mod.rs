@@ -5,21 +5,24 @@
 //! a copy of a file, [`create`] writes a new one.  The encodings are those of the
 //! on-disk format specification of AnnData (<https://anndata.readthedocs.io/en/stable/fileformat-prose.html>).
 
+mod chunks;
 mod column;
+pub(super) mod dense;
 mod encode;
 mod file;
 pub(super) mod frame;
 mod heaps;
 mod legacy;
-pub(super) mod matrix;
+pub(super) mod loom;
 pub(super) mod node;
 pub(super) mod sparse;
-pub(super) mod values;
+pub(super) mod tenx;
+mod values;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use file::{File, Source};
-pub use matrix::Matrix;
+pub use file::File;
+pub(super) use file::open_root;
 pub use write::{Additions, Cells, Embedding, create, write_copy};

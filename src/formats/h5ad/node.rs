@@ -218,6 +218,13 @@ impl Node {
         Error::input(&self.file, format!("`{}`: {}", self.name, problem.as_ref()))
     }
 
+    /// An error about a value of this matrix.
+    pub fn not_finite(&self, cell: usize, gene: usize, value: f32) -> Error {
+        self.wrong(format!(
+            "the value of cell {cell}, gene {gene} (counted from 0) is {value}, a finite number was expected"
+        ))
+    }
+
     /// An error of the HDF5 library while it read this element.
     pub fn damaged(&self, source: hdf5::Error) -> Error {
         Error::damaged(&self.file, &self.name, source)

@@ -2,21 +2,48 @@
 
 use std::ops::Range;
 
-use hdf5::types::{H5Type, IntSize, TypeDescriptor};
+use hdf5::types::{H5Type, TypeDescriptor};
+use rayon::prelude::*;
 
+use super::chunks::{Chunks, Number};
 use super::node::Node;
 use super::values::check_size;
+use crate::counts::Counts;
 use crate::formats::Error;
+
+/// Stored values that are looked at together when a whole matrix has to be passed through (8 to 16 MB of memory).
+const PIECE: usize = 1 << 20;
 
 /// A compressed sparse matrix; `offsets` has one entry more than there are cells (or genes, if stored by gene).
 pub(in crate::formats) struct Sparse {
     pub offsets: Vec<usize>,
-    indices: Node,
-    data: Node,
+    node: Node,
+    indices: Numbers,
+    data: Numbers,
+}
+
+/// A dataset of numbers, with its chunks where they can be unpacked without HDF5.
+struct Numbers {
+    node: Node,
+    chunks: Option<Chunks>,
+}
+
+impl Numbers {
+    fn open(node: Node) -> Result<Self, Error> {
+        Ok(Self {
+            chunks: Chunks::open(&node)?,
+            node,
+        })
+    }
+
+    fn unpack<T: Number>(&self, stored: Range<usize>) -> Result<Option<Vec<T>>, Error> {
+        check_size(&self.node, stored.len(), size_of::<T>())?;
+        Ok(self.chunks.as_ref().and_then(|chunks| chunks.read(stored)))
+    }
 }
 
 impl Sparse {
-    pub fn open(node: &Node, n_rows: usize) -> Result<Self, Error> {
+    pub fn open(node: Node, n_rows: usize) -> Result<Self, Error> {
         let (indptr, indices, data) = (
             node.require("indptr")?,
             node.require("indices")?,
@@ -43,8 +70,9 @@ impl Sparse {
         }
         Ok(Self {
             offsets: offsets.into_iter().map(|offset| offset as usize).collect(),
-            indices,
-            data,
+            node,
+            indices: Numbers::open(indices)?,
+            data: Numbers::open(data)?,
         })
     }
 
@@ -53,34 +81,94 @@ impl Sparse {
         *self.offsets.last().expect("offsets start with 0")
     }
 
-    /// Indices of the stored values `stored`, each checked to be below `limit`.
-    pub fn read_indices(&self, stored: Range<usize>, limit: usize) -> Result<Vec<u32>, Error> {
-        // Converted by hand, because HDF5 clamps what does not fit; 32 bits, what nearly all files have, without a detour.
-        let narrow = matches!(
-            self.indices.descriptor()?,
-            TypeDescriptor::Integer(IntSize::U4)
+    /// Some rows of a matrix that is stored by cell.
+    pub fn read_rows(&self, cells: Range<usize>, n_genes: usize) -> Result<Counts, Error> {
+        let offsets = &self.offsets[cells.start..=cells.end];
+        let stored = offsets[0]..offsets[offsets.len() - 1];
+        let (genes, values) = rayon::join(
+            || self.read_indices(stored.clone(), n_genes),
+            || self.read_values(stored.clone()),
         );
-        if narrow {
-            self.check_indices(read_slice::<i32>(&self.indices, stored)?, limit)
+        let (genes, values) = (genes?, values?);
+        let offsets: Vec<usize> = offsets.iter().map(|offset| offset - stored.start).collect();
+        self.check_finite(&values, |at| {
+            (
+                cells.start + offsets.partition_point(|&offset| offset <= at) - 1,
+                genes[at] as usize,
+            )
+        })?;
+        let counts = Counts {
+            n_genes,
+            offsets,
+            genes,
+            values,
+        };
+        let is_sorted = |cell| counts.row(cell).0.is_sorted_by(|a, b| a < b);
+        Ok(if (0..counts.n_cells()).into_par_iter().all(is_sorted) {
+            counts
         } else {
-            self.check_indices(read_slice::<i64>(&self.indices, stored)?, limit)
+            sort_rows(&counts)
+        })
+    }
+
+    /// Some cells of a matrix that is stored by gene, which is passed through from end to end.
+    pub fn read_columns(&self, cells: Range<usize>, n_cells: usize) -> Result<Counts, Error> {
+        let mut entries: Vec<(u32, u32, f32)> = Vec::new();
+        for stored in pieces(0..self.n_stored()) {
+            let rows = self.read_indices(stored.clone(), n_cells)?;
+            let values = self.read_values(stored.clone())?;
+            let mut gene = self
+                .offsets
+                .partition_point(|&offset| offset <= stored.start)
+                - 1;
+            for (at, (&row, &value)) in rows.iter().zip(&values).enumerate() {
+                while self.offsets[gene + 1] <= stored.start + at {
+                    gene += 1;
+                }
+                if cells.contains(&(row as usize)) {
+                    entries.push((row, gene as u32, value));
+                }
+            }
         }
+        let values: Vec<f32> = entries.iter().map(|entry| entry.2).collect();
+        self.check_finite(&values, |at| {
+            (entries[at].0 as usize, entries[at].1 as usize)
+        })?;
+        // A stable sort: within a cell, entries stay by gene, and repeated ones in the order they are stored.
+        entries.sort_by_key(|entry| entry.0);
+        let mut entries = entries.into_iter().peekable();
+        let rows = cells.map(|cell| {
+            let mut row = Vec::new();
+            while let Some((_, gene, value)) = entries.next_if(|entry| entry.0 as usize == cell) {
+                add(&mut row, gene, value);
+            }
+            row
+        });
+        Ok(Counts::from_rows(self.offsets.len() - 1, rows))
     }
 
-    /// The stored values `stored`.
-    pub fn read_values(&self, stored: Range<usize>) -> Result<Vec<f32>, Error> {
-        read_slice(&self.data, stored)
+    /// Stored values of every cell of a matrix that is stored by gene.
+    pub fn count_columns(&self, n_cells: usize) -> Result<Vec<usize>, Error> {
+        let mut sizes = vec![0; n_cells];
+        for stored in pieces(0..self.n_stored()) {
+            for row in self.read_indices(stored, n_cells)? {
+                sizes[row as usize] += 1;
+            }
+        }
+        Ok(sizes)
     }
 
-    fn check_indices<I: Copy + Into<i64>>(
-        &self,
-        indices: Vec<I>,
-        limit: usize,
-    ) -> Result<Vec<u32>, Error> {
-        let check = |index: I| {
-            let index: i64 = index.into();
+    fn read_indices(&self, stored: Range<usize>, limit: usize) -> Result<Vec<u32>, Error> {
+        if let Some(indices) = self.indices.unpack::<u32>(stored.clone())?
+            && indices.par_iter().all(|&index| (index as usize) < limit)
+        {
+            return Ok(indices);
+        }
+        // Read as wide as they can be, because HDF5 clamps what does not fit.
+        let node = &self.indices.node;
+        let check = |index: i64| {
             let wrong = || {
-                self.indices.wrong(format!(
+                node.wrong(format!(
                     "index {index} is not one of 0 to {}",
                     limit as i64 - 1
                 ))
@@ -90,7 +178,60 @@ impl Sparse {
                 .filter(|&index| (index as usize) < limit)
                 .ok_or_else(wrong)
         };
+        let indices = read_slice::<i64>(node, stored)?;
         indices.into_iter().map(check).collect()
+    }
+
+    fn read_values(&self, stored: Range<usize>) -> Result<Vec<f32>, Error> {
+        match self.data.unpack(stored.clone())? {
+            Some(values) => Ok(values),
+            None => read_slice(&self.data.node, stored),
+        }
+    }
+
+    fn check_finite(
+        &self,
+        values: &[f32],
+        place: impl Fn(usize) -> (usize, usize),
+    ) -> Result<(), Error> {
+        let found = values.par_iter().position_first(|value| !value.is_finite());
+        match found {
+            Some(at) => {
+                let (cell, gene) = place(at);
+                Err(self.node.not_finite(cell, gene, values[at]))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range
+        .step_by(PIECE)
+        .map(move |start| start..(start + PIECE).min(end))
+}
+
+/// The same cells with genes in order and repeated entries summed.
+fn sort_rows(counts: &Counts) -> Counts {
+    let sorted = counts.rows().map(|(genes, values)| {
+        let mut entries: Vec<(u32, f32)> =
+            genes.iter().copied().zip(values.iter().copied()).collect();
+        entries.sort_by_key(|entry| entry.0);
+        let mut row = Vec::with_capacity(entries.len());
+        for (gene, value) in entries {
+            add(&mut row, gene, value);
+        }
+        row
+    });
+    Counts::from_rows(counts.n_genes, sorted)
+}
+
+/// Appends an entry to a row, or adds its value to the last one if it is of the same gene.
+fn add(row: &mut Vec<(u32, f32)>, gene: u32, value: f32) {
+    match row.last_mut() {
+        Some(last) if last.0 == gene => last.1 += value,
+        _ => row.push((gene, value)),
     }
 }
 
@@ -121,6 +262,14 @@ pub(in crate::formats) fn is_stored_by_gene(node: &Node) -> Result<bool, Error> 
         ))),
         None => Err(node.wrong("it does not say how the matrix is encoded")),
     }
+}
+
+/// A short list of sizes that is stored as a dataset.
+pub(super) fn read_sizes(node: &Node) -> Result<Vec<usize>, Error> {
+    let sizes: Vec<i64> = node.values()?.numbers()?;
+    let size = |&size: &i64| usize::try_from(size).ok();
+    let found: Option<Vec<usize>> = sizes.iter().map(size).collect();
+    found.ok_or_else(|| node.wrong(format!("{sizes:?} are no sizes")))
 }
 
 pub(in crate::formats) fn require_numbers(node: &Node) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::*;
 use crate::counts::Counts;
-use crate::formats::{Column, Error};
+use crate::formats::{Column, Error, Matrix, Source};
 
 /// The same rule where to find Python as in the tests of the programs.
 #[path = "../../../tests/support/python.rs"]

@@ -109,7 +109,7 @@ pub fn write_test_cells(options: &Options, data: &Data, path: &Path) -> Result<(
     let (genes, columns) = every_gene(&cells)?;
     let test = &data.split.test;
     let counts = cells.read(0..cells.n_cells(), &columns)?.select_cells(test);
-    let names = cells.file.cell_names()?;
+    let names = cells.table.cell_names()?;
     let labels: Vec<Option<String>> = data
         .classes_of(test)
         .into_iter()

@@ -1,0 +1,134 @@
+//! Rows of a cells-by-genes matrix, whether it is stored by row, by column or dense.
+
+use std::ops::Range;
+
+use super::Error;
+use super::h5ad::dense::Dense;
+use super::h5ad::node::Node;
+use super::h5ad::sparse::{Sparse, is_stored_by_gene, sparse_shape};
+use crate::counts::Counts;
+
+/// A cells-by-genes matrix of an open file.
+pub struct Matrix {
+    n_cells: usize,
+    n_genes: usize,
+    storage: Storage,
+}
+
+enum Storage {
+    ByCell(Sparse),
+    ByGene(Sparse),
+    Dense(Dense),
+}
+
+impl Matrix {
+    /// A matrix of an AnnData file: a group with compressed rows or columns, or a dense dataset.
+    pub(super) fn open(node: Node, n_cells: usize, n_genes: usize) -> Result<Self, Error> {
+        let expected = [n_cells, n_genes];
+        let shape = if node.is_group() {
+            sparse_shape(&node)?
+        } else {
+            Some(node.shape()?)
+        };
+        if let Some(shape) = shape.filter(|shape| shape[..] != expected) {
+            let problem = format!(
+                "its shape is {shape:?}, but `obs` and `var` have {n_cells} cells and {n_genes} genes"
+            );
+            return Err(node.wrong(problem));
+        }
+        if u32::try_from(n_genes).is_err() {
+            return Err(node.wrong(format!("{n_genes} genes are more than can be numbered")));
+        }
+        let storage = if !node.is_group() {
+            Storage::Dense(Dense::open(node, n_genes, false)?)
+        } else if is_stored_by_gene(&node)? {
+            Storage::ByGene(Sparse::open(node, n_genes)?)
+        } else {
+            Storage::ByCell(Sparse::open(node, n_cells)?)
+        };
+        Ok(Self {
+            n_cells,
+            n_genes,
+            storage,
+        })
+    }
+
+    /// Compressed rows of cells, as 10x files have them.
+    pub(super) fn by_cell(node: Node, n_cells: usize, n_genes: usize) -> Result<Self, Error> {
+        Ok(Self {
+            n_cells,
+            n_genes,
+            storage: Storage::ByCell(Sparse::open(node, n_cells)?),
+        })
+    }
+
+    /// A dense dataset whose rows are genes, as loom files have it.
+    pub(super) fn dense_by_gene(node: Node, n_cells: usize, n_genes: usize) -> Result<Self, Error> {
+        Ok(Self {
+            n_cells,
+            n_genes,
+            storage: Storage::Dense(Dense::open(node, n_genes, true)?),
+        })
+    }
+
+    pub fn n_cells(&self) -> usize {
+        self.n_cells
+    }
+
+    pub fn n_genes(&self) -> usize {
+        self.n_genes
+    }
+
+    /// Number of stored values; none for a dense matrix, which does not say how many are zero.
+    pub fn n_stored(&self) -> Option<usize> {
+        match &self.storage {
+            Storage::ByCell(sparse) | Storage::ByGene(sparse) => Some(sparse.n_stored()),
+            Storage::Dense(_) => None,
+        }
+    }
+
+    /// Reads some cells: genes sorted within each, repeated entries summed, zeros of a dense matrix left out.
+    ///
+    /// A matrix that is stored by gene (CSC) is passed through from end to end on every call, in little memory:
+    /// ask for as many cells at once as memory allows. Values that are not finite in single precision are an error.
+    ///
+    /// # Panics
+    /// If there are no such cells.
+    pub fn read(&self, cells: Range<usize>) -> Result<Counts, Error> {
+        assert!(
+            cells.start <= cells.end && cells.end <= self.n_cells,
+            "cells {cells:?} of {}",
+            self.n_cells
+        );
+        match &self.storage {
+            Storage::ByCell(sparse) => sparse.read_rows(cells, self.n_genes),
+            Storage::ByGene(sparse) => sparse.read_columns(cells, self.n_cells),
+            Storage::Dense(dense) => dense.read(cells),
+        }
+    }
+
+    /// Splits the cells into blocks of at most `max_values` stored values, but at least one cell, to be read one after the other.
+    ///
+    /// For a dense matrix every entry counts; one that is stored by gene is passed through once to count.
+    pub fn blocks(&self, max_values: usize) -> Result<Vec<Range<usize>>, Error> {
+        let sizes: Box<dyn Iterator<Item = usize>> = match &self.storage {
+            Storage::ByCell(sparse) => {
+                Box::new(sparse.offsets.windows(2).map(|pair| pair[1] - pair[0]))
+            }
+            Storage::ByGene(sparse) => Box::new(sparse.count_columns(self.n_cells)?.into_iter()),
+            Storage::Dense(_) => Box::new(std::iter::repeat_n(self.n_genes, self.n_cells)),
+        };
+        let (mut blocks, mut start, mut held) = (Vec::new(), 0, 0usize);
+        for (cell, size) in sizes.enumerate() {
+            if cell > start && held.saturating_add(size) > max_values {
+                blocks.push(start..cell);
+                (start, held) = (cell, 0);
+            }
+            held = held.saturating_add(size);
+        }
+        if start < self.n_cells {
+            blocks.push(start..self.n_cells);
+        }
+        Ok(blocks)
+    }
+}

@@ -1,0 +1,124 @@
+//! Which format a file or folder has, told by what is in it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::h5ad::frame::{Frame, list_nearest};
+use super::h5ad::node::Node;
+use super::h5ad::{self, loom, open_root, tenx};
+use super::{Error, Plain, Table};
+
+/// What to read of files that hold more than one table, or do not say how they are laid out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Options {
+    /// Modality to read of a multi-modal file (.h5mu). Default: rna or gex, or the only one.
+    #[arg(long, value_name = "NAME")]
+    pub modality: Option<String>,
+    /// Genome to read of a 10x file with several (Cell Ranger before version 3).
+    #[arg(long, value_name = "NAME")]
+    pub genome: Option<String>,
+}
+
+const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+const ZIP_SIGNATURE: &[u8] = b"PK\x03\x04";
+
+/// Opens a table in any of the formats that are read.
+pub fn open(path: &Path, options: &Options) -> Result<Table, Error> {
+    if path.is_dir() {
+        return open_folder(path);
+    }
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|error| Error::opening(path, error))?;
+    file.take(8)
+        .read_to_end(&mut start)
+        .map_err(|error| Error::read(path, error))?;
+    match () {
+        () if start.starts_with(HDF5_SIGNATURE) => open_hdf5(path, options),
+        () if start.starts_with(ZIP_SIGNATURE) => Err(Error::input(
+            path,
+            "it is a zip archive; zipped zarr stores and Excel sheets are not read: write the table as .h5ad",
+        )),
+        () => Err(Error::input(path, "no known format")),
+    }
+}
+
+fn open_folder(path: &Path) -> Result<Table, Error> {
+    let is_zarr = |name: &&str| path.join(name).exists();
+    if [".zgroup", ".zattrs", "zarr.json"]
+        .iter()
+        .any(|name| is_zarr(&name))
+    {
+        return Err(Error::input(
+            path,
+            "it is a zarr store, which is not read: write the table as .h5ad, with `anndata.read_zarr(...).write_h5ad(...)`",
+        ));
+    }
+    Err(Error::input(path, "no known format"))
+}
+
+fn open_hdf5(path: &Path, options: &Options) -> Result<Table, Error> {
+    let (file, root) = open_root(path)?;
+    let genomes = tenx::genomes(&root)?;
+    match () {
+        () if root.child("mod")?.is_some_and(|node| node.is_group()) => {
+            open_modality(file, &root, options)
+        }
+        () if loom::is_loom(&root)? => loom::open(&root).map(Table::Plain),
+        () if root.child("matrix")?.is_some_and(|node| node.is_group()) => {
+            tenx::open(&root).map(Table::Plain)
+        }
+        () if !genomes.is_empty() => open_genome(&root, &genomes, options).map(Table::Plain),
+        () => h5ad::File::in_group(file, root, None).map(Table::AnnData),
+    }
+}
+
+fn open_modality(file: hdf5::File, root: &Node, options: &Options) -> Result<Table, Error> {
+    let group = root.require("mod")?;
+    let modalities = group.members()?;
+    let usual = ["rna", "gex", "RNA", "GEX"];
+    let chosen = match (&options.modality, &modalities[..]) {
+        (Some(name), _) => Some(name.as_str()),
+        (None, [only]) => Some(only.as_str()),
+        (None, _) => usual
+            .into_iter()
+            .find(|name| modalities.iter().any(|m| m == name)),
+    };
+    let chosen = chosen.filter(|name| modalities.iter().any(|modality| modality == name));
+    let Some(name) = chosen else {
+        let wanted = options.modality.as_deref().unwrap_or("rna");
+        let found = list_nearest(&modalities, wanted);
+        return Err(Error::input(
+            root.file(),
+            format!("there is no modality `{wanted}`; {found}: choose one with `--modality`"),
+        ));
+    };
+    let whole = match root.child("obs")? {
+        Some(obs) => Some(Frame::open(obs, None)?),
+        None => None,
+    };
+    let modality = group.require(name)?;
+    h5ad::File::in_group(file, modality, whole).map(Table::AnnData)
+}
+
+fn open_genome(root: &Node, genomes: &[String], options: &Options) -> Result<Plain, Error> {
+    let chosen = match (&options.genome, genomes) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), _) => genomes.iter().find(|genome| *genome == name),
+    };
+    let Some(genome) = chosen else {
+        let wanted = options.genome.as_deref().unwrap_or_default();
+        let found = list_nearest(genomes, wanted);
+        return Err(Error::input(
+            root.file(),
+            format!("one genome has to be chosen with `--genome`; {found}"),
+        ));
+    };
+    tenx::open_genome(root, genome)
+}
