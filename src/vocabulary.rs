@@ -150,6 +150,11 @@ impl Vocabulary {
         self.tokens.get_index_of(token).map(|id| id as u32)
     }
 
+    /// Id of a gene. A special token is none: it would act as padding or as the cell token.
+    pub fn gene_id(&self, gene: &str) -> Option<u32> {
+        self.id(gene).filter(|_| !is_special(gene))
+    }
+
     /// Name of a token.
     pub fn token(&self, id: u32) -> Option<&str> {
         self.tokens.get_index(id as usize).map(String::as_str)
@@ -197,10 +202,7 @@ impl Vocabulary {
     ///
     /// A gene that bears the name of a special token is not matched: it would act as padding or as the cell token.
     pub fn match_genes(&self, genes: &[String]) -> Match {
-        let ids: Vec<_> = genes
-            .iter()
-            .map(|gene| self.id(gene).filter(|_| !is_special(gene)))
-            .collect();
+        let ids: Vec<_> = genes.iter().map(|gene| self.gene_id(gene)).collect();
         let mut seen = HashSet::with_capacity(genes.len());
         let mut repeated = IndexSet::new();
         for gene in genes {

@@ -1,5 +1,8 @@
 //! Cells of a file as a model sees them: which matrix, under which gene names, what its values are.
 
+pub mod conditions;
+pub mod naming;
+
 use crate::counts::Counts;
 use crate::expression::state::{Judgement, State, judge};
 use crate::formats::h5ad::File;
@@ -65,6 +68,26 @@ pub enum Error {
         found: Vec<String>,
         known: Vec<String>,
     },
+    #[error(
+        "only {matched} of its {n_genes} genes are known (`{}`): the file has {}, the vocabulary {}; {remedy}",
+        path.display(), list(found), list(known)
+    )]
+    FewGenes {
+        path: PathBuf,
+        matched: usize,
+        n_genes: usize,
+        found: Vec<String>,
+        known: Vec<String>,
+        remedy: String,
+    },
+    #[error("`{}`: columns `{}` and `{}` are both the gene `{gene}`; choose what becomes of them with `--duplicates`", path.display(), columns[0], columns[1])]
+    Duplicate {
+        path: PathBuf,
+        gene: String,
+        columns: [String; 2],
+    },
+    #[error("`{}`: {problem}", path.display())]
+    Table { path: PathBuf, problem: String },
 }
 
 fn list(names: &[String]) -> String {

@@ -1,0 +1,359 @@
+//! Which gene of a vocabulary each column of a table is: by its name, a user's table, an alias, or an Ensembl id without version.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::vocabulary::Vocabulary;
+
+/// How genes are recognised.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Options {
+    /// Table (tab- or comma-separated, no header needed) of a gene name in the files and the name to use instead, one pair a
+    /// line. It comes before everything else.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
+    pub gene_map: Option<PathBuf>,
+    /// Table of an alias or previous symbol and the approved symbol, one pair a line. Used for names that the vocabulary lacks.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
+    pub aliases: Option<PathBuf>,
+    /// What becomes of several columns that are the same gene.
+    #[arg(long)]
+    pub duplicates: Duplicates,
+    /// Smallest share of genes that must be recognised, of the file's or of the vocabulary's, whichever are fewer; below it the
+    /// run ends with an error, because the names are probably of another kind or species.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_match: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            gene_map: None,
+            aliases: None,
+            duplicates: Duplicates::Sum,
+            min_match: 0.2,
+        }
+    }
+}
+
+/// What becomes of several columns that are the same gene.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duplicates {
+    /// Their values are added up.
+    #[default]
+    Sum,
+    /// The first column is read, the others are left out.
+    First,
+    /// The run ends with an error.
+    Refuse,
+}
+
+/// How a column was recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum How {
+    Name,
+    Map,
+    Alias,
+    Version,
+    /// Not at all.
+    Unmatched,
+    /// As a gene that an earlier column is already.
+    Duplicate,
+}
+
+impl How {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Map => "map",
+            Self::Alias => "alias",
+            Self::Version => "version removed",
+            Self::Unmatched => "unmatched",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// The rules by which genes are recognised.
+#[derive(Debug, Default)]
+pub struct Naming {
+    map: HashMap<String, String>,
+    aliases: HashMap<String, String>,
+    duplicates: Duplicates,
+    min_match: f64,
+}
+
+/// The genes of a table as a vocabulary knows them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recognised {
+    /// Vocabulary id of every column; none for those that are left out.
+    pub ids: Vec<Option<u32>>,
+    pub how: Vec<How>,
+}
+
+impl Recognised {
+    /// Genes of the vocabulary that the table has.
+    pub fn n_matched(&self) -> usize {
+        let is_first = |how: &&How| !matches!(how, How::Unmatched | How::Duplicate);
+        self.how.iter().filter(is_first).count()
+    }
+}
+
+impl Naming {
+    /// Reads the tables that the options name.
+    pub fn read(options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            map: options
+                .gene_map
+                .as_deref()
+                .map_or(Ok(HashMap::new()), read_pairs)?,
+            aliases: options
+                .aliases
+                .as_deref()
+                .map_or(Ok(HashMap::new()), read_pairs)?,
+            duplicates: options.duplicates,
+            min_match: options.min_match,
+        })
+    }
+
+    /// The name under which a gene enters a vocabulary that is made from the data.
+    pub fn new_name<'a>(&'a self, gene: &'a str) -> &'a str {
+        let given = self.map.get(gene).or_else(|| self.aliases.get(gene));
+        given.map_or_else(|| without_version(gene).unwrap_or(gene), String::as_str)
+    }
+
+    /// Looks up the genes of a table.
+    pub fn recognise(
+        &self,
+        path: &Path,
+        genes: &[String],
+        vocabulary: &Vocabulary,
+    ) -> Result<Recognised, Error> {
+        let matches = vocabulary.match_genes(genes).ids;
+        let found = genes.iter().zip(matches);
+        let (mut ids, mut how): (Vec<Option<u32>>, Vec<How>) = found
+            .map(|(gene, id)| self.find(gene, id, vocabulary))
+            .unzip();
+        let mut first: HashMap<u32, usize> = HashMap::new();
+        for at in 0..ids.len() {
+            let Some(id) = ids[at] else { continue };
+            let earlier = *first.entry(id).or_insert(at);
+            if earlier == at {
+                continue;
+            }
+            how[at] = How::Duplicate;
+            match self.duplicates {
+                Duplicates::Sum => {}
+                Duplicates::First => ids[at] = None,
+                Duplicates::Refuse => {
+                    return Err(Error::Duplicate {
+                        path: path.to_owned(),
+                        gene: vocabulary.token(id).unwrap_or_default().to_owned(),
+                        columns: [genes[earlier].clone(), genes[at].clone()],
+                    });
+                }
+            }
+        }
+        let recognised = Recognised { ids, how };
+        self.require_match(path, genes, vocabulary, &recognised)?;
+        Ok(recognised)
+    }
+
+    fn find(&self, gene: &str, id: Option<u32>, vocabulary: &Vocabulary) -> (Option<u32>, How) {
+        let named = |name: &String| vocabulary.gene_id(name);
+        if let Some(name) = self.map.get(gene) {
+            return match named(name) {
+                Some(id) => (Some(id), How::Map),
+                None => (None, How::Unmatched),
+            };
+        }
+        if id.is_some() {
+            return (id, How::Name);
+        }
+        if let Some(id) = self.aliases.get(gene).and_then(named) {
+            return (Some(id), How::Alias);
+        }
+        match without_version(gene).and_then(|id| vocabulary.gene_id(self.new_name(id))) {
+            Some(id) => (Some(id), How::Version),
+            None => (None, How::Unmatched),
+        }
+    }
+
+    fn require_match(
+        &self,
+        path: &Path,
+        genes: &[String],
+        vocabulary: &Vocabulary,
+        recognised: &Recognised,
+    ) -> Result<(), Error> {
+        let fewer = genes.len().min(vocabulary.genes().count());
+        let matched = recognised.n_matched();
+        if matched > 0 && matched as f64 >= self.min_match * fewer as f64 {
+            return Ok(());
+        }
+        let unmatched = genes.iter().zip(&recognised.how);
+        let found = unmatched.filter(|(_, how)| **how == How::Unmatched);
+        let upper = genes.iter().map(|gene| gene.to_uppercase());
+        let in_capitals = upper
+            .filter(|gene| vocabulary.gene_id(gene).is_some())
+            .count();
+        Err(Error::FewGenes {
+            path: path.to_owned(),
+            matched,
+            n_genes: genes.len(),
+            found: found.map(|(gene, _)| gene.clone()).collect(),
+            known: vocabulary.genes().take(5).map(str::to_owned).collect(),
+            remedy: if in_capitals > 2 * matched {
+                format!(
+                    "{in_capitals} would match in capital letters: mouse genes, or symbols written small; give `--gene-map`"
+                )
+            } else {
+                "name the column with gene symbols in `--gene-column`, give `--gene-map`, or lower `--min-match`".into()
+            },
+        })
+    }
+}
+
+/// An Ensembl gene id without its version: `ENSG00000141510.18` is `ENSG00000141510`.
+fn without_version(gene: &str) -> Option<&str> {
+    let (id, version) = gene.split_once('.')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = id
+        .strip_prefix("ENS")?
+        .trim_start_matches(|c: char| c.is_ascii_uppercase());
+    (digits(number) && number.len() >= 6 && digits(version)).then_some(id)
+}
+
+fn read_pairs(path: &Path) -> Result<HashMap<String, String>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Table {
+        path: path.to_owned(),
+        problem: format!("could not be read: {source}"),
+    })?;
+    let mut pairs = HashMap::new();
+    for (line, at) in text.lines().zip(1..) {
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let pair = line.split_once('\t').or_else(|| line.split_once(','));
+        let Some((from, to)) = pair else {
+            return Err(Error::Table {
+                path: path.to_owned(),
+                problem: format!(
+                    "line {at}: two names with a tab or a comma between them were expected, `{line}` was found"
+                ),
+            });
+        };
+        let unquoted = |name: &str| name.trim().trim_matches('"').to_owned();
+        pairs.entry(unquoted(from)).or_insert_with(|| unquoted(to));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn naming() -> Naming {
+        let pairs = |pairs: &[(&str, &str)]| {
+            let own = |&(a, b): &(&str, &str)| (a.to_owned(), b.to_owned());
+            pairs.iter().map(own).collect()
+        };
+        Naming {
+            map: pairs(&[("old", "CD4"), ("TP53", "nothing")]),
+            aliases: pairs(&[("p53", "TP53")]),
+            duplicates: Duplicates::Sum,
+            min_match: 0.0,
+        }
+    }
+
+    fn vocabulary() -> Vocabulary {
+        Vocabulary::from_genes(["CD4", "TP53", "ENSG00000141510"]).unwrap()
+    }
+
+    #[test]
+    fn the_users_map_comes_first_then_names_aliases_and_ids_without_version() {
+        let genes = names(&[
+            "old",
+            "TP53",
+            "p53",
+            "ENSG00000141510.18",
+            "CD4",
+            "x.1",
+            "<cls>",
+        ]);
+        let found = naming()
+            .recognise(Path::new("a"), &genes, &vocabulary())
+            .unwrap();
+        use How::{Alias, Duplicate, Map, Unmatched, Version};
+        assert_eq!(
+            found.how,
+            [
+                Map, Unmatched, Alias, Version, Duplicate, Unmatched, Unmatched
+            ]
+        );
+        assert_eq!(
+            found.ids,
+            [Some(0), None, Some(1), Some(2), Some(0), None, None]
+        );
+        assert_eq!(found.n_matched(), 3);
+    }
+
+    #[test]
+    fn duplicates_are_left_out_or_refused_as_asked() {
+        let genes = names(&["CD4", "old"]);
+        let first = Naming {
+            duplicates: Duplicates::First,
+            ..naming()
+        };
+        let found = first
+            .recognise(Path::new("a"), &genes, &vocabulary())
+            .unwrap();
+        assert_eq!(found.ids, [Some(0), None]);
+        let refuse = Naming {
+            duplicates: Duplicates::Refuse,
+            ..naming()
+        };
+        let error = refuse.recognise(Path::new("a"), &genes, &vocabulary());
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("`CD4`") && error.contains("`old`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_low_match_shows_both_sides() {
+        let strict = Naming {
+            min_match: 0.5,
+            ..naming()
+        };
+        let genes = names(&["cd4", "tp53", "Gapdh"]);
+        let error = strict.recognise(Path::new("mouse.h5ad"), &genes, &vocabulary());
+        let error = error.unwrap_err().to_string();
+        for part in [
+            "mouse.h5ad",
+            "0 of its 3 genes",
+            "`Gapdh`",
+            "`TP53`",
+            "2 would match in capital letters",
+        ] {
+            assert!(error.contains(part), "`{part}` is not in {error}");
+        }
+    }
+}
