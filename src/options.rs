@@ -15,6 +15,7 @@ mod command;
 mod files;
 mod problems;
 mod schema;
+mod size;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,6 +26,8 @@ use clap::{Arg, Args, Command};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::size::Size;
 
 /// Options that every program has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize, JsonSchema)]

@@ -169,7 +169,17 @@ pub fn expected(property: &Value) -> String {
         () if allows("number") => format!("a number{range}{or_none}"),
         () if allows("array") => list(property),
         () if property.get("x-direction").is_some() => "a path".into(),
-        () => "a text".into(),
+        () => format!("a text{}", examples(property)),
+    }
+}
+
+fn examples(property: &Value) -> String {
+    let texts = property["examples"].as_array().into_iter().flatten();
+    let texts: Vec<_> = texts.map(shown).collect();
+    match texts.split_last() {
+        Some((last, [])) => format!(" such as {last}"),
+        Some((last, others)) => format!(" such as {} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

@@ -33,6 +33,9 @@ pub(crate) struct Toy {
     /// Column of technical batches.
     #[arg(long)]
     pub batch: Option<String>,
+    /// Memory to use at most.
+    #[arg(long)]
+    pub memory: Size,
     #[command(flatten)]
     #[serde(flatten)]
     pub training: Training,
@@ -106,6 +109,7 @@ impl Default for Toy {
             widths: vec![128, 64],
             cells: None,
             batch: None,
+            memory: Size(1 << 30),
             training,
         }
     }
@@ -256,6 +260,22 @@ fn every_kind_of_value_arrives() {
         warm_up: Some(Schedule::Constant),
     };
     assert_eq!(toy.training, expected);
+}
+
+#[test]
+fn sizes_are_texts_with_units_in_both_ways_in() {
+    let (_folder, path) = params(r#"{"memory": "1.5GiB"}"#);
+    let memory = |line: &str| resolve(&files(line)).unwrap().memory;
+    assert_eq!(memory(""), Size(1 << 30));
+    assert_eq!(memory(&format!("--params {path}")), Size(3 << 29));
+    assert_eq!(memory("--memory 2000000"), Size(2_000_000));
+    let property = &toy().schema["properties"]["memory"];
+    assert_eq!(property["default"], "1G");
+    assert_eq!(property["description"], "Memory to use at most.");
+    assert_eq!(
+        resolve(&files("--memory 1.5")).unwrap_err(),
+        ["`--memory`: found `1.5`, expected a text such as `512M`, `1.5G` or `2000000000`"]
+    );
 }
 
 #[test]
