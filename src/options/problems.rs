@@ -106,6 +106,18 @@ impl Names<'_> {
         )
     }
 
+    /// Whether a rule across options speaks of one that has a problem of its own.
+    pub fn is_moot(&self, rule: &str, problems: &[String]) -> bool {
+        let mut options = self.definition.properties().keys();
+        options.any(|name| {
+            let flag = format!("`--{}", name.replace('_', "-"));
+            let of_it = |problem: &String| {
+                problem.contains(&flag) || problem.contains(&format!("`{name}`"))
+            };
+            rule.contains(&format!("{flag}`")) && problems.iter().any(of_it)
+        })
+    }
+
     /// The option as it was given: a flag, or a key of the parameter file.
     pub fn name(&self, name: &str) -> String {
         match self.params {

@@ -1,6 +1,7 @@
 use clap::ValueEnum;
 
 use super::*;
+use crate::progress::Format;
 
 /// A toy with every kind of option that programs use.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
@@ -132,7 +133,8 @@ fn files(line: &str) -> Vec<OsString> {
 }
 
 fn resolve(args: &[OsString]) -> Result<Toy, Vec<String>> {
-    let resolved = toy().resolve(args, |_| Vec::new())?;
+    let resolved = toy().resolve(args, |_| Vec::new());
+    let resolved = resolved.map_err(|refusal| refusal.problems)?;
     Ok(serde_json::from_value(Value::Object(resolved.program)).unwrap())
 }
 
@@ -407,19 +409,60 @@ fn devices_are_no_outputs() {
 }
 
 #[test]
-fn rules_of_the_program_come_last() {
-    let check = |_: &Map<String, Value>| vec!["`--cells` needs `--batch`".to_owned()];
-    assert_eq!(
-        toy().resolve(&files(""), check).unwrap_err(),
-        ["`--cells` needs `--batch`"]
-    );
+fn rules_of_the_program_come_with_the_other_problems() {
+    let rule = "`--cells` needs `--batch`";
+    let refused = |line: &str| {
+        toy()
+            .resolve(&files(line), |_| vec![rule.to_owned()])
+            .unwrap_err()
+    };
+    assert_eq!(refused("").problems, [rule]);
+    let problems = refused("--epochs 0").problems;
+    assert!(problems.len() == 2 && problems[1] == rule, "{problems:?}");
     assert_eq!(
         toy()
-            .resolve(&files("--epochs 0"), check)
+            .resolve(&args(""), |_| vec![rule.to_owned()])
             .unwrap_err()
+            .problems
             .len(),
-        1
+        4
     );
+}
+
+#[test]
+fn rules_are_silent_on_options_that_are_wrong_by_themselves() {
+    let (_folder, path) = params(r#"{"batch": 3}"#);
+    for line in [
+        "--batch",
+        "--bach x",
+        "--cells few",
+        "--params gone.json",
+        &format!("--params {path}"),
+    ] {
+        let outcome = toy().resolve(&files(line), |_| {
+            vec!["`--cells` needs `--batch`".to_owned()]
+        });
+        assert_eq!(outcome.unwrap_err().problems.len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_refusal_knows_the_form_of_messages_from_either_way_in() {
+    let (_folder, path) = params(r#"{"log_format": "json", "epochs": 0}"#);
+    for (line, format) in [
+        ("--epochs 0", Format::Text),
+        ("--epochs 0 --log-format json", Format::Json),
+        ("--log-format xml", Format::Text),
+        (&format!("--params {path}"), Format::Json),
+        (&format!("--params {path} --log-format text"), Format::Text),
+    ] {
+        let refusal = toy().resolve(&files(line), |_| Vec::new()).unwrap_err();
+        assert_eq!(
+            (refusal.log_format, refusal.problems.len()),
+            (format, 1),
+            "{line}"
+        );
+    }
 }
 
 #[test]
