@@ -86,15 +86,19 @@ fn schemas_are_what_the_programs_print() {
     }
 }
 
-/// What README says of a program, between `<!-- usage: PROGRAM -->` and `<!-- end of usage -->`.
+/// What the README says of a program, between `<!-- usage: PROGRAM -->` and `<!-- end of usage -->`: its help, folded away.
 fn usage(entry: &Entry) -> String {
-    let command = (entry.define)().command;
-    let help = command.term_width(100).render_help().to_string();
-    let (name, summary) = (entry.name, entry.summary);
+    let command = (entry.define)().command.term_width(128);
+    let help = command
+        .help_template("{usage-heading} {usage}\n\n{all-args}")
+        .render_help();
+    let help = help.to_string();
     let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-    let help = lines.join("\n");
     format!(
-        "<details>\n<summary><code>{name}</code>: {summary}</summary>\n\n```text\n{help}\n```\n\n</details>\n"
+        "<details>\n<summary><code>{}</code>: {}</summary>\n\n```text\n{}\n```\n\n</details>\n",
+        entry.name,
+        entry.summary,
+        lines.join("\n")
     )
 }
 
