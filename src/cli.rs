@@ -1,7 +1,7 @@
 //! The runner: reads the command line, runs one program, and turns whatever happens into words and an exit code.
 //!
 //! Exit codes: 0 done, 1 internal, 2 usage, and those of [`Failure`]. Messages go to standard error as `error: a: b: c` on one
-//! line, hints on their own lines.
+//! line, hints on their own lines; or each as a JSON object.
 
 use std::any::Any;
 use std::env;
@@ -14,10 +14,10 @@ use std::thread;
 use clap::Command;
 
 use crate::failure::{self, Failure};
-use crate::options::{Definition, Resolved, Shared};
+use crate::options::{Definition, Refusal, Resolved, Shared};
 use crate::output;
 use crate::programs::{Entry, Program, entry};
-use crate::progress::{self, Verbosity};
+use crate::progress::{self, Format, Verbosity};
 use crate::run_record::Run;
 
 /// The whole of a program's `main`.
@@ -32,10 +32,30 @@ pub fn dispatch(name: &'static str, summary: &'static str, entries: &[Entry]) ->
         Ok(chosen) => execute(chosen, &args[1..]).into(),
         Err(error) if error.exit_code() == 0 => show(&error.render().to_string()).into(),
         Err(error) => {
-            progress::line(error.render().to_string().trim_end());
-            failure::USAGE.into()
+            progress::set_format(format_asked_for(&args));
+            refuse_word(&error).into()
         }
     }
+}
+
+/// The form of messages that arguments of no known program ask for.
+fn format_asked_for(args: &[OsString]) -> Format {
+    let is_pair = |pair: &[OsString]| pair[0] == "--log-format" && pair[1] == "json";
+    let is_json = args.windows(2).any(is_pair) || args.iter().any(|a| a == "--log-format=json");
+    if is_json { Format::Json } else { Format::Text }
+}
+
+fn refuse_word(error: &clap::Error) -> u8 {
+    let text = error.render().to_string();
+    let error = text.strip_prefix("error: ");
+    match error.and_then(|error| error.split_once('\n')) {
+        Some((error, usage)) => {
+            progress::error(error);
+            progress::usage(usage.trim());
+        }
+        None => progress::usage(text.trim_end()),
+    }
+    failure::USAGE
 }
 
 fn arguments() -> Vec<OsString> {
@@ -81,7 +101,7 @@ fn execute(entry: &Entry, args: &[OsString]) -> u8 {
     }
     match definition.resolve(args, entry.check) {
         Ok(resolved) => run(entry, &resolved),
-        Err(problems) => refuse(entry, &definition, &problems),
+        Err(refusal) => refuse(entry, &definition, &refusal),
     }
 }
 
@@ -89,17 +109,19 @@ fn show(text: &str) -> u8 {
     output::print(text).map_or_else(|error| conclude(Err(error.into())).0, |()| 0)
 }
 
-fn refuse(entry: &Entry, definition: &Definition, problems: &[String]) -> u8 {
-    for problem in problems {
-        progress::line(&format!("error: {problem}"));
+fn refuse(entry: &Entry, definition: &Definition, refusal: &Refusal) -> u8 {
+    progress::set_format(refusal.log_format);
+    for problem in &refusal.problems {
+        progress::error(problem);
     }
-    progress::line(&definition.command.clone().render_usage().to_string());
-    progress::line(&format!("For all options, try `{} --help`.", entry.name));
+    progress::usage(&definition.command.clone().render_usage().to_string());
+    progress::usage(&format!("For all options, try `{} --help`.", entry.name));
     failure::USAGE
 }
 
 fn run(entry: &Entry, resolved: &Resolved) -> u8 {
     progress::set_verbosity(verbosity(&resolved.shared));
+    progress::set_format(resolved.shared.log_format);
     let threads = resolved
         .shared
         .threads
@@ -140,12 +162,9 @@ fn conclude(outcome: anyhow::Result<()>) -> (u8, Option<String>) {
     }
     let failure = Failure::of(&error);
     let message = one_line(&format!("{error:#}"));
-    progress::line(&format!("error: {message}"));
+    progress::error(&message);
     match failure {
-        Some(failure) => failure
-            .hint()
-            .into_iter()
-            .for_each(|hint| progress::line(&format!("hint: {hint}"))),
+        Some(failure) => failure.hint().into_iter().for_each(progress::hint),
         None => ask_for_report(),
     }
     (
@@ -160,11 +179,8 @@ fn one_line(text: &str) -> String {
 
 fn ask_for_report() {
     let command = env::args().collect::<Vec<_>>().join(" ");
-    progress::line(
-        "hint: this may be a fault of the program; please report it with the lines above and",
-    );
-    progress::line(&format!(
-        "hint: scgpt-tools {}, command `{command}`",
+    progress::hint(&format!(
+        "this may be a fault of the program; please report it with the lines above and: scgpt-tools {}, command `{command}`",
         env!("CARGO_PKG_VERSION")
     ));
 }

@@ -12,7 +12,7 @@ use tch::{Cuda, Device, Kind};
 pub struct Options {
     /// Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:n for the n-th GPU.
     #[arg(long)]
-    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"))]
+    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("examples" = ["auto", "cpu", "cuda:0"]))]
     pub device: String,
 }
 

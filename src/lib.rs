@@ -11,7 +11,7 @@
 //! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
 //! checkpoint directories of weights, as data        expression  counts to values
 //! formats    files of cells by genes                vocabulary  gene names and ids
-//! counts, random, compute, output                   used by all
+//! counts, random, compute, output, clock            used by all
 //! ```
 //!
 //! Two calls cover most uses from Rust: [`predict::Pretrained::load`] and [`predict::Pretrained::embed`].
@@ -22,6 +22,7 @@ pub mod baselines;
 pub mod cells;
 pub mod checkpoint;
 pub mod cli;
+pub mod clock;
 #[cfg(feature = "torch")]
 pub mod compute;
 pub mod counts;

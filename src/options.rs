@@ -15,6 +15,7 @@ mod command;
 mod files;
 mod problems;
 mod schema;
+mod size;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,6 +26,9 @@ use clap::{Arg, Args, Command};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::size::Size;
+use crate::progress;
 
 /// Options that every program has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +44,9 @@ pub struct Shared {
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub record: Option<PathBuf>,
+    /// Form of the messages on standard error.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: progress::Format,
     /// Say nothing but warnings and errors; wins over verbose.
     #[arg(long, short)]
     pub quiet: bool,
@@ -57,6 +64,15 @@ pub struct Definition {
     pub defaults: Map<String, Value>,
     /// The command line, for help.
     pub command: Command,
+}
+
+/// Why a command line does not lead to a run.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Each on a line of its own.
+    pub problems: Vec<String>,
+    /// The form of messages that was asked for, as far as that could be read.
+    pub log_format: progress::Format,
 }
 
 /// The options of a run, complete and valid.
@@ -123,26 +139,27 @@ impl Definition {
 
     /// Reads the command line (without the program's name) and the parameter file.
     ///
+    /// `check` says what is wrong with options that are valid one by one, and names flags as "`--flag`". It also sees defaults
+    /// in place of options that are wrong, so what it says of these is left out.
+    ///
     /// # Errors
-    /// All problems, each on a line: syntax, unknown names, values, missing options, files, and what `check` finds.
+    /// All problems: syntax, unknown names, values, missing options, files, and what `check` finds.
     pub fn resolve(
         &self,
         args: &[OsString],
         check: impl Fn(&Map<String, Value>) -> Vec<String>,
-    ) -> Result<Resolved, Vec<String>> {
+    ) -> Result<Resolved, Refusal> {
         let command::Line {
             given,
             params,
             mut problems,
         } = command::read(&self.command, args, self.properties());
-        let file = params
-            .as_deref()
-            .map(read_params)
-            .transpose()
-            .unwrap_or_else(|problem| {
-                problems.push(problem);
-                None
-            });
+        let file = params.as_deref().map(read_params).transpose();
+        let all_is_read = file.is_ok();
+        let file = file.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let mut values = file.unwrap_or_default();
         values.extend(given.clone());
         let names = problems::Names {
@@ -151,33 +168,29 @@ impl Definition {
             params: params.as_deref(),
         };
         let invalid = names.problems(&values);
-        let valid = |name: &String| !invalid.iter().any(|problem| problem.property == *name);
-        problems.extend(files::problems(&names, &values, valid));
-        problems.extend(invalid.iter().map(|problem| problem.text.clone()));
-        if !problems.is_empty() {
-            return Err(problems);
+        values.retain(|name, _| !invalid.iter().any(|problem| problem.property == *name));
+        problems.extend(files::problems(&names, &values));
+        problems.extend(invalid.into_iter().map(|problem| problem.text));
+        let resolved = self.complete(&values);
+        let mut rules = check(&resolved.program);
+        rules.retain(|rule| all_is_read && !names.is_moot(rule, &problems));
+        problems.extend(rules);
+        if problems.is_empty() {
+            return Ok(resolved);
         }
-        let resolved = self.complete(values);
-        let found = check(&resolved.program);
-        if found.is_empty() {
-            Ok(resolved)
-        } else {
-            Err(found)
-        }
+        Err(Refusal {
+            problems,
+            log_format: resolved.shared.log_format,
+        })
     }
 
-    fn complete(&self, values: Map<String, Value>) -> Resolved {
-        let mut all: Map<_, _> = self
-            .properties()
-            .keys()
-            .map(|name| (name.clone(), Value::Null))
-            .collect();
-        all.extend(self.defaults.clone());
-        all.extend(values);
+    /// The values that were given, and defaults; an option that must be given and was not is absent.
+    fn complete(&self, values: &Map<String, Value>) -> Resolved {
+        let value = |name: &String| values.get(name).or(self.defaults.get(name)).cloned();
+        let names = self.properties().keys();
+        let all = names.filter_map(|name| Some((name.clone(), value(name)?)));
         let shared = schema::object(&Shared::default());
-        let (shared, program) = all
-            .into_iter()
-            .partition(|(name, _)| shared.contains_key(name));
+        let (shared, program) = all.partition(|(name, _)| shared.contains_key(name));
         let shared = serde_json::from_value(Value::Object(shared))
             .expect("the schema accepted the shared options");
         Resolved { program, shared }

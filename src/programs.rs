@@ -27,8 +27,11 @@ pub trait Program {
     /// The one definition of the options; see [`crate::options`].
     type Options: Args + Serialize + DeserializeOwned + JsonSchema + Default;
 
-    /// What is wrong with options that are valid one by one; called before any work.
-    fn check(options: &Self::Options) -> Vec<String>;
+    /// What is wrong with options that are valid one by one, naming them as "`--flag`"; called before any work. An option that
+    /// is wrong by itself has its default here, and what is said of it is not told.
+    fn check(_: &Self::Options) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Does the work.
     fn run(options: Self::Options, run: &mut Run) -> anyhow::Result<()>;

@@ -1,6 +1,8 @@
 //! What a user sees while a program works: remarks, and how far it is. Everything goes to standard error.
 //!
-//! A terminal gets a bar; a log file gets a plain line at the start, one per interval, and one at the end.
+//! A terminal gets a bar; a log file gets a line at the start, one per interval, and one at the end.
+
+mod log;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::LazyLock;
@@ -8,6 +10,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use self::log::Level;
+pub use self::log::{Format, set_format};
 
 /// How much a program says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,23 +40,47 @@ fn says(least: Verbosity) -> bool {
     VERBOSITY.load(Ordering::Relaxed) >= least as u8
 }
 
-/// Says something worth knowing, unless quiet.
-pub fn note(text: &str) {
-    if says(Verbosity::Normal) {
-        line(&format!("note: {text}"));
-    }
+/// Says what went wrong; always shown.
+pub fn error(text: &str) {
+    say(Level::Error, text);
+}
+
+/// Says what to do about an error; always shown.
+pub fn hint(text: &str) {
+    say(Level::Hint, text);
+}
+
+/// Says how the program is used; always shown.
+pub fn usage(text: &str) {
+    say(Level::Usage, text);
 }
 
 /// Says something that may make the result wrong; always shown.
 pub fn warning(text: &str) {
-    line(&format!("warning: {text}"));
+    say(Level::Warning, text);
+}
+
+/// Says what came out, on one or more lines; always shown.
+pub fn result(text: &str) {
+    say(Level::Result, text);
+}
+
+/// Says something worth knowing, unless quiet.
+pub fn note(text: &str) {
+    if says(Verbosity::Normal) {
+        say(Level::Note, text);
+    }
 }
 
 /// Says something for those who asked for details.
 pub fn detail(text: &str) {
     if says(Verbosity::Verbose) {
-        line(text);
+        say(Level::Detail, text);
     }
+}
+
+fn say(level: Level, text: &str) {
+    write(&level.rendered(log::format(), text, Map::new()));
 }
 
 /// Writes a line above the bars, if any.
@@ -58,8 +88,8 @@ pub fn detail(text: &str) {
     clippy::print_stderr,
     reason = "the one place that writes lines to standard error"
 )]
-pub fn line(text: &str) {
-    BARS.suspend(|| eprintln!("{text}"));
+fn write(line: &str) {
+    BARS.suspend(|| eprintln!("{line}"));
 }
 
 /// The advance of one loop, such as the cells of an epoch.
@@ -91,9 +121,11 @@ impl Progress {
         };
         let shown = match () {
             () if !says(Verbosity::Normal) => Shown::Nothing,
-            () if stderr().is_terminal() => Shown::Bar(BARS.add(bar(&count))),
+            () if log::format() == Format::Text && stderr().is_terminal() => {
+                Shown::Bar(BARS.add(bar(&count)))
+            }
             () => {
-                line(&format!("{what}: {total} {unit}"));
+                count.say(&format!("{what}: {total} {unit}"), Duration::ZERO);
                 Shown::Lines(Pace::new(Self::INTERVAL))
             }
         };
@@ -109,7 +141,7 @@ impl Progress {
             Shown::Lines(pace) => {
                 let elapsed = pace.start.elapsed();
                 if pace.is_due(elapsed) {
-                    line(&self.count.line(elapsed));
+                    self.count.say(&self.count.line(elapsed), elapsed);
                 }
             }
         }
@@ -128,7 +160,10 @@ impl Progress {
         match self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.finish(),
-            Shown::Lines(pace) => line(&self.count.last_line(pace.start.elapsed())),
+            Shown::Lines(pace) => {
+                let elapsed = pace.start.elapsed();
+                self.count.say(&self.count.last_line(elapsed), elapsed);
+            }
         }
     }
 }
@@ -178,6 +213,31 @@ struct Count {
 }
 
 impl Count {
+    fn say(&self, text: &str, elapsed: Duration) {
+        write(&Level::Progress.rendered(log::format(), text, self.figures(elapsed)));
+    }
+
+    /// What a line says, for programs to read.
+    fn figures(&self, elapsed: Duration) -> Map<String, Value> {
+        let tenths = |number: f64| (number * 10.0).round() / 10.0;
+        let figures = [
+            ("what", json!(self.what)),
+            ("done", json!(self.done)),
+            ("total", json!(self.total)),
+            ("unit", json!(self.unit)),
+            ("seconds", json!(tenths(elapsed.as_secs_f64()))),
+            ("per_second", json!(tenths(self.rate(elapsed)))),
+            (
+                "seconds_left",
+                json!(self.seconds_left(elapsed).map(tenths)),
+            ),
+        ];
+        figures
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
+
     fn line(&self, elapsed: Duration) -> String {
         let Self {
             what,
@@ -188,13 +248,8 @@ impl Count {
         } = self;
         let percent = 100.0 * *done as f64 / (*total).max(1) as f64;
         let rate = self.rate(elapsed);
-        let left = match rate > 0.0 {
-            true => format!(
-                ", {} left",
-                duration(total.saturating_sub(*done) as f64 / rate)
-            ),
-            false => String::new(),
-        };
+        let left = self.seconds_left(elapsed);
+        let left = left.map_or_else(String::new, |left| format!(", {} left", duration(left)));
         self.with_fields(format!(
             "{what}: {done}/{total} {unit} ({percent:.0}%), {rate:.1}/s{left}"
         ))
@@ -206,6 +261,11 @@ impl Count {
         } = self;
         let (took, rate) = (duration(elapsed.as_secs_f64()), self.rate(elapsed));
         self.with_fields(format!("{what}: {done} {unit} in {took}, {rate:.1}/s"))
+    }
+
+    fn seconds_left(&self, elapsed: Duration) -> Option<f64> {
+        let rate = self.rate(elapsed);
+        (rate > 0.0).then(|| self.total.saturating_sub(self.done) as f64 / rate)
     }
 
     fn rate(&self, elapsed: Duration) -> f64 {
@@ -271,6 +331,16 @@ mod tests {
             count(1000, "").last_line(Duration::from_secs(200)),
             "training: 1000 cells in 3 min 20 s, 5.0/s"
         );
+    }
+
+    #[test]
+    fn figures_are_those_of_the_line() {
+        let figures = Value::Object(count(250, "loss=0.5").figures(Duration::from_secs(10)));
+        let expected = json!({"what": "training", "done": 250, "total": 1000, "unit": "cells",
+            "seconds": 10.0, "per_second": 25.0, "seconds_left": 30.0});
+        assert_eq!(figures, expected);
+        let start = count(0, "").figures(Duration::ZERO);
+        assert_eq!(start["seconds_left"], Value::Null);
     }
 
     #[test]

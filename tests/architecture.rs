@@ -96,14 +96,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("figures", &["counts"]),
     ("expression", &["counts"]),
     ("formats", &["counts"]),
-    ("options", &["output"]),
-    ("run_record", &["interrupt", "output", "progress"]),
+    ("options", &["output", "progress"]),
+    ("run_record", &["clock", "interrupt", "output", "progress"]),
     ("vocabulary", &[]),
     ("counts", &[]),
     ("random", &[]),
     ("compute", &[]),
     ("output", &[]),
-    ("progress", &[]),
+    ("progress", &["clock"]),
+    ("clock", &[]),
     ("interrupt", &[]),
 ];
 

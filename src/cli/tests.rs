@@ -30,10 +30,6 @@ impl Program for Fails {
     const SUMMARY: &'static str = "Fails as told";
     type Options = Toy;
 
-    fn check(_: &Toy) -> Vec<String> {
-        Vec::new()
-    }
-
     fn run(options: Toy, _: &mut Run) -> anyhow::Result<()> {
         match options.labels.as_str() {
             "input" => Err(Failure::Input.error("no gene of the cells is in the vocabulary")),

@@ -8,18 +8,11 @@ use serde_json::{Map, Value};
 use super::problems::Names;
 use crate::output;
 
-/// What is wrong with the files; options that are not `valid` otherwise are passed over.
-pub fn problems(
-    names: &Names<'_>,
-    values: &Map<String, Value>,
-    valid: impl Fn(&String) -> bool,
-) -> Vec<String> {
+/// What is wrong with the files that valid options name.
+pub fn problems(names: &Names<'_>, values: &Map<String, Value>) -> Vec<String> {
     let properties = names.definition.properties();
     let mut problems = Vec::new();
-    for (name, value) in values
-        .iter()
-        .filter(|(name, _)| properties.contains_key(*name) && valid(name))
-    {
+    for (name, value) in values {
         for path in paths(value) {
             let problem = match properties[name]["x-direction"].as_str() {
                 Some("input") if properties[name].get("x-lookup").is_none() => input_problem(path),

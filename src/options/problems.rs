@@ -106,6 +106,18 @@ impl Names<'_> {
         )
     }
 
+    /// Whether a rule across options speaks of one that has a problem of its own.
+    pub fn is_moot(&self, rule: &str, problems: &[String]) -> bool {
+        let mut options = self.definition.properties().keys();
+        options.any(|name| {
+            let flag = format!("`--{}", name.replace('_', "-"));
+            let of_it = |problem: &String| {
+                problem.contains(&flag) || problem.contains(&format!("`{name}`"))
+            };
+            rule.contains(&format!("{flag}`")) && problems.iter().any(of_it)
+        })
+    }
+
     /// The option as it was given: a flag, or a key of the parameter file.
     pub fn name(&self, name: &str) -> String {
         match self.params {
@@ -169,7 +181,17 @@ pub fn expected(property: &Value) -> String {
         () if allows("number") => format!("a number{range}{or_none}"),
         () if allows("array") => list(property),
         () if property.get("x-direction").is_some() => "a path".into(),
-        () => "a text".into(),
+        () => format!("a text{}", examples(property)),
+    }
+}
+
+fn examples(property: &Value) -> String {
+    let texts = property["examples"].as_array().into_iter().flatten();
+    let texts: Vec<_> = texts.map(shown).collect();
+    match texts.split_last() {
+        Some((last, [])) => format!(" such as {last}"),
+        Some((last, others)) => format!(" such as {} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 use clap::ValueEnum;
 
 use super::*;
+use crate::progress::Format;
 
 /// A toy with every kind of option that programs use.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +34,9 @@ pub(crate) struct Toy {
     /// Column of technical batches.
     #[arg(long)]
     pub batch: Option<String>,
+    /// Memory to use at most.
+    #[arg(long)]
+    pub memory: Size,
     #[command(flatten)]
     #[serde(flatten)]
     pub training: Training,
@@ -106,6 +110,7 @@ impl Default for Toy {
             widths: vec![128, 64],
             cells: None,
             batch: None,
+            memory: Size(1 << 30),
             training,
         }
     }
@@ -128,7 +133,8 @@ fn files(line: &str) -> Vec<OsString> {
 }
 
 fn resolve(args: &[OsString]) -> Result<Toy, Vec<String>> {
-    let resolved = toy().resolve(args, |_| Vec::new())?;
+    let resolved = toy().resolve(args, |_| Vec::new());
+    let resolved = resolved.map_err(|refusal| refusal.problems)?;
     Ok(serde_json::from_value(Value::Object(resolved.program)).unwrap())
 }
 
@@ -256,6 +262,22 @@ fn every_kind_of_value_arrives() {
         warm_up: Some(Schedule::Constant),
     };
     assert_eq!(toy.training, expected);
+}
+
+#[test]
+fn sizes_are_texts_with_units_in_both_ways_in() {
+    let (_folder, path) = params(r#"{"memory": "1.5GiB"}"#);
+    let memory = |line: &str| resolve(&files(line)).unwrap().memory;
+    assert_eq!(memory(""), Size(1 << 30));
+    assert_eq!(memory(&format!("--params {path}")), Size(3 << 29));
+    assert_eq!(memory("--memory 2000000"), Size(2_000_000));
+    let property = &toy().schema["properties"]["memory"];
+    assert_eq!(property["default"], "1G");
+    assert_eq!(property["description"], "Memory to use at most.");
+    assert_eq!(
+        resolve(&files("--memory 1.5")).unwrap_err(),
+        ["`--memory`: found `1.5`, expected a text such as `512M`, `1.5G` or `2000000000`"]
+    );
 }
 
 #[test]
@@ -387,19 +409,60 @@ fn devices_are_no_outputs() {
 }
 
 #[test]
-fn rules_of_the_program_come_last() {
-    let check = |_: &Map<String, Value>| vec!["`--cells` needs `--batch`".to_owned()];
-    assert_eq!(
-        toy().resolve(&files(""), check).unwrap_err(),
-        ["`--cells` needs `--batch`"]
-    );
+fn rules_of_the_program_come_with_the_other_problems() {
+    let rule = "`--cells` needs `--batch`";
+    let refused = |line: &str| {
+        toy()
+            .resolve(&files(line), |_| vec![rule.to_owned()])
+            .unwrap_err()
+    };
+    assert_eq!(refused("").problems, [rule]);
+    let problems = refused("--epochs 0").problems;
+    assert!(problems.len() == 2 && problems[1] == rule, "{problems:?}");
     assert_eq!(
         toy()
-            .resolve(&files("--epochs 0"), check)
+            .resolve(&args(""), |_| vec![rule.to_owned()])
             .unwrap_err()
+            .problems
             .len(),
-        1
+        4
     );
+}
+
+#[test]
+fn rules_are_silent_on_options_that_are_wrong_by_themselves() {
+    let (_folder, path) = params(r#"{"batch": 3}"#);
+    for line in [
+        "--batch",
+        "--bach x",
+        "--cells few",
+        "--params gone.json",
+        &format!("--params {path}"),
+    ] {
+        let outcome = toy().resolve(&files(line), |_| {
+            vec!["`--cells` needs `--batch`".to_owned()]
+        });
+        assert_eq!(outcome.unwrap_err().problems.len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_refusal_knows_the_form_of_messages_from_either_way_in() {
+    let (_folder, path) = params(r#"{"log_format": "json", "epochs": 0}"#);
+    for (line, format) in [
+        ("--epochs 0", Format::Text),
+        ("--epochs 0 --log-format json", Format::Json),
+        ("--log-format xml", Format::Text),
+        (&format!("--params {path}"), Format::Json),
+        (&format!("--params {path} --log-format text"), Format::Text),
+    ] {
+        let refusal = toy().resolve(&files(line), |_| Vec::new()).unwrap_err();
+        assert_eq!(
+            (refusal.log_format, refusal.problems.len()),
+            (format, 1),
+            "{line}"
+        );
+    }
 }
 
 #[test]

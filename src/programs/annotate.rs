@@ -49,6 +49,9 @@ pub struct Options {
     /// Column of obs with the true cell types, where they are known: the answers are then scored against it.
     #[arg(long, value_name = "COLUMN")]
     pub truth: Option<String>,
+    /// Seed of all random choices; that of the model if not given. The same seed gives the same answers.
+    #[arg(long)]
+    pub seed: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
     pub cells: cells::Options,
@@ -66,6 +69,7 @@ impl Default for Options {
             threshold: 0.0,
             prefix: "scgpt".into(),
             truth: None,
+            seed: None,
             cells: cells::Options::default(),
             compute: compute::Options::default(),
         }
@@ -80,17 +84,14 @@ impl Program for Annotate {
     const SUMMARY: &'static str = "Name the types of new cells with a fine-tuned scGPT model";
     type Options = Options;
 
-    fn check(_: &Options) -> Vec<String> {
-        Vec::new()
-    }
-
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.record_at(steps::record_beside(&options.output));
         let device = steps::device(&options.compute, run)?;
         let checkpoint = Checkpoint::open(&options.model)?;
         run.input(&checkpoint.directory)?;
         run.input(&options.input)?;
-        let model = run.stage("load the model", |_| Annotator::load(checkpoint, device))?;
+        let mut model = run.stage("load the model", |_| Annotator::load(checkpoint, device))?;
+        model.settings.seed = options.seed.unwrap_or(model.settings.seed);
         run.seed(model.settings.seed);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
@@ -220,7 +221,7 @@ fn score(
     }
     let (truth, predicted): (Vec<usize>, Vec<Option<usize>>) = pairs.into_iter().unzip();
     let scores = classification::score(&truth, &predicted, classes)?;
-    progress::line(&format!(
+    progress::result(&format!(
         "accuracy {:.4}, macro F1 {:.4} over {} cells whose true type the model knows",
         scores.accuracy, scores.macro_average.f1, scores.n_cells
     ));

@@ -35,10 +35,6 @@ impl Program for Inspect {
         "Say what a model is, what it can be used for, and what is wrong with it";
     type Options = InspectOptions;
 
-    fn check(_: &InspectOptions) -> Vec<String> {
-        Vec::new()
-    }
-
     fn run(options: InspectOptions, _: &mut Run) -> Result<()> {
         let report = inspect::inspect(&options.checkpoint)?;
         let text = if options.json {
@@ -103,10 +99,6 @@ impl Program for Convert {
     const NAME: &'static str = "scgpt-checkpoint convert";
     const SUMMARY: &'static str = "Write a model as safetensors, or in the reference's own format";
     type Options = ConvertOptions;
-
-    fn check(_: &ConvertOptions) -> Vec<String> {
-        Vec::new()
-    }
 
     fn run(options: ConvertOptions, run: &mut Run) -> Result<()> {
         run.record_at(steps::record_beside(&options.output));

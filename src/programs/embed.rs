@@ -86,10 +86,6 @@ impl Program for Embed {
     const SUMMARY: &'static str = "Embed cells with a pre-trained scGPT model";
     type Options = Options;
 
-    fn check(_: &Options) -> Vec<String> {
-        Vec::new()
-    }
-
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.record_at(steps::record_beside(&options.output));
         run.seed(options.seed);

@@ -86,6 +86,42 @@ fn schemas_are_what_the_programs_print() {
     }
 }
 
+/// What the README says of a program, between `<!-- usage: PROGRAM -->` and `<!-- end of usage -->`: its help, folded away.
+fn usage(entry: &Entry) -> String {
+    let command = (entry.define)().command.term_width(128);
+    let help = command
+        .help_template("{usage-heading} {usage}\n\n{all-args}")
+        .render_help();
+    let help = help.to_string();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    format!(
+        "<details>\n<summary><code>{}</code>: {}</summary>\n\n```text\n{}\n```\n\n</details>\n",
+        entry.name,
+        entry.summary,
+        lines.join("\n")
+    )
+}
+
+#[test]
+fn the_readme_says_how_every_program_is_used() {
+    let path = Path::new("README.md");
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let current = ALL.iter().fold(readme, |readme, entry| {
+        let (start, end) = (
+            format!("<!-- usage: {} -->\n", entry.name),
+            "<!-- end of usage -->",
+        );
+        let block = readme.split_once(&start).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(end)?;
+            Some((before, after))
+        });
+        let (before, after) = block
+            .unwrap_or_else(|| panic!("`README.md` has no block of lines `{start}` to `{end}`"));
+        format!("{before}{start}{}{end}{after}", usage(entry))
+    });
+    assert_current(path, &current);
+}
+
 #[test]
 fn schemas_are_draft_2020_12_and_say_format_and_direction_of_files() {
     for entry in ALL {

@@ -2,7 +2,7 @@
 
 use crate::support::cells::{self, Simulated, TYPES};
 use crate::support::programs::{from_to, json, succeed, uns_text};
-use crate::support::trained::TRAINED;
+use crate::support::trained::{SIZE, TRAINED, finetune};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::Column;
 use scgpt_tools::formats::Source;
@@ -25,6 +25,10 @@ struct Annotated {
 }
 
 fn annotate(write: impl Fn(&Path), extra: &[&str]) -> Annotated {
+    annotate_by(&TRAINED.model, write, extra)
+}
+
+fn annotate_by(model: &Path, write: impl Fn(&Path), extra: &[&str]) -> Annotated {
     let folder = tempdir().unwrap();
     let (input, output) = (
         folder.path().join("new.h5ad"),
@@ -32,7 +36,7 @@ fn annotate(write: impl Fn(&Path), extra: &[&str]) -> Annotated {
     );
     write(&input);
     let mut command = from_to("scgpt-annotate", &input, &output);
-    let messages = succeed(command.arg("--model").arg(&TRAINED.model).args(extra));
+    let messages = succeed(command.arg("--model").arg(model).args(extra));
     Annotated {
         folder,
         output,
@@ -122,6 +126,27 @@ fn new_cells_are_named_and_the_answers_scored() {
         file.matrix(&Source::X).unwrap().read(0..60).unwrap(),
         NEW.counts()
     );
+}
+
+#[test]
+fn the_seed_is_that_of_the_model_unless_given() {
+    let folder = tempdir().unwrap();
+    let model = folder.path().join("model");
+    let mut training = finetune(&TRAINED.cells, &model);
+    let short = ["--epochs", "1", "--max-length", "20", "--seed", "5"];
+    succeed(training.args(SIZE).args(short));
+    let probabilities = |extra: &[&str]| {
+        let done = annotate_by(&model, |path| NEW.write(path), extra);
+        (
+            done.record()["seed"].clone(),
+            done.numbers("scgpt_probability"),
+        )
+    };
+    let own = probabilities(&[]);
+    assert_eq!(own.0, 5);
+    assert_eq!(own, probabilities(&["--seed", "5"]));
+    let other = probabilities(&["--seed", "6"]);
+    assert!(other.0 == 6 && other.1 != own.1, "the seed has no effect");
 }
 
 #[test]

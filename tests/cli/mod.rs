@@ -4,6 +4,7 @@ mod annotate;
 mod checkpoint;
 mod embed;
 mod finetune_annotation;
+mod log;
 mod python;
 mod resume;
 mod wrong_input;

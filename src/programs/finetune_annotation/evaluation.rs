@@ -37,7 +37,7 @@ pub fn test(
     if options.baselines {
         table.extend(run.stage("baselines", |_| baseline_scores(data, &truth))?);
     }
-    progress::line(&table_text(&table));
+    progress::result(&table_text(&table));
     let by_method: Map<String, Value> = table
         .iter()
         .map(|(name, scores)| Ok((name.clone(), serde_json::to_value(scores)?)))
