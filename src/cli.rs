@@ -13,6 +13,7 @@ use std::thread;
 
 use clap::Command;
 
+use crate::crash;
 use crate::failure::{self, Failure};
 use crate::options::{Definition, Refusal, Resolved, Shared};
 use crate::output;
@@ -120,6 +121,7 @@ fn refuse(entry: &Entry, definition: &Definition, refusal: &Refusal) -> u8 {
 }
 
 fn run(entry: &Entry, resolved: &Resolved) -> u8 {
+    crash::watch();
     progress::set_verbosity(verbosity(&resolved.shared));
     progress::set_format(resolved.shared.log_format);
     let threads = resolved

@@ -11,7 +11,7 @@
 //! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
 //! checkpoint directories of weights, as data        expression  counts to values
 //! formats    files of cells by genes                vocabulary  gene names and ids
-//! counts, random, compute, output, clock            used by all
+//! counts, random, compute, output, crash, clock            used by all
 //! ```
 //!
 //! Two calls cover most uses from Rust: [`predict::Pretrained::load`] and [`predict::Pretrained::embed`].
@@ -26,6 +26,7 @@ pub mod clock;
 #[cfg(feature = "torch")]
 pub mod compute;
 pub mod counts;
+pub mod crash;
 pub mod expression;
 pub mod failure;
 pub mod figures;

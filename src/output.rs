@@ -165,6 +165,20 @@ impl Directory {
     }
 }
 
+/// Makes a finished folder durable and moves it to its place, where nothing but an empty folder may be.
+pub fn install(folder: &Path, target: &Path) -> Result<(), Error> {
+    check_directory(target, Existing::Refuse)?;
+    let install = || {
+        sync_tree(folder)?;
+        if target.exists() {
+            fs::remove_dir(target)?;
+        }
+        fs::rename(folder, target)?;
+        sync(parent(target))
+    };
+    install().map_err(Error::writing(target))
+}
+
 /// Whether [`Directory::create`] would accept the folder, without touching anything.
 pub fn check_directory(path: &Path, existing: Existing) -> Result<(), Error> {
     let mut entries = match fs::read_dir(path) {

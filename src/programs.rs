@@ -8,6 +8,7 @@ pub mod embed;
 #[cfg(feature = "torch")]
 pub mod finetune_annotation;
 mod steps;
+pub mod tokenize;
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -60,6 +61,7 @@ pub const ALL: &[Entry] = &[
     entry::<embed::Embed>(),
     #[cfg(feature = "torch")]
     entry::<finetune_annotation::FinetuneAnnotation>(),
+    entry::<tokenize::Tokenize>(),
 ];
 
 /// The entry of program `P`. It alone brings the program's code into a binary, so name only what the binary is to contain.

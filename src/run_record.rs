@@ -48,6 +48,7 @@ pub struct Artefact {
     /// Bytes.
     pub size: u64,
     /// Lower-case hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
 }
 
@@ -119,6 +120,17 @@ impl Run {
     /// Records a file that is read, or every file of a folder, with size and checksum.
     pub fn input(&mut self, path: &Path) -> io::Result<()> {
         self.record.inputs.extend(artefacts(path)?);
+        Ok(())
+    }
+
+    /// Records a file that is too large to be read twice: its size, without a checksum.
+    pub fn input_unread(&mut self, path: &Path) -> io::Result<()> {
+        let size = fs::metadata(path).map_err(named(path))?.len();
+        self.record.inputs.push(Artefact {
+            path: path.to_owned(),
+            size,
+            sha256: String::new(),
+        });
         Ok(())
     }
 
@@ -219,17 +231,19 @@ fn artefacts(path: &Path) -> io::Result<Vec<Artefact>> {
     Ok(found.concat())
 }
 
+fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |error| {
+        let problem = format!("could not read `{}`: {error}", path.display());
+        io::Error::new(error.kind(), problem)
+    }
+}
+
 fn artefact(path: &Path) -> io::Result<Artefact> {
-    let named = |error: io::Error| {
-        io::Error::new(
-            error.kind(),
-            format!("could not read `{}`: {error}", path.display()),
-        )
-    };
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(named)?);
+    let named = named(path);
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(&named)?);
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
-        let n = file.read(&mut buffer).map_err(named)?;
+        let n = file.read(&mut buffer).map_err(&named)?;
         if n == 0 {
             break;
         }

@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "crash",
             "failure",
             "options",
             "output",
@@ -95,13 +96,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("analysis", &["counts"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
-    ("formats", &["counts"]),
+    ("formats", &["counts", "crash"]),
     ("options", &["output", "progress"]),
     ("run_record", &["clock", "interrupt", "output", "progress"]),
     ("vocabulary", &[]),
     ("counts", &[]),
     ("random", &[]),
     ("compute", &[]),
+    ("crash", &[]),
     ("output", &[]),
     ("progress", &["clock"]),
     ("clock", &[]),
@@ -325,7 +327,7 @@ fn programs_do_not_use_each_other() {
             .to_str()
             .unwrap()
             .trim_end_matches(".rs");
-        for other in ["annotate", "checkpoint", "embed", "finetune_annotation"] {
+        for other in ["annotate", "checkpoint", "embed", "finetune_annotation", "tokenize"] {
             let from_above = format!("super::{other}::");
             let is_top = source.path.components().count() == 2;
             assert!(

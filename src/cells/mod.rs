@@ -107,6 +107,8 @@ fn list(names: &[String]) -> String {
 pub struct Cells {
     pub table: Table,
     pub judgement: Judgement,
+    /// Which matrix it is.
+    pub source: Source,
     /// Gene names of the matrix, in its order.
     pub genes: Vec<String>,
     path: PathBuf,
@@ -114,6 +116,18 @@ pub struct Cells {
     /// Sentences on what was chosen for the user.
     pub notes: Vec<String>,
 }
+
+/// Which matrix is taken where none is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// The first of X and raw that holds counts or their logarithms.
+    First,
+    /// The first of X, raw and layers named as such that holds counts; else as above.
+    Counts,
+}
+
+/// Layers that hold counts by their name.
+const COUNT_LAYERS: [&str; 4] = ["counts", "raw_counts", "raw", "umi"];
 
 /// Where each column of a matrix goes; several columns of one gene are added up.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,17 +142,23 @@ pub struct Columns {
 impl Cells {
     /// Opens an AnnData file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
     pub fn open(path: &Path, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
-        Self::of(Table::AnnData(File::open(path)?), options, known)
+        let table = Table::AnnData(File::open(path)?);
+        Self::of(table, options, known, Prefer::First)
     }
 
     /// Chooses and judges the matrix of a table of any format.
-    pub fn of(table: Table, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
+    pub fn of(
+        table: Table,
+        options: &Options,
+        known: Option<&Vocabulary>,
+        prefer: Prefer,
+    ) -> Result<Self, Error> {
         let path = table.path().to_owned();
         if table.n_cells() == 0 {
             return Err(Error::NoCells(path));
         }
         let mut notes = Vec::new();
-        let (source, matrix, judgement) = choose_matrix(&table, options, &mut notes)?;
+        let (source, matrix, judgement) = choose_matrix(&table, options, prefer, &mut notes)?;
         notes.push(format!(
             "`{}`, matrix `{source}`: {judgement}",
             path.display()
@@ -147,6 +167,7 @@ impl Cells {
         Ok(Self {
             table,
             judgement,
+            source,
             genes,
             path,
             matrix,
@@ -191,10 +212,20 @@ impl Cells {
     pub fn read(&self, cells: Range<usize>, columns: &Columns) -> Result<Counts, Error> {
         let counts = self.matrix.read(cells)?;
         if let Some(value) = counts.values.iter().find(|value| **value < 0.0) {
-            let found = format!("value {value} is negative");
-            return Err(self.wrong_values(found));
+            return Err(self.negative(*value));
         }
         Ok(columns.apply(&counts))
+    }
+
+    /// The matrix, in a form that gives cells in order without going through all of it for each block.
+    pub fn by_cell(&self, memory: usize) -> Result<Arc<Matrix>, Error> {
+        let turned = self.matrix.turned(memory)?;
+        Ok(turned.map_or_else(|| Arc::clone(&self.matrix), Arc::new))
+    }
+
+    /// The error that a value is negative.
+    pub fn negative(&self, value: f32) -> Error {
+        self.wrong_values(format!("value {value} is negative"))
     }
 
     /// The same on a linear scale, which undoes logarithms.
@@ -275,56 +306,73 @@ impl Columns {
     }
 }
 
-/// The matrix asked for, or the first of X and raw that a model can read.
+/// The matrix asked for, or the preferred one of those a model can read.
 fn choose_matrix(
-    file: &Table,
+    table: &Table,
     options: &Options,
+    prefer: Prefer,
     notes: &mut Vec<String>,
 ) -> Result<(Source, Arc<Matrix>, Judgement), Error> {
-    let candidates = candidates(file, options)?;
-    let mut refused = None;
+    let candidates = candidates(table, options, prefer)?;
+    let mut looked_at: Vec<(Source, Arc<Matrix>, Judgement)> = Vec::new();
     for source in &candidates {
-        let matrix = file.matrix(source)?;
-        let sample = matrix
-            .blocks(SAMPLE_VALUES)?
-            .into_iter()
-            .next()
-            .unwrap_or(0..0);
-        let judgement = judge(&matrix.read(sample)?);
-        if !matches!(judgement.state, State::Scaled | State::Empty) {
-            if let Some((first, why)) = refused {
-                notes.push(format!("`{first}` is not used ({why}); `{source}` is"));
-            }
-            return Ok((source.clone(), matrix, judgement));
+        let matrix = table.matrix(source)?;
+        let judgement = judge(&sample(&matrix)?);
+        let is_good = match prefer {
+            Prefer::First => !matches!(judgement.state, State::Scaled | State::Empty),
+            Prefer::Counts => judgement.state == State::RawCounts,
+        };
+        looked_at.push((source.clone(), matrix, judgement));
+        if is_good {
+            break;
         }
-        refused.get_or_insert((source.clone(), judgement.to_string()));
     }
-    let (source, judgement) = match refused {
-        Some((source, judgement)) => (source.to_string(), judgement),
-        // Neither X nor raw is there: the reader's own error lists what is.
-        None => {
-            return Err(file
-                .matrix(&Source::X)
-                .err()
-                .map_or_else(|| Error::Matrix("no matrix".into()), Error::File));
+    let readable =
+        |found: &&(_, _, Judgement)| !matches!(found.2.state, State::Scaled | State::Empty);
+    let last = looked_at
+        .last()
+        .filter(readable)
+        .filter(|found| prefer == Prefer::First || found.2.state == State::RawCounts);
+    let chosen = last.or_else(|| looked_at.iter().find(readable));
+    if let Some((source, matrix, judgement)) = chosen {
+        if let Some((first, _, why)) = looked_at.first().filter(|first| first.0 != *source) {
+            notes.push(format!("`{first}` is not used ({why}); `{source}` is"));
         }
+        return Ok((source.clone(), Arc::clone(matrix), judgement.clone()));
+    }
+    let Some((source, _, judgement)) = looked_at.first() else {
+        // Neither X nor raw is there: the reader's own error lists what is.
+        return Err(table
+            .matrix(&Source::X)
+            .err()
+            .map_or_else(|| Error::Matrix("no matrix".into()), Error::File));
     };
     Err(Error::Values {
-        path: file.path().to_owned(),
-        source_name: source,
-        judgement,
-        remedy: remedy(file, &candidates)?,
+        path: table.path().to_owned(),
+        source_name: source.to_string(),
+        judgement: judgement.to_string(),
+        remedy: remedy(table, &candidates)?,
     })
 }
 
-/// The matrices to look at: the one asked for, or X and raw as far as they are there.
-fn candidates(file: &Table, options: &Options) -> Result<Vec<Source>, Error> {
+/// The first cells, to judge a matrix by.
+fn sample(matrix: &Matrix) -> Result<Counts, Error> {
+    let blocks = matrix.blocks(SAMPLE_VALUES)?;
+    Ok(matrix.read(blocks.into_iter().next().unwrap_or(0..0))?)
+}
+
+/// The matrices to look at: the one asked for, or the usual ones as far as they are there.
+fn candidates(table: &Table, options: &Options, prefer: Prefer) -> Result<Vec<Source>, Error> {
     if let Some(name) = &options.matrix {
         return Ok(vec![Source::from_str(name).map_err(Error::Matrix)?]);
     }
-    let all = file.sources()?;
-    let usual = [Source::X, Source::Raw].into_iter();
-    Ok(usual.filter(|source| all.contains(source)).collect())
+    let all = table.sources()?;
+    let mut usual = vec![Source::X, Source::Raw];
+    if prefer == Prefer::Counts {
+        usual.extend(COUNT_LAYERS.map(|name| Source::Layer(name.to_owned())));
+    }
+    usual.retain(|source| all.contains(source));
+    Ok(usual)
 }
 
 /// What to do where none of the matrices looked at can be read by a model.
@@ -364,7 +412,7 @@ fn choose_names(
     }
     let index = file.gene_names(source)?;
     let Some(vocabulary) = known else {
-        return Ok(index);
+        return symbols_for_ids(file, source, index, notes);
     };
     let matches = |names: &[String]| {
         names
@@ -388,4 +436,26 @@ fn choose_names(
         }
     }
     Ok(best.1)
+}
+
+/// Symbols from a column where the index holds Ensembl ids, as in files of CELLxGENE; else the index.
+fn symbols_for_ids(
+    table: &Table,
+    source: &Source,
+    index: Vec<String>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<String>, Error> {
+    let ids = index.iter().filter(|name| name.starts_with("ENS")).count();
+    let columns = table.var_columns(source)?;
+    let symbols = NAME_COLUMNS
+        .iter()
+        .find(|name| columns.iter().any(|column| column == *name));
+    let Some(symbols) = symbols.filter(|_| 2 * ids > index.len()) else {
+        return Ok(index);
+    };
+    notes.push(format!(
+        "gene names are taken from the column `{symbols}`: the index holds Ensembl ids"
+    ));
+    let names = table.var(source, symbols)?.to_labels();
+    Ok(names.into_iter().map(Option::unwrap_or_default).collect())
 }

@@ -50,23 +50,22 @@ impl Column {
         self.len() == 0
     }
 
-    /// Every entry as text: category, text, shortest number, `True` or `False`.
-    pub fn to_labels(&self) -> Vec<Option<String>> {
-        fn show<T>(entries: &[Option<T>], show: impl Fn(&T) -> String) -> Vec<Option<String>> {
-            entries
-                .iter()
-                .map(|entry| entry.as_ref().map(&show))
-                .collect()
-        }
+    /// One entry as text.
+    pub fn label(&self, at: usize) -> Option<String> {
         match self {
             Self::Categorical {
                 codes, categories, ..
-            } => show(codes, |&code| categories[code as usize].clone()),
-            Self::Text(texts) => texts.clone(),
-            Self::Number(numbers) => show(numbers, f64::to_string),
-            Self::Boolean(flags) => show(flags, |&flag| {
-                if flag { "True" } else { "False" }.to_owned()
-            }),
+            } => codes[at].map(|code| categories[code as usize].clone()),
+            Self::Text(texts) => texts[at].clone(),
+            Self::Number(numbers) => numbers[at].map(|number| number.to_string()),
+            Self::Boolean(flags) => {
+                flags[at].map(|flag| if flag { "True" } else { "False" }.to_owned())
+            }
         }
+    }
+
+    /// Every entry as text: category, text, shortest number, `True` or `False`.
+    pub fn to_labels(&self) -> Vec<Option<String>> {
+        (0..self.len()).map(|at| self.label(at)).collect()
     }
 }

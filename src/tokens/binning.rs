@@ -8,6 +8,11 @@ use crate::random::{self, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The largest count that is counted rather than compared.
+const LARGEST_COUNT: f32 = 4096.0;
+/// Counts below this are looked up once for each cell.
+const KNOWN: usize = 64;
+
 /// What happens to a value that lies on several equal bin edges.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
@@ -26,12 +31,7 @@ pub enum Ties {
 /// Positions and interpolation follow the reference's order of operations in f64, because another order changes which edges
 /// equal data points exactly.
 pub fn edges(values: &[f32], n_bins: usize) -> Vec<f64> {
-    let mut sorted: Vec<f32> = values
-        .iter()
-        .copied()
-        .filter(|value| *value != 0.0)
-        .collect();
-    sorted.sort_unstable_by(f32::total_cmp);
+    let sorted = sorted(values);
     if sorted.is_empty() {
         return Vec::new();
     }
@@ -40,6 +40,28 @@ pub fn edges(values: &[f32], n_bins: usize) -> Vec<f64> {
     (0..=intervals)
         .map(|k| quantile(&sorted, if k == intervals { 1.0 } else { k as f64 * step }))
         .collect()
+}
+
+/// The values other than zero in order. Counts, which are small and whole, are counted rather than compared.
+fn sorted(values: &[f32]) -> Vec<f32> {
+    let mut sorted: Vec<f32> = values
+        .iter()
+        .copied()
+        .filter(|value| *value != 0.0)
+        .collect();
+    let is_count = |value: &f32| *value > 0.0 && *value <= LARGEST_COUNT && value.fract() == 0.0;
+    if !sorted.iter().all(is_count) {
+        sorted.sort_unstable_by(f32::total_cmp);
+        return sorted;
+    }
+    let largest = sorted.iter().fold(0.0_f32, |largest, &value| largest.max(value));
+    let mut times = vec![0u32; largest as usize + 1];
+    sorted.iter().for_each(|&value| times[value as usize] += 1);
+    sorted.clear();
+    for (count, times) in times.into_iter().enumerate() {
+        sorted.extend(std::iter::repeat_n(count as f32, times as usize));
+    }
+    sorted
 }
 
 fn quantile(sorted: &[f32], q: f64) -> f64 {
@@ -59,17 +81,27 @@ fn quantile(sorted: &[f32], q: f64) -> f64 {
 /// for every value other than zero, in order; without it ties are one-sided.
 pub fn bin_with(values: &mut [f32], n_bins: usize, mut draw: Option<&mut dyn FnMut() -> f64>) {
     let edges = edges(values, n_bins);
+    // Most values of a cell are the same few counts.
+    let mut known = [None; KNOWN];
     for value in values.iter_mut().filter(|value| **value != 0.0) {
-        let x = f64::from(*value);
-        let upper = edges.partition_point(|edge| *edge <= x) as f64;
+        let place = if *value > 0.0 && value.fract() == 0.0 { *value as usize } else { KNOWN };
+        let (lower, upper) = match known.get_mut(place) {
+            Some(known) => *known.get_or_insert_with(|| bins_of(*value, &edges)),
+            None => bins_of(*value, &edges),
+        };
         *value = match &mut draw {
             None => upper,
-            Some(draw) => {
-                let lower = edges.partition_point(|edge| *edge < x) as f64;
-                (draw() * (lower - upper) + upper).ceil()
-            }
+            Some(draw) => (draw() * (lower - upper) + upper).ceil(),
         } as f32;
     }
+}
+
+/// Numbers of edges below a value, and at or below it.
+fn bins_of(value: f32, edges: &[f64]) -> (f64, f64) {
+    let x = f64::from(value);
+    let lower = edges.partition_point(|edge| *edge < x);
+    let upper = edges.partition_point(|edge| *edge <= x);
+    (lower as f64, upper as f64)
 }
 
 /// Bins one cell in place; `stream` is used for both-sided ties only.

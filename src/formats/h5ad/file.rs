@@ -9,6 +9,7 @@ use hdf5::types::TypeDescriptor;
 use super::frame::{Frame, list_nearest};
 use super::heaps;
 use super::node::Node;
+use crate::crash;
 use crate::formats::{Column, Error, Matrix, Source};
 
 /// An AnnData file, open for reading.
@@ -231,6 +232,7 @@ fn open_hdf5(path: &Path) -> Result<hdf5::File, Error> {
             "it is a folder, an AnnData file (.h5ad) was expected",
         ));
     }
+    crash::reading(path);
     let file = hdf5::File::open(path).map_err(|error| explain(path, error))?;
     heaps::check(path)?;
     Ok(file)

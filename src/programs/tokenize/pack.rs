@@ -1,0 +1,292 @@
+//! Tokens to row groups and shards. Where one ends depends on the cells alone, so that blocks and threads change no byte.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::inputs::Inputs;
+use super::stream::Piece;
+use super::survey::Survey;
+use super::Options;
+use crate::corpus::{self, Composition, Group, Kind, Manifest, Schema, Shard, Summary};
+use crate::failure::Failure;
+use crate::formats::Column;
+use crate::output;
+use crate::run_record::Run;
+
+/// A row group ends when it holds so many cells or tokens.
+const GROUP_CELLS: usize = 1024;
+const GROUP_TOKENS: usize = 1 << 20;
+/// What a finished run says of the state of the next shard.
+const STATE: &str = "progress.json";
+
+/// The state of a run after a finished shard, from which it can be resumed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Options, inputs and version.
+    identity: Value,
+    shards: Vec<Summary>,
+    composition: Composition,
+    /// Input and cell that come next.
+    next: (usize, usize),
+}
+
+/// Cells that make up a row group: a piece, and a cell of it.
+type Plan = Vec<(Arc<Piece>, usize)>;
+
+/// A corpus being written.
+pub struct Packer {
+    folder: PathBuf,
+    schema: Schema,
+    shard_cells: u64,
+    state: State,
+    /// Cells that do not fill a row group yet, and the number of their tokens.
+    waiting: (Plan, usize),
+    shard: Option<Shard>,
+    /// Cells of the shard, those that wait included.
+    in_shard: u64,
+}
+
+impl Packer {
+    pub fn start(
+        options: &Options,
+        survey: &Survey,
+        inputs: &Inputs,
+        run: &mut Run,
+    ) -> Result<Self> {
+        let folder = work_folder(options)?;
+        let identity = identity(options, survey, inputs)?;
+        let mut state = State {
+            identity,
+            ..State::default()
+        };
+        let path = folder.join(STATE);
+        if options.resume && path.exists() {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("could not read `{}`", path.display()))?;
+            let found: Result<State, _> = serde_json::from_str(&text);
+            let same = found.ok().filter(|found| found.identity == state.identity);
+            let Some(same) = same else {
+                return Err(Failure::Input.error(format!(
+                    "`{}` is of a run with other inputs, options or version; give the same ones, or start again without `--resume`",
+                    folder.display()
+                )));
+            };
+            run.note(format!("{} finished shards are kept", same.shards.len()));
+            state = same;
+        }
+        Ok(Self {
+            folder,
+            schema: survey.schema.clone(),
+            shard_cells: options.shard_cells,
+            state,
+            waiting: (Vec::new(), 0),
+            shard: None,
+            in_shard: 0,
+        })
+    }
+
+    /// Input and cell that come next.
+    pub fn next(&self) -> (usize, usize) {
+        self.state.next
+    }
+
+    /// Takes on the next cells.
+    pub fn add(&mut self, pieces: Vec<Piece>) -> Result<()> {
+        let mut plans = Vec::new();
+        for piece in pieces.into_iter().map(Arc::new) {
+            for at in 0..piece.cells.len() {
+                let tokens = piece.offsets[at + 1] - piece.offsets[at];
+                self.waiting.0.push((Arc::clone(&piece), at));
+                self.waiting.1 += tokens;
+                self.in_shard += 1;
+                let shard_is_full = self.in_shard == self.shard_cells;
+                let group_is_full = self.waiting.0.len() == GROUP_CELLS || self.waiting.1 >= GROUP_TOKENS;
+                if shard_is_full || group_is_full {
+                    plans.push((std::mem::take(&mut self.waiting).0, shard_is_full));
+                }
+                if shard_is_full {
+                    self.in_shard = 0;
+                }
+            }
+        }
+        self.write(plans)
+    }
+
+    /// Encodes row groups at once and appends them one after the other; the flag says that a shard ends.
+    fn write(&mut self, plans: Vec<(Plan, bool)>) -> Result<()> {
+        let mut first = self.n_cells();
+        let numbered = plans.into_iter().map(|(plan, ends)| {
+            let id = first;
+            first += plan.len() as u64;
+            (plan, id, ends)
+        });
+        let numbered: Vec<_> = numbered.collect();
+        let schema = &self.schema;
+        let encode = |(plan, id, _): &(Plan, u64, bool)| {
+            corpus::encode(&gather(plan, schema), *id as i64, schema)
+        };
+        // A few at a time: each takes several times the memory of its tokens while it is encoded.
+        for some in numbered.chunks(2 * rayon::current_num_threads()) {
+            let encoded: Vec<_> = some.par_iter().map(encode).collect();
+            for ((plan, _, ends), encoded) in some.iter().zip(encoded) {
+                self.append(plan, encoded?)?;
+                if *ends {
+                    self.end_shard()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cells that are written.
+    fn n_cells(&self) -> u64 {
+        let finished: u64 = self.state.shards.iter().map(|shard| shard.cells).sum();
+        finished + self.shard.as_ref().map_or(0, Shard::cells)
+    }
+
+    fn append(&mut self, plan: &Plan, encoded: corpus::Encoded) -> Result<()> {
+        for (piece, at) in plan {
+            let cell = piece.cells[*at];
+            for (name, labels) in &piece.input.composition {
+                let label = labels[cell].as_deref().unwrap_or("unknown");
+                let counts = self.state.composition.entry((*name).to_owned()).or_default();
+                *counts.entry(label.to_owned()).or_default() += 1;
+            }
+            self.state.next = (piece.input.number, cell + 1);
+        }
+        let shard = match &mut self.shard {
+            Some(shard) => shard,
+            None => {
+                let name = corpus::shard_name(self.state.shards.len());
+                let path = self.folder.join(name);
+                self.shard.insert(Shard::create(&path, &self.schema)?)
+            }
+        };
+        Ok(shard.append(encoded)?)
+    }
+
+    fn end_shard(&mut self) -> Result<()> {
+        let Some(shard) = self.shard.take() else {
+            return Ok(());
+        };
+        self.state.shards.push(shard.finish()?);
+        Ok(output::write_file(&self.folder.join(STATE), |file| {
+            Ok(serde_json::to_writer(file, &self.state)?)
+        })?)
+    }
+
+    /// Writes what waits, and everything that completes the corpus.
+    pub fn finish(mut self, options: &Options, survey: &Survey, run: &mut Run) -> Result<()> {
+        let rest = std::mem::take(&mut self.waiting).0;
+        if !rest.is_empty() {
+            self.write(vec![(rest, false)])?;
+        }
+        self.end_shard()?;
+        let State { shards, composition, .. } = std::mem::take(&mut self.state);
+        let manifest = Manifest::new(&survey.written, shards, composition, parameters(options));
+        if manifest.cells == 0 {
+            return Err(Failure::Input.error(
+                "no cell is left: none fulfils the conditions and expresses a gene that is kept",
+            ));
+        }
+        run.note(format!(
+            "{} of {} cells and {} tokens in {} shards",
+            manifest.cells,
+            survey.n_cells,
+            manifest.tokens,
+            manifest.shards.len()
+        ));
+        run.metric("cells", manifest.cells);
+        run.metric("tokens", manifest.tokens);
+        run.metric("composition", &manifest.composition);
+        let table = survey.gene_table();
+        output::write_file(&self.folder.join("genes.tsv"), |file| file.write_all(table.as_bytes()))?;
+        manifest.write(&self.folder, &survey.written)?;
+        let _ = fs::remove_file(self.folder.join(STATE));
+        output::install(&self.folder, &options.output)?;
+        run.output(&options.output)?;
+        Ok(())
+    }
+}
+
+/// The cells of a row group, one after the other.
+fn gather(plan: &Plan, schema: &Schema) -> Group {
+    let mut group = Group {
+        offsets: vec![0],
+        ..Group::default()
+    };
+    for (piece, at) in plan {
+        let span = piece.offsets[*at]..piece.offsets[at + 1];
+        group.genes.extend_from_slice(&piece.genes[span.clone()]);
+        group.values.extend_from_slice(&piece.values[span]);
+        group.offsets.push(group.genes.len());
+    }
+    let columns = schema.obs.iter().enumerate();
+    group.obs = columns.map(|(at, (_, kind))| annotation(plan, at, *kind)).collect();
+    group
+}
+
+fn annotation(plan: &Plan, column: usize, kind: Kind) -> Column {
+    let of = |(piece, at): &(Arc<Piece>, usize)| (&piece.input.obs[column], piece.cells[*at]);
+    let entries = plan.iter().map(of);
+    match kind {
+        Kind::Text => Column::Text(entries.map(|(column, cell)| column.label(cell)).collect()),
+        Kind::Number => Column::Number(
+            entries
+                .map(|(column, cell)| match column {
+                    Column::Number(numbers) => numbers[cell],
+                    _ => None,
+                })
+                .collect(),
+        ),
+        Kind::Boolean => Column::Boolean(
+            entries
+                .map(|(column, cell)| match column {
+                    Column::Boolean(flags) => flags[cell],
+                    _ => None,
+                })
+                .collect(),
+        ),
+    }
+}
+
+/// Where shards lie until all are finished: OUTPUT.partial.
+fn work_folder(options: &Options) -> Result<PathBuf> {
+    output::check_directory(&options.output, output::Existing::Refuse)?;
+    let mut name = options.output.as_os_str().to_owned();
+    name.push(".partial");
+    let folder = PathBuf::from(name);
+    let failed = || format!("could not create the work folder `{}`", folder.display());
+    if !options.resume && folder.exists() {
+        fs::remove_dir_all(&folder).with_context(failed)?;
+    }
+    fs::create_dir_all(&folder).with_context(failed)?;
+    Ok(folder)
+}
+
+/// The options that decide what is in the corpus.
+fn parameters(options: &Options) -> Value {
+    let mut parameters = serde_json::to_value(options).expect("options are JSON");
+    if let Value::Object(map) = &mut parameters {
+        for name in ["output", "memory", "resume", "input", "samples"] {
+            map.remove(name);
+        }
+    }
+    parameters
+}
+
+/// What tells whether two runs write the same corpus.
+fn identity(options: &Options, survey: &Survey, inputs: &Inputs) -> Result<Value> {
+    Ok(json!([
+        env!("CARGO_PKG_VERSION"),
+        parameters(options),
+        inputs.fingerprint()?,
+        [survey.written.len(), survey.n_kept()]
+    ]))
+}

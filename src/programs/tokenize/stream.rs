@@ -1,0 +1,265 @@
+//! All cells of all inputs, in order, as tokens: read ahead while the cells before are packed.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::inputs::{self, Input, Inputs, Opened};
+use super::pack::Packer;
+use super::survey::{COMPOSITION, Survey, column_of};
+use super::Options;
+use crate::cells::Cells;
+use crate::cells::conditions::Condition;
+use crate::counts::Counts;
+use crate::expression::state::State;
+use crate::failure::Failure;
+use crate::formats::{Column, Matrix};
+use crate::progress::Progress;
+use crate::random::Seed;
+use crate::run_record::Run;
+use crate::tokens::{Values, binning};
+
+/// Cells that a thread takes on at a time.
+const SLICE: usize = 128;
+
+/// Tokens of some cells of an input that are kept, in their order.
+pub struct Piece {
+    pub input: Arc<Annotations>,
+    /// Which cells of the input they are.
+    pub cells: Vec<usize>,
+    pub offsets: Vec<usize>,
+    pub genes: Vec<u32>,
+    pub values: Vec<f32>,
+}
+
+/// What is kept of the annotations of an input's cells.
+pub struct Annotations {
+    /// Place of the input among all.
+    pub number: usize,
+    /// Columns of the schema.
+    pub obs: Vec<Column>,
+    /// Columns whose make-up the manifest tells.
+    pub composition: Vec<(&'static str, Vec<Option<String>>)>,
+}
+
+/// Packs all cells, from where an interrupted run stopped.
+pub fn all(
+    options: &Options,
+    inputs: &Inputs,
+    survey: &Survey,
+    packer: &mut Packer,
+    run: &mut Run,
+) -> Result<()> {
+    let mut progress = Progress::new("tokenising", survey.n_cells, "cells");
+    let (first_input, mut first_cell) = packer.next();
+    for (number, input) in inputs.list.iter().enumerate().skip(first_input) {
+        let opened = inputs::open(options, input, survey.known())?;
+        let source = Reader::new(options, survey, (number, input), &opened)?;
+        source.pack(first_cell, packer, (run, &mut progress))?;
+        first_cell = 0;
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// Tokens of the cells of one input.
+pub struct Reader<'a> {
+    options: &'a Options,
+    cells: &'a Cells,
+    matrix: Arc<Matrix>,
+    /// Vocabulary id of every column.
+    ids: Vec<Option<u32>>,
+    has_duplicates: bool,
+    /// Ids of genes in the corpus, by id in the vocabulary.
+    numbers: &'a [Option<u32>],
+    /// Cells that fulfil the conditions.
+    wanted: Vec<bool>,
+    annotations: Arc<Annotations>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(
+        options: &'a Options,
+        survey: &'a Survey,
+        (number, input): (usize, &Input),
+        opened: &'a Opened,
+    ) -> Result<Self> {
+        let cells = &opened.cells;
+        let ids = survey.recognised(opened)?.ids;
+        let mut seen = vec![false; survey.vocabulary.len()];
+        let mut repeated = |id: &u32| std::mem::replace(&mut seen[*id as usize], true);
+        let obs = survey.schema.obs.iter();
+        let existing = cells.table.obs_columns()?;
+        let told = COMPOSITION.into_iter().filter(|name| {
+            let from_sheet = input.annotations.iter().any(|(known, _)| known == name);
+            from_sheet || existing.iter().any(|known| known == name)
+        });
+        Ok(Self {
+            options,
+            cells,
+            matrix: cells.by_cell(options.spool_memory())?,
+            has_duplicates: ids.iter().flatten().any(|id| repeated(id)),
+            ids,
+            numbers: &survey.numbers,
+            wanted: Condition::all(&survey.conditions, &cells.table)?,
+            annotations: Arc::new(Annotations {
+                number,
+                obs: obs
+                    .map(|(name, _)| column_of(input, opened, name))
+                    .collect::<Result<_>>()?,
+                composition: told
+                    .map(|name| Ok((name, column_of(input, opened, name)?.to_labels())))
+                    .collect::<Result<_>>()?,
+            }),
+        })
+    }
+
+    fn pack(
+        &self,
+        first: usize,
+        packer: &mut Packer,
+        (run, progress): (&Run, &mut Progress),
+    ) -> Result<()> {
+        let blocks = self.blocks(first)?;
+        let mut ahead = blocks.first().map(|block| self.read(block)).transpose()?;
+        for (at, block) in blocks.iter().enumerate() {
+            if run.interrupted() {
+                return Err(Failure::Interrupted
+                    .error("stopped by a signal; the same command with `--resume` goes on"));
+            }
+            let counts = ahead.take().expect("every block was read ahead");
+            let (packed, next) = rayon::join(
+                || packer.add(self.tokens(block.start, &counts)?),
+                || blocks.get(at + 1).map(|next| self.read(next)).transpose(),
+            );
+            packed?;
+            ahead = next?;
+            progress.advance(block.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Blocks of cells, of which only the last holds a part of what may be in memory at once.
+    pub fn blocks(&self, first: usize) -> Result<Vec<Range<usize>>> {
+        let blocks = self.matrix.blocks(self.options.values_at_once())?;
+        let rest = |block: Range<usize>| block.start.max(first)..block.end;
+        Ok(blocks.into_iter().map(rest).filter(|block| !block.is_empty()).collect())
+    }
+
+    pub fn read(&self, block: &Range<usize>) -> Result<Counts> {
+        if !self.wanted[block.clone()].iter().any(|wanted| *wanted) {
+            let none = std::iter::repeat_n(Vec::new(), block.len());
+            return Ok(Counts::from_rows(self.matrix.n_genes(), none));
+        }
+        Ok(self.matrix.read(block.clone())?)
+    }
+
+    /// Tokens of the cells of a block, the first of which has the number `start`.
+    pub fn tokens(&self, start: usize, counts: &Counts) -> Result<Vec<Piece>> {
+        let slices = counts.n_cells().div_ceil(SLICE);
+        let slice = |at: usize| {
+            let end = ((at + 1) * SLICE).min(counts.n_cells());
+            self.piece(start, counts, at * SLICE..end)
+        };
+        (0..slices).into_par_iter().map(slice).collect()
+    }
+
+    fn piece(&self, start: usize, counts: &Counts, cells: Range<usize>) -> Result<Piece> {
+        let expected = counts.offsets[cells.end] - counts.offsets[cells.start];
+        let mut piece = Piece {
+            input: Arc::clone(&self.annotations),
+            cells: Vec::with_capacity(cells.len()),
+            offsets: vec![0],
+            genes: Vec::with_capacity(expected),
+            values: Vec::with_capacity(expected),
+        };
+        for at in cells.filter(|at| self.wanted[start + at]) {
+            let before = piece.genes.len();
+            self.add_tokens(start + at, counts.row(at), &mut piece)?;
+            if piece.genes.len() - before < self.options.min_genes.max(1) {
+                piece.genes.truncate(before);
+                piece.values.truncate(before);
+            } else {
+                piece.cells.push(start + at);
+                piece.offsets.push(piece.genes.len());
+            }
+        }
+        Ok(piece)
+    }
+
+    fn add_tokens(
+        &self,
+        cell: usize,
+        (columns, values): (&[u32], &[f32]),
+        piece: &mut Piece,
+    ) -> Result<()> {
+        let start = piece.genes.len();
+        for (&column, &value) in columns.iter().zip(values) {
+            let Some(id) = self.ids[column as usize] else { continue };
+            if value < 0.0 {
+                return Err(self.cells.negative(value).into());
+            }
+            if value != 0.0 {
+                piece.genes.push(id);
+                piece.values.push(value);
+            }
+        }
+        if self.has_duplicates {
+            add_up(start, piece);
+        }
+        self.transform(cell, start, piece);
+        Ok(())
+    }
+
+    /// From the values of all known genes of a cell to what is written of those that are kept.
+    fn transform(&self, cell: usize, start: usize, piece: &mut Piece) {
+        if self.options.values == Values::Logarithms {
+            if self.cells.judgement.state == State::LogNormalised {
+                let values = piece.values[start..].iter_mut();
+                values.for_each(|value| *value = value.exp_m1());
+            }
+            take_logarithms(&mut piece.values[start..]);
+        }
+        let mut end = start;
+        for at in start..piece.genes.len() {
+            if let Some(number) = self.numbers[piece.genes[at] as usize] {
+                piece.genes[end] = number;
+                piece.values[end] = piece.values[at];
+                end += 1;
+            }
+        }
+        piece.genes.truncate(end);
+        piece.values.truncate(end);
+        if self.options.values == Values::Bins {
+            let place = [self.annotations.number as u64, cell as u64];
+            let mut stream = Seed(self.options.seed).stream("bins", &place);
+            let Options { n_bins, ties, .. } = *self.options;
+            binning::bin(&mut piece.values[start..], n_bins, ties, &mut stream);
+        }
+    }
+}
+
+/// Values of tokens that are the same gene become one.
+fn add_up(start: usize, piece: &mut Piece) {
+    let genes = piece.genes.drain(start..);
+    let mut tokens: Vec<(u32, f32)> = genes.zip(piece.values.drain(start..)).collect();
+    tokens.sort_by_key(|token| token.0);
+    for (gene, value) in tokens {
+        match piece.genes[start..].last() {
+            Some(&last) if last == gene => *piece.values.last_mut().expect("a value a gene") += value,
+            _ => {
+                piece.genes.push(gene);
+                piece.values.push(value);
+            }
+        }
+    }
+}
+
+fn take_logarithms(values: &mut [f32]) {
+    let total: f64 = values.iter().map(|&value| f64::from(value)).sum();
+    for value in values {
+        *value = (f64::from(*value) / total * 1e4).ln_1p() as f32;
+    }
+}
