@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "cells",
             "checkpoint",
             "compute",
+            "corpus",
             "counts",
             "expression",
             "failure",
@@ -52,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "baselines",
             "cells",
             "checkpoint",
+            "corpus",
             "expression",
             "formats",
             "model",
@@ -66,6 +68,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "checkpoint",
             "compute",
+            "corpus",
             "counts",
             "model",
             "output",
@@ -95,6 +98,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("analysis", &["counts"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
+    ("corpus", &["counts", "formats", "output", "vocabulary"]),
     ("formats", &["counts"]),
     ("options", &["output"]),
     ("run_record", &["interrupt", "output", "progress"]),
@@ -123,6 +127,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("hdf5", &["formats"]),
     ("hdf5_sys", &["formats"]),
+    ("parquet", &["corpus"]),
 ];
 
 /// Names that say nothing of what a module is about.
