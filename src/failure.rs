@@ -61,6 +61,16 @@ impl Classify for crate::formats::Error {
     }
 }
 
+impl Classify for crate::corpus::Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Read { .. } | Self::Write { .. } => Failure::ReadWrite,
+            Self::Output(error) => error.failure(),
+            Self::Input { .. } | Self::Vocabulary(_) | Self::Cells { .. } => Failure::Input,
+        }
+    }
+}
+
 impl Classify for crate::cells::Error {
     fn failure(&self) -> Failure {
         match self {
@@ -102,6 +112,7 @@ const KNOWN: &[Known] = &[
     known::<io::Error>,
     known::<crate::output::Error>,
     known::<crate::formats::Error>,
+    known::<crate::corpus::Error>,
     known::<crate::cells::Error>,
     known::<crate::checkpoint::write::Error>,
     input::<crate::checkpoint::Error>,

@@ -10,6 +10,7 @@
 //! model      the network, tensors only              cells     a file as a model sees it
 //! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
 //! checkpoint directories of weights, as data        expression  counts to values
+//! corpus     tokenised cells on disk
 //! formats    files of cells by genes                vocabulary  gene names and ids
 //! counts, random, compute, output, crash, clock            used by all
 //! ```
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "torch")]
 pub mod compute;
+pub mod corpus;
 pub mod counts;
 pub mod crash;
 pub mod expression;

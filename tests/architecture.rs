@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "cells",
             "checkpoint",
             "compute",
+            "corpus",
             "counts",
             "expression",
             "failure",
@@ -53,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "baselines",
             "cells",
             "checkpoint",
+            "corpus",
             "expression",
             "formats",
             "model",
@@ -67,6 +69,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "checkpoint",
             "compute",
+            "corpus",
             "counts",
             "model",
             "output",
@@ -96,6 +99,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("analysis", &["counts"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
+    ("corpus", &["counts", "formats", "output", "vocabulary"]),
     ("formats", &["counts", "crash"]),
     ("options", &["output", "progress"]),
     ("run_record", &["clock", "interrupt", "output", "progress"]),
@@ -126,6 +130,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("hdf5", &["formats"]),
     ("hdf5_sys", &["formats"]),
+    ("parquet", &["corpus"]),
 ];
 
 /// Names that say nothing of what a module is about.

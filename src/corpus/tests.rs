@@ -1,0 +1,573 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::vocabulary::Vocabulary;
+
+const GENES: usize = 40;
+
+fn vocabulary() -> Vocabulary {
+    Vocabulary::from_tokens((0..GENES).map(|gene| format!("G{gene}"))).unwrap()
+}
+
+fn schema() -> Schema {
+    let kinds = [Kind::Text, Kind::Number, Kind::Boolean, Kind::Text];
+    let names = ["tissue", "age", "is healthy", "a.note"].map(String::from);
+    Schema {
+        genes: GENES,
+        obs: names.into_iter().zip(kinds).collect(),
+    }
+}
+
+/// Cells drawn by a seed, some of them empty, with every kind of annotation.
+fn group(seed: u64, cells: usize) -> Group {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut group = Group {
+        offsets: vec![0],
+        ..Group::default()
+    };
+    for _ in 0..cells {
+        let genes = (0..GENES as u32).filter(|_| random.random_bool(0.3));
+        group
+            .genes
+            .extend(genes.take(if cells % 3 == 0 { 3 } else { GENES }));
+        if random.random_bool(0.2) {
+            group.genes.truncate(*group.offsets.last().unwrap());
+        }
+        group.offsets.push(group.genes.len());
+    }
+    let values = group
+        .genes
+        .iter()
+        .map(|_| random.random_range(1..60) as f32 / 4.0);
+    group.values = values.collect();
+    let mut some = |cell: usize| random.random_bool(0.7).then_some(cell);
+    let texts = (0..cells).map(|cell| Some(["blood", "bone"][some(cell)? % 2].to_owned()));
+    let texts: Vec<_> = texts.collect();
+    group.obs = vec![
+        Column::from_labels(&texts),
+        Column::Number(
+            (0..cells)
+                .map(|cell| Some(some(cell)? as f64 + 0.5))
+                .collect(),
+        ),
+        Column::Boolean((0..cells).map(|cell| Some(some(cell)? % 3 == 0)).collect()),
+        Column::Text(
+            (0..cells)
+                .map(|cell| Some(format!("ä{}", some(cell)?)))
+                .collect(),
+        ),
+    ];
+    group
+}
+
+/// The group as it is read back: categories are text.
+fn stored(mut group: Group) -> Group {
+    group.obs[0] = Column::Text(group.obs[0].to_labels());
+    group
+}
+
+/// Writes groups of the given sizes, encoded in parallel, as shards of two groups each.
+fn write(folder: &Path, sizes: &[usize]) -> Vec<Group> {
+    let groups: Vec<Group> = (1..)
+        .zip(sizes)
+        .map(|(seed, &cells)| group(seed, cells))
+        .collect();
+    let firsts = sizes.iter().scan(0, |next, &cells| {
+        Some(std::mem::replace(next, *next + cells as i64))
+    });
+    let starts: Vec<(&Group, i64)> = groups.iter().zip(firsts).collect();
+    let encoded = starts
+        .par_iter()
+        .map(|(group, first)| encode(group, *first, &schema()).unwrap());
+    let mut encoded = encoded.collect::<Vec<_>>().into_iter();
+    let mut shards = Vec::new();
+    for position in 0..sizes.len().div_ceil(2) {
+        let mut shard = Shard::create(&folder.join(shard_name(position)), &schema()).unwrap();
+        encoded
+            .by_ref()
+            .take(2)
+            .for_each(|cells| shard.append(cells).unwrap());
+        shards.push(shard.finish().unwrap());
+    }
+    let composition = [("tissue".into(), [("blood".into(), 3)].into())].into();
+    let manifest = Manifest::new(&vocabulary(), shards, composition, json!({"min_genes": 3}));
+    manifest.write(folder, &vocabulary()).unwrap();
+    groups
+}
+
+fn read_all(corpus: &Corpus) -> Result<Vec<Group>, Error> {
+    let tables = corpus.tables().iter().enumerate();
+    tables
+        .flat_map(|(table, found)| (0..found.groups.len()).map(move |group| (table, group)))
+        .map(|(table, group)| corpus.read_group(table, group))
+        .collect()
+}
+
+fn message(error: &Error) -> String {
+    error.to_string()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let place = tempfile::tempdir().unwrap();
+    let groups = write(place.path(), &[7, 12, 1, 0, 400]);
+    let corpus = Corpus::open(place.path()).unwrap();
+    corpus.verify().unwrap();
+    assert_eq!((corpus.cells(), corpus.tables().len()), (420, 3));
+    assert_eq!(corpus.vocabulary(), &vocabulary());
+    assert_eq!(corpus.tables()[0].obs, schema().obs);
+    assert_eq!(corpus.tables()[0].groups[1].cells, 12);
+    let manifest = corpus.manifest().unwrap();
+    let tokens: usize = groups.iter().map(Group::tokens).sum();
+    assert_eq!(manifest.tokens, tokens as u64);
+    assert_eq!(manifest.shards[2].genes, GENES as u64);
+    assert_eq!(manifest.parameters["min_genes"], 3);
+    let expected: Vec<Group> = groups.into_iter().map(stored).collect();
+    assert_eq!(read_all(&corpus).unwrap(), expected);
+    assert!(corpus.read_group(0, 2).is_err() && corpus.read_group(9, 0).is_err());
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let bytes = |threads| {
+        let place = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| write(place.path(), &[50, 20, 30, 90, 10, 60, 70]));
+        let names = (0..4)
+            .map(shard_name)
+            .chain([MANIFEST.into(), VOCABULARY.into()]);
+        names
+            .map(|name| fs::read(place.path().join(name)).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert!(bytes(1) == bytes(8));
+}
+
+#[test]
+fn a_shard_is_complete_or_absent() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(shard_name(0));
+    let mut shard = Shard::create(&path, &schema()).unwrap();
+    shard
+        .append(encode(&group(1, 5), 0, &schema()).unwrap())
+        .unwrap();
+    assert!(!path.exists() && shard.cells() == 5);
+    drop(shard);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn cells_that_do_not_fit_are_refused() {
+    let refusal = |change: &dyn Fn(&mut Group)| {
+        let mut group = group(1, 5);
+        change(&mut group);
+        message(&encode(&group, 30, &schema()).err().expect("a refusal"))
+    };
+    assert!(
+        refusal(&|group| group.genes[2] = 40).contains("from id 30 on: gene id 40 is not below 40")
+    );
+    assert!(refusal(&|group| group.values[2] = f32::NAN).contains("not a finite number"));
+    assert!(refusal(&|group| drop(group.values.pop())).contains("disagree"));
+    assert!(refusal(&|group| group.offsets.clear()).contains("disagree"));
+    assert!(refusal(&|group| group.obs.swap(0, 1)).contains("annotations"));
+    assert!(refusal(&|group| drop(group.obs.pop())).contains("annotations"));
+    let twice = Schema {
+        genes: GENES,
+        obs: vec![("genes".into(), Kind::Number)],
+    };
+    assert!(Shard::create(Path::new("/tmp/none.parquet"), &twice).is_err());
+}
+
+#[test]
+fn a_folder_that_is_not_what_it_says_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    write(folder, &[7, 12]);
+    let refusal = |change: &dyn Fn(&mut Value)| {
+        let path = folder.join(MANIFEST);
+        let kept = fs::read(&path).unwrap();
+        let mut manifest = serde_json::from_slice(&kept).unwrap();
+        change(&mut manifest);
+        fs::write(&path, manifest.to_string()).unwrap();
+        let error = Corpus::open(folder)
+            .and_then(|corpus| corpus.verify())
+            .unwrap_err();
+        fs::write(&path, kept).unwrap();
+        message(&error)
+    };
+    assert!(
+        refusal(&|json| json["version"] = 2.into()).contains("version 2 of the format, expected 1")
+    );
+    assert!(refusal(&|json| json["format"] = "other".into()).contains("neither"));
+    assert!(
+        refusal(&|json| json["genes"] = 3.into()).contains("has 40 tokens, the manifest says 3")
+    );
+    assert!(
+        refusal(&|json| json["shards"][0]["cells"] = 3.into())
+            .contains("holds 19 cells, the manifest says 3")
+    );
+    assert!(
+        refusal(&|json| json["shards"][0]["file"] = "../x".into())
+            .contains("not the name of a file")
+    );
+    assert!(refusal(&|json| json["shards"][0]["sha256"] = "0".into()).contains("SHA-256"));
+    assert!(refusal(&|json| json["shards"] = Value::Null).contains("not a manifest"));
+    fs::write(folder.join(VOCABULARY), "{\"G0\": 0}").unwrap();
+    assert!(message(&Corpus::open(folder).unwrap_err()).contains("has 1 tokens"));
+    let small = Vocabulary::from_tokens(["G0"]).unwrap();
+    let error = Corpus::of_tables(folder, small)
+        .unwrap()
+        .read_group(0, 1)
+        .unwrap_err();
+    assert!(message(&error).contains("row group 1: row "), "{error}");
+    assert!(message(&error).contains("is not in the vocabulary, whose ids go from 0 to below 1"));
+    assert!(Corpus::open(Path::new("no such folder")).is_err());
+}
+
+/// A bank with the given table.
+fn bank(folder: &Path, table: &str) {
+    let manifest = r#"{"on_disk_format": "json", "main_data": "X", "gene_vocab_md5": null}"#;
+    fs::write(folder.join(MANIFEST), manifest).unwrap();
+    fs::write(folder.join("gene_vocab.json"), vocabulary().to_json()).unwrap();
+    fs::write(folder.join("X.datatable.json"), table).unwrap();
+}
+
+#[test]
+fn banks_in_json_are_read_in_groups() {
+    let place = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..2500_u32)
+        .map(|id| {
+            let genes: Vec<u32> = (0..id % 5).collect();
+            let values = vec![1.5; genes.len()];
+            json!({"id": id, "genes": genes, "note": "} \\\" {\"", "expressions": values})
+                .to_string()
+        })
+        .collect();
+    for table in [lines.join("\n"), format!("[{}]\n", lines.join(",\n "))] {
+        bank(place.path(), &table);
+        let corpus = Corpus::open(place.path()).unwrap();
+        let groups = read_all(&corpus).unwrap();
+        let sizes: Vec<usize> = groups.iter().map(Group::cells).collect();
+        assert_eq!((sizes, corpus.cells()), (vec![1000, 1000, 500], 2500));
+        assert_eq!(groups[1].offsets[..6], [0, 0, 1, 3, 6, 10]);
+        assert_eq!(
+            (&groups[1].genes[..4], &groups[1].values[..2]),
+            (&[0, 0, 1, 0][..], &[1.5, 1.5][..])
+        );
+        corpus.verify().unwrap();
+    }
+}
+
+#[test]
+fn damaged_banks_say_where() {
+    let place = tempfile::tempdir().unwrap();
+    let refusal = |cell: &str| {
+        bank(
+            place.path(),
+            &format!("{{\"genes\": [], \"expressions\": []}}\n{cell}\n"),
+        );
+        let read = Corpus::open(place.path()).and_then(|corpus| corpus.read_group(0, 0));
+        message(&read.unwrap_err())
+    };
+    for (cell, expected) in [
+        (
+            r#"{"genes": [1, 40], "expressions": [1, 1]}"#,
+            "cell 1: gene id 40 is not in the vocabulary",
+        ),
+        (
+            r#"{"genes": [1], "expressions": [1, 1]}"#,
+            "cell 1: 1 `genes` and 2 `expressions`",
+        ),
+        (
+            r#"{"genes": [1], "expressions": [null]}"#,
+            "cell 1: expected `genes` and `expressions`",
+        ),
+        (
+            r#"{"genes": [1], "expressions": [1e300]}"#,
+            "not a finite number",
+        ),
+        (r#"{"genes": [-1], "expressions": [1]}"#, "cell 1: expected"),
+        (r#"{"genes": [1]}"#, "missing field `expressions`"),
+        (r#"{"genes": [1], "#, "ends within an object"),
+        ("genes", "is outside of the objects"),
+    ] {
+        assert!(
+            refusal(cell).contains(expected),
+            "{cell}: {}",
+            refusal(cell)
+        );
+    }
+    fs::write(
+        place.path().join(MANIFEST),
+        r#"{"on_disk_format": "json", "main_data": "../X"}"#,
+    )
+    .unwrap();
+    assert!(message(&Corpus::open(place.path()).unwrap_err()).contains("not the name of a table"));
+}
+
+/// Changes, removes or repeats bytes.
+fn mutate(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..random.random_range(1..4) {
+        let at = random.random_range(0..bytes.len());
+        match random.random_range(0..8) {
+            0 => bytes.truncate(at.max(1)),
+            1 => drop(bytes.drain(at..(at + 9).min(bytes.len()))),
+            2 => bytes.splice(at..at, [0xff; 5]).for_each(drop),
+            3 => bytes[at] = random.random(),
+            _ => bytes[at] ^= 1 << random.random_range(0..8),
+        }
+        if bytes.is_empty() {
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+/// Reads a folder with 10,000 mutations of one of its files, and says how many of them are still read.
+fn survive(folder: &Path, file: &str, open: impl Fn() -> Result<Corpus, Error>) -> usize {
+    let path = folder.join(file);
+    let bytes = fs::read(&path).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let mut read = || {
+        fs::write(&path, mutate(&bytes, &mut random)).unwrap();
+        open().and_then(|corpus| read_all(&corpus))
+    };
+    (0..10_000).filter(|_| read().is_ok()).count()
+}
+
+/// The most memory that this process has held, in MiB.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        / 1024
+}
+
+#[test]
+fn mutations_give_cells_or_an_error() {
+    let place = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let folder = place.path();
+    write(folder, &[6, 20]);
+    let shard = survive(folder, &shard_name(0), || {
+        Corpus::of_tables(folder, vocabulary())
+    });
+    write(folder, &[6, 20]);
+    let manifest = survive(folder, MANIFEST, || Corpus::open(folder));
+    let cells: Vec<&str> =
+        [r#"{"id": 0, "genes": [3, 0, 39], "expressions": [1, 2.5, -2.0e0]}"#].repeat(4);
+    bank(folder, &cells.join("\n"));
+    let json = survive(folder, "X.datatable.json", || Corpus::open(folder));
+    println!(
+        "still read: {shard} shards, {manifest} manifests, {json} banks; peak {} MiB",
+        peak()
+    );
+    assert!(peak() < 1500);
+}
+
+/// A Python with pyarrow and datasets, where there is one.
+fn python() -> Option<PathBuf> {
+    let given = std::env::var_os("ANNDATA_PYTHON").map(PathBuf::from);
+    let python =
+        given.unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/python/bin/python"));
+    let import = Command::new(&python)
+        .args(["-c", "import pyarrow, datasets"])
+        .output();
+    let found = import.is_ok_and(|done| done.status.success());
+    if !found {
+        println!(
+            "skipped the check with Python: no pyarrow and datasets; `make test` sets them up"
+        );
+    }
+    found.then_some(python)
+}
+
+fn run(python: &Path, script: &str, arguments: &[&Path]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/python")
+        .join(script);
+    let done = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[test]
+fn python_reads_a_corpus() {
+    let Some(python) = python() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let groups = write(place.path(), &[7, 12, 40]);
+    let mut rows = serde_json::Map::new();
+    for group in groups.into_iter().map(stored) {
+        let [
+            Column::Text(tissue),
+            Column::Number(age),
+            Column::Boolean(healthy),
+            Column::Text(note),
+        ] = &group.obs[..]
+        else {
+            panic!("the kinds of the schema");
+        };
+        for cell in 0..group.cells() {
+            let span = group.offsets[cell]..group.offsets[cell + 1];
+            rows.insert(
+                rows.len().to_string(),
+                json!({
+                    "genes": group.genes[span.clone()], "expressions": group.values[span],
+                    "tissue": tissue[cell], "age": age[cell], "is healthy": healthy[cell], "a.note": note[cell],
+                }),
+            );
+        }
+    }
+    let columns =
+        json!({"tissue": "string", "age": "double", "is healthy": "bool", "a.note": "string"});
+    let expected = json!({"cells": 59, "columns": columns, "rows": rows});
+    let path = place.path().join("expected.json");
+    fs::write(&path, expected.to_string()).unwrap();
+    run(&python, "check_corpus.py", &[place.path(), &path]);
+}
+
+#[test]
+fn tables_of_other_writers_are_read_or_refused() {
+    let Some(python) = python() else { return };
+    let place = tempfile::tempdir().unwrap();
+    run(&python, "write_tables.py", &[place.path()]);
+    let open = |name: &str| Corpus::of_tables(&place.path().join(name), vocabulary());
+    for name in [
+        "snappy",
+        "zstd",
+        "none",
+        "types",
+        "delta",
+        "checksums",
+        "datasets",
+    ] {
+        let corpus = open(&format!("good-{name}")).unwrap();
+        let names: Vec<&str> = corpus.tables()[0]
+            .obs
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(
+            (corpus.cells(), names),
+            (6, vec!["tissue", "age", "healthy"]),
+            "{name}"
+        );
+        let groups = read_all(&corpus).unwrap();
+        let genes: Vec<u32> = groups
+            .iter()
+            .flat_map(|group| group.genes.clone())
+            .collect();
+        let values: Vec<f32> = groups
+            .iter()
+            .flat_map(|group| group.values.clone())
+            .collect();
+        assert_eq!(
+            genes,
+            [0, 0, 1, 0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4],
+            "{name}"
+        );
+        assert_eq!(
+            values,
+            genes
+                .iter()
+                .map(|&gene| gene as f32 + 0.5)
+                .collect::<Vec<_>>(),
+            "{name}"
+        );
+        assert_eq!(
+            groups[0].obs[0].to_labels()[..2],
+            [Some("a".into()), None],
+            "{name}"
+        );
+        assert_eq!(
+            groups[0].obs[2].to_labels()[..2],
+            [Some("True".into()), None],
+            "{name}"
+        );
+    }
+    for (name, expected) in [
+        (
+            "gzip",
+            "is compressed with GZIP, expected zstd, snappy or none; rewrite it",
+        ),
+        (
+            "gene",
+            "row group 1: row 1: gene id 900 is not in the vocabulary",
+        ),
+        (
+            "negative",
+            "row group 0: row 1: gene id -1 is not in the vocabulary",
+        ),
+        ("lengths", "row 4: 1 `genes` and 4 `expressions`"),
+        ("null-list", "row 2: a list of `genes` is null"),
+        ("null-entry", "row 2: an entry of `expressions` is null"),
+        ("nan", "row 1: the expression NaN is not a finite number"),
+        ("text", "column `genes` is not a list of numbers"),
+        ("columns", "there is no column `genes`"),
+    ] {
+        let read = open(&format!("bad-{name}")).and_then(|corpus| read_all(&corpus));
+        let said = message(&read.unwrap_err());
+        assert!(said.contains(expected), "{name}: {said}");
+    }
+}
+
+/// Speed and size for 1,000 cells with 1,600 counts each: `cargo test --release -- --ignored --nocapture speed_of_encoding`.
+#[test]
+#[ignore = "measures"]
+fn speed_of_encoding() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut group = Group {
+        offsets: (0..=1000).map(|cell| cell * 1600).collect(),
+        ..Group::default()
+    };
+    for token in 0..1_600_000 {
+        let before = if token % 1600 == 0 {
+            0
+        } else {
+            group.genes[token - 1]
+        };
+        group.genes.push(before + random.random_range(1..24));
+        let count = random.random_range(0.0_f32..1.0).powi(-1).min(60.0).floor();
+        group.values.push(count);
+    }
+    let schema = Schema {
+        genes: 60_000,
+        obs: Vec::new(),
+    };
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let encoded = encode(&group, 0, &schema).unwrap();
+        let bytes: usize = encoded.columns.iter().map(|(bytes, _)| bytes.len()).sum();
+        let rate = 1.6 / start.elapsed().as_secs_f64();
+        println!(
+            "{rate:.1} million tokens/s, {:.3} bytes/token",
+            bytes as f64 / 1.6e6
+        );
+    }
+}
