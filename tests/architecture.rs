@@ -332,7 +332,13 @@ fn programs_do_not_use_each_other() {
             .to_str()
             .unwrap()
             .trim_end_matches(".rs");
-        for other in ["annotate", "checkpoint", "embed", "finetune_annotation", "tokenize"] {
+        for other in [
+            "annotate",
+            "checkpoint",
+            "embed",
+            "finetune_annotation",
+            "tokenize",
+        ] {
             let from_above = format!("super::{other}::");
             let is_top = source.path.components().count() == 2;
             assert!(

@@ -64,6 +64,22 @@ impl Column {
         }
     }
 
+    /// One entry of a column of numbers.
+    pub fn number(&self, at: usize) -> Option<f64> {
+        match self {
+            Self::Number(numbers) => numbers[at],
+            _ => None,
+        }
+    }
+
+    /// One entry of a column of truth values.
+    pub fn flag(&self, at: usize) -> Option<bool> {
+        match self {
+            Self::Boolean(flags) => flags[at],
+            _ => None,
+        }
+    }
+
     /// Every entry as text: category, text, shortest number, `True` or `False`.
     pub fn to_labels(&self) -> Vec<Option<String>> {
         (0..self.len()).map(|at| self.label(at)).collect()

@@ -6,6 +6,8 @@ use super::Error;
 use super::h5ad::dense::Dense;
 use super::h5ad::node::Node;
 use super::h5ad::sparse::{Sparse, is_stored_by_gene, sparse_shape};
+use super::spool::{Spool, Spooled};
+use super::text::not_kept;
 use crate::counts::Counts;
 
 /// A cells-by-genes matrix of an open file.
@@ -19,6 +21,7 @@ enum Storage {
     ByCell(Sparse),
     ByGene(Sparse),
     Dense(Dense),
+    Spooled(Spooled),
 }
 
 impl Matrix {
@@ -71,6 +74,28 @@ impl Matrix {
         })
     }
 
+    /// Entries that were put in order.
+    pub fn spooled(spooled: Spooled) -> Self {
+        Self {
+            n_cells: spooled.n_cells,
+            n_genes: spooled.n_genes,
+            storage: Storage::Spooled(spooled),
+        }
+    }
+
+    /// A matrix that is stored by gene, turned around in so much memory and, beyond that, a temporary file; none for others.
+    pub fn turned(&self, memory: usize) -> Result<Option<Self>, Error> {
+        let Storage::ByGene(sparse) = &self.storage else {
+            return Ok(None);
+        };
+        let mut spool = Spool::new(memory);
+        sparse.each_entry(self.n_cells, |cell, gene, value| {
+            spool.push(cell, gene, value).map_err(not_kept)
+        })?;
+        let spooled = spool.finish(self.n_cells, self.n_genes);
+        Ok(Some(Self::spooled(spooled.map_err(not_kept)?)))
+    }
+
     pub fn n_cells(&self) -> usize {
         self.n_cells
     }
@@ -84,6 +109,7 @@ impl Matrix {
         match &self.storage {
             Storage::ByCell(sparse) | Storage::ByGene(sparse) => Some(sparse.n_stored()),
             Storage::Dense(_) => None,
+            Storage::Spooled(spooled) => Some(spooled.n_stored),
         }
     }
 
@@ -104,6 +130,7 @@ impl Matrix {
             Storage::ByCell(sparse) => sparse.read_rows(cells, self.n_genes),
             Storage::ByGene(sparse) => sparse.read_columns(cells, self.n_cells),
             Storage::Dense(dense) => dense.read(cells),
+            Storage::Spooled(spooled) => spooled.read(cells).map_err(not_kept),
         }
     }
 
@@ -117,6 +144,7 @@ impl Matrix {
             }
             Storage::ByGene(sparse) => Box::new(sparse.count_columns(self.n_cells)?.into_iter()),
             Storage::Dense(_) => Box::new(std::iter::repeat_n(self.n_genes, self.n_cells)),
+            Storage::Spooled(spooled) => return spooled.blocks(max_values).map_err(not_kept),
         };
         let (mut blocks, mut start, mut held) = (Vec::new(), 0, 0usize);
         for (cell, size) in sizes.enumerate() {

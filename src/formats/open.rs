@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::h5ad::frame::{Frame, list_nearest};
 use super::h5ad::node::Node;
 use super::h5ad::{self, loom, open_root, tenx};
-use super::{Error, Plain, Table};
+use super::{Error, Orientation, Plain, Table, compressed, delimited, market};
 
 /// What to read of files that hold more than one table, or do not say how they are laid out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -23,15 +23,24 @@ pub struct Options {
     /// Genome to read of a 10x file with several (Cell Ranger before version 3).
     #[arg(long, value_name = "NAME")]
     pub genome: Option<String>,
+    /// How a text table (CSV, TSV) is laid out.
+    #[arg(long)]
+    pub orientation: Orientation,
 }
 
 const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 const ZIP_SIGNATURE: &[u8] = b"PK\x03\x04";
 
-/// Opens a table in any of the formats that are read.
-pub fn open(path: &Path, options: &Options) -> Result<Table, Error> {
+/// Opens a table in any of the formats that are read. `is_gene` helps to tell genes from cells in text tables. What has to be
+/// put in order first takes so much memory and, beyond that, a temporary file.
+pub fn open(
+    path: &Path,
+    options: &Options,
+    is_gene: Option<&dyn Fn(&str) -> bool>,
+    memory: usize,
+) -> Result<Table, Error> {
     if path.is_dir() {
-        return open_folder(path);
+        return open_folder(path, memory);
     }
     let mut start = Vec::new();
     let file = File::open(path).map_err(|error| Error::opening(path, error))?;
@@ -44,22 +53,45 @@ pub fn open(path: &Path, options: &Options) -> Result<Table, Error> {
             path,
             "it is a zip archive; zipped zarr stores and Excel sheets are not read: write the table as .h5ad",
         )),
-        () => Err(Error::input(path, "no known format")),
+        () => open_text(path, options, is_gene, memory),
     }
 }
 
-fn open_folder(path: &Path) -> Result<Table, Error> {
-    let is_zarr = |name: &&str| path.join(name).exists();
-    if [".zgroup", ".zattrs", "zarr.json"]
-        .iter()
-        .any(|name| is_zarr(&name))
-    {
+fn open_folder(path: &Path, memory: usize) -> Result<Table, Error> {
+    let is_zarr = [".zgroup", ".zattrs", "zarr.json"];
+    if is_zarr.iter().any(|name| path.join(name).exists()) {
         return Err(Error::input(
             path,
             "it is a zarr store, which is not read: write the table as .h5ad, with `anndata.read_zarr(...).write_h5ad(...)`",
         ));
     }
-    Err(Error::input(path, "no known format"))
+    let text = market::open_folder(path, memory)?;
+    Ok(Table::Plain(text.into_plain(path)))
+}
+
+fn open_text(
+    path: &Path,
+    options: &Options,
+    is_gene: Option<&dyn Fn(&str) -> bool>,
+    memory: usize,
+) -> Result<Table, Error> {
+    let mut start = Vec::new();
+    compressed::open(path)?
+        .take(4096)
+        .read_to_end(&mut start)
+        .map_err(|error| compressed::unreadable(path, error))?;
+    if start.contains(&0) {
+        return Err(Error::input(
+            path,
+            "it is of no known format: HDF5 (.h5ad, .h5mu, .h5, .loom), Matrix Market, CSV or TSV was expected",
+        ));
+    }
+    let text = if start.starts_with(b"%%MatrixMarket") {
+        market::open_file(path, memory)?
+    } else {
+        delimited::open_file(path, options.orientation, is_gene, memory)?
+    };
+    Ok(Table::Plain(text.into_plain(path)))
 }
 
 fn open_hdf5(path: &Path, options: &Options) -> Result<Table, Error> {

@@ -21,8 +21,8 @@ use crate::cells::{self, naming};
 use crate::formats;
 use crate::options::Size;
 use crate::run_record::Run;
-use crate::tokens::binning::Ties;
 use crate::tokens::Values;
+use crate::tokens::binning::Ties;
 
 /// Options of `scgpt-tokenize`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -163,19 +163,28 @@ pub struct Tokenize;
 
 impl Program for Tokenize {
     const NAME: &'static str = "scgpt-tokenize";
-    const SUMMARY: &'static str = "Turn count matrices of any format into a corpus of tokenised cells";
+    const SUMMARY: &'static str =
+        "Turn count matrices of any format into a corpus of tokenised cells";
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
         let mut problems = Vec::new();
         if options.input.is_empty() == options.samples.is_none() {
-            problems.push("either `--input` or `--samples` says what to read; give one of them".into());
+            problems
+                .push("either `--input` or `--samples` says what to read; give one of them".into());
         }
         if options.memory < LEAST_MEMORY {
             let found = options.memory;
-            problems.push(format!("`--memory`: {found} is not enough, at least {LEAST_MEMORY} is needed"));
+            problems.push(format!(
+                "`--memory`: {found} is not enough, at least {LEAST_MEMORY} is needed"
+            ));
         }
-        problems.extend(options.conditions().err().map(|problem| format!("`--where`: {problem}")));
+        problems.extend(
+            options
+                .conditions()
+                .err()
+                .map(|problem| format!("`--where`: {problem}")),
+        );
         problems
     }
 
@@ -183,10 +192,16 @@ impl Program for Tokenize {
         run.record_at(options.output.join(crate::output::RECORD));
         run.seed(options.seed);
         let inputs = Inputs::list(&options, run)?;
-        let mut survey = run.stage("look at the inputs", |run| Survey::of(&options, &inputs, run))?;
-        run.stage("choose genes", |run| selection::choose(&options, &inputs, &mut survey, run))?;
+        let mut survey = run.stage("look at the inputs", |run| {
+            Survey::of(&options, &inputs, run)
+        })?;
+        run.stage("choose genes", |run| {
+            selection::choose(&options, &inputs, &mut survey, run)
+        })?;
         let mut packer = Packer::start(&options, &survey, &inputs, run)?;
-        run.stage("tokenise", |run| stream::all(&options, &inputs, &survey, &mut packer, run))?;
+        run.stage("tokenise", |run| {
+            stream::all(&options, &inputs, &survey, &mut packer, run)
+        })?;
         run.stage("write", |run| packer.finish(&options, &survey, run))
     }
 }

@@ -54,7 +54,9 @@ fn sorted(values: &[f32]) -> Vec<f32> {
         sorted.sort_unstable_by(f32::total_cmp);
         return sorted;
     }
-    let largest = sorted.iter().fold(0.0_f32, |largest, &value| largest.max(value));
+    let largest = sorted
+        .iter()
+        .fold(0.0_f32, |largest, &value| largest.max(value));
     let mut times = vec![0u32; largest as usize + 1];
     sorted.iter().for_each(|&value| times[value as usize] += 1);
     sorted.clear();
@@ -84,7 +86,11 @@ pub fn bin_with(values: &mut [f32], n_bins: usize, mut draw: Option<&mut dyn FnM
     // Most values of a cell are the same few counts.
     let mut known = [None; KNOWN];
     for value in values.iter_mut().filter(|value| **value != 0.0) {
-        let place = if *value > 0.0 && value.fract() == 0.0 { *value as usize } else { KNOWN };
+        let place = if *value > 0.0 && value.fract() == 0.0 {
+            *value as usize
+        } else {
+            KNOWN
+        };
         let (lower, upper) = match known.get_mut(place) {
             Some(known) => *known.get_or_insert_with(|| bins_of(*value, &edges)),
             None => bins_of(*value, &edges),

@@ -114,25 +114,11 @@ impl Sparse {
     /// Some cells of a matrix that is stored by gene, which is passed through from end to end.
     pub fn read_columns(&self, cells: Range<usize>, n_cells: usize) -> Result<Counts, Error> {
         let mut entries: Vec<(u32, u32, f32)> = Vec::new();
-        for stored in pieces(0..self.n_stored()) {
-            let rows = self.read_indices(stored.clone(), n_cells)?;
-            let values = self.read_values(stored.clone())?;
-            let mut gene = self
-                .offsets
-                .partition_point(|&offset| offset <= stored.start)
-                - 1;
-            for (at, (&row, &value)) in rows.iter().zip(&values).enumerate() {
-                while self.offsets[gene + 1] <= stored.start + at {
-                    gene += 1;
-                }
-                if cells.contains(&(row as usize)) {
-                    entries.push((row, gene as u32, value));
-                }
+        self.each_entry(n_cells, |cell, gene, value| {
+            if cells.contains(&(cell as usize)) {
+                entries.push((cell, gene, value));
             }
-        }
-        let values: Vec<f32> = entries.iter().map(|entry| entry.2).collect();
-        self.check_finite(&values, |at| {
-            (entries[at].0 as usize, entries[at].1 as usize)
+            Ok(())
         })?;
         // A stable sort: within a cell, entries stay by gene, and repeated ones in the order they are stored.
         entries.sort_by_key(|entry| entry.0);
@@ -145,6 +131,30 @@ impl Sparse {
             row
         });
         Ok(Counts::from_rows(self.offsets.len() - 1, rows))
+    }
+
+    /// Goes through the entries (cell, gene, value) of a matrix that is stored by gene, gene by gene.
+    pub fn each_entry(
+        &self,
+        n_cells: usize,
+        mut work: impl FnMut(u32, u32, f32) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for stored in pieces(0..self.n_stored()) {
+            let rows = self.read_indices(stored.clone(), n_cells)?;
+            let values = self.read_values(stored.clone())?;
+            let gene_of = |at: usize| self.offsets.partition_point(|&offset| offset <= at) - 1;
+            let mut gene = gene_of(stored.start);
+            self.check_finite(&values, |at| {
+                (rows[at] as usize, gene_of(stored.start + at))
+            })?;
+            for (at, (&row, &value)) in rows.iter().zip(&values).enumerate() {
+                while self.offsets[gene + 1] <= stored.start + at {
+                    gene += 1;
+                }
+                work(row, gene as u32, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stored values of every cell of a matrix that is stored by gene.

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::Options;
 use crate::cells::{Cells, Prefer};
+use crate::corpus::{self, Corpus};
 use crate::failure::Failure;
-use crate::formats::{self, Source};
+use crate::formats::{self, Column, Matrix, Plain, Source, Spool, Table};
 use crate::output;
 use crate::run_record::Run;
 use crate::vocabulary::Vocabulary;
@@ -67,11 +68,85 @@ pub struct Opened {
 
 /// Opens an input; `known` is the vocabulary, if it was given.
 pub fn open(options: &Options, input: &Input, known: Option<&Vocabulary>) -> Result<Opened> {
-    let table = formats::open(&input.path, &options.formats, options.spool_memory())?;
+    let table = if is_corpus(&input.path) {
+        Table::Plain(read_corpus(options, &input.path, known)?)
+    } else {
+        let is_gene = known.map(|known| move |gene: &str| known.gene_id(gene).is_some());
+        let is_gene = is_gene
+            .as_ref()
+            .map(|is_gene| is_gene as &dyn Fn(&str) -> bool);
+        formats::open(
+            &input.path,
+            &options.formats,
+            is_gene,
+            options.spool_memory(),
+        )?
+    };
     let mut cells = Cells::of(table, &options.cells, known, Prefer::Counts)?;
     let mut genes = cells.genes.clone();
     leave_out_other_features(options, &mut cells, &mut genes)?;
     Ok(Opened { cells, genes })
+}
+
+/// Whether a folder holds cells that were tokenised before.
+fn is_corpus(path: &Path) -> bool {
+    let holds = |name: &str| path.join(name).exists();
+    path.is_dir()
+        && (holds(corpus::MANIFEST) || (holds(corpus::VOCABULARY) && !holds("matrix.mtx")))
+}
+
+/// A corpus or cell bank as a table again.
+fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Result<Plain> {
+    let corpus = match Corpus::open(path) {
+        Ok(corpus) => corpus,
+        Err(error) => match known {
+            Some(known) if !path.join(corpus::MANIFEST).exists() => {
+                Corpus::of_tables(path, known.clone())?
+            }
+            _ => return Err(error.into()),
+        },
+    };
+    let full = |error| Failure::ReadWrite.mark(anyhow::Error::new(error));
+    let mut spool = Spool::new(options.spool_memory());
+    let mut obs: Vec<(String, Vec<Option<String>>)> = Vec::new();
+    let mut n_cells = 0;
+    for (at, table) in corpus.tables().iter().enumerate() {
+        for group in 0..table.groups.len() {
+            let cells = corpus.read_group(at, group)?;
+            for (row, span) in cells.offsets.windows(2).enumerate() {
+                for token in span[0]..span[1] {
+                    let cell = (n_cells + row) as u32;
+                    spool
+                        .push(cell, cells.genes[token], cells.values[token])
+                        .map_err(full)?;
+                }
+            }
+            for ((name, _), column) in table.obs.iter().zip(&cells.obs) {
+                let at = obs.iter().position(|(known, _)| known == name);
+                let at = at.unwrap_or_else(|| {
+                    obs.push((name.clone(), Vec::new()));
+                    obs.len() - 1
+                });
+                obs[at].1.resize(n_cells, None);
+                obs[at].1.extend(column.to_labels());
+            }
+            n_cells += cells.cells();
+        }
+    }
+    let gene_names: Vec<String> = corpus.vocabulary().tokens().map(str::to_owned).collect();
+    let matrix = spool.finish(n_cells, gene_names.len()).map_err(full)?;
+    let column = |(name, mut labels): (String, Vec<_>)| {
+        labels.resize(n_cells, None);
+        (name, Column::Text(labels))
+    };
+    Ok(Plain {
+        path: path.to_owned(),
+        cell_names: (0..n_cells).map(|cell| cell.to_string()).collect(),
+        gene_names,
+        obs: obs.into_iter().map(column).collect(),
+        var: Vec::new(),
+        matrices: vec![(Source::X, Matrix::spooled(matrix).into())],
+    })
 }
 
 /// Cell Ranger puts antibodies and guides beside the genes.
@@ -97,7 +172,10 @@ fn leave_out_other_features(
         )));
     }
     if left_out > 0 {
-        let note = format!("{left_out} features are not of the type `{}` and are left out", options.feature_type);
+        let note = format!(
+            "{left_out} features are not of the type `{}` and are left out",
+            options.feature_type
+        );
         cells.notes.push(note);
     }
     for (gene, kind) in genes.iter_mut().zip(&kinds) {
@@ -112,17 +190,29 @@ fn read_sheet(sheet: &Path) -> Result<Vec<Input>> {
     let wrong = |problem: String| Failure::Input.error(format!("`{}`: {problem}", sheet.display()));
     let text = fs::read_to_string(sheet)
         .with_context(|| format!("could not read the sample sheet `{}`", sheet.display()))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| wrong(error.to_string()))?.clone();
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let header = reader
+        .headers()
+        .map_err(|error| wrong(error.to_string()))?
+        .clone();
     let names = ["path", "file", "input"];
     let Some(path) = header.iter().position(|name| names.contains(&name)) else {
         let found: Vec<&str> = header.iter().collect();
-        return Err(wrong(format!("a column `path` was expected, there are `{}`", found.join("`, `"))));
+        return Err(wrong(format!(
+            "a column `path` was expected, there are `{}`",
+            found.join("`, `")
+        )));
     };
     let mut inputs = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| wrong(error.to_string()))?;
-        let others = header.iter().zip(&record).enumerate().filter(|(at, _)| *at != path);
+        let others = header
+            .iter()
+            .zip(&record)
+            .enumerate()
+            .filter(|(at, _)| *at != path);
         inputs.push(Input {
             path: output::parent(sheet).join(&record[path]),
             annotations: others
@@ -134,11 +224,5 @@ fn read_sheet(sheet: &Path) -> Result<Vec<Input>> {
         _ if inputs.is_empty() => Err(wrong("it lists no file".into())),
         Some(input) => Err(wrong(format!("there is no `{}`", input.path.display()))),
         None => Ok(inputs),
-    }
-}
-
-impl Opened {
-    pub fn source(&self) -> &Source {
-        &self.cells.source
     }
 }

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Options;
 use super::inputs::Inputs;
 use super::stream::Piece;
 use super::survey::Survey;
-use super::Options;
 use crate::corpus::{self, Composition, Group, Kind, Manifest, Schema, Shard, Summary};
 use crate::failure::Failure;
 use crate::formats::Column;
@@ -106,7 +106,8 @@ impl Packer {
                 self.waiting.1 += tokens;
                 self.in_shard += 1;
                 let shard_is_full = self.in_shard == self.shard_cells;
-                let group_is_full = self.waiting.0.len() == GROUP_CELLS || self.waiting.1 >= GROUP_TOKENS;
+                let group_is_full =
+                    self.waiting.0.len() == GROUP_CELLS || self.waiting.1 >= GROUP_TOKENS;
                 if shard_is_full || group_is_full {
                     plans.push((std::mem::take(&mut self.waiting).0, shard_is_full));
                 }
@@ -127,9 +128,9 @@ impl Packer {
             (plan, id, ends)
         });
         let numbered: Vec<_> = numbered.collect();
-        let schema = &self.schema;
+        let schema = self.schema.clone();
         let encode = |(plan, id, _): &(Plan, u64, bool)| {
-            corpus::encode(&gather(plan, schema), *id as i64, schema)
+            corpus::encode(&gather(plan, &schema), *id as i64, &schema)
         };
         // A few at a time: each takes several times the memory of its tokens while it is encoded.
         for some in numbered.chunks(2 * rayon::current_num_threads()) {
@@ -155,7 +156,11 @@ impl Packer {
             let cell = piece.cells[*at];
             for (name, labels) in &piece.input.composition {
                 let label = labels[cell].as_deref().unwrap_or("unknown");
-                let counts = self.state.composition.entry((*name).to_owned()).or_default();
+                let counts = self
+                    .state
+                    .composition
+                    .entry((*name).to_owned())
+                    .or_default();
                 *counts.entry(label.to_owned()).or_default() += 1;
             }
             self.state.next = (piece.input.number, cell + 1);
@@ -188,7 +193,11 @@ impl Packer {
             self.write(vec![(rest, false)])?;
         }
         self.end_shard()?;
-        let State { shards, composition, .. } = std::mem::take(&mut self.state);
+        let State {
+            shards,
+            composition,
+            ..
+        } = std::mem::take(&mut self.state);
         let manifest = Manifest::new(&survey.written, shards, composition, parameters(options));
         if manifest.cells == 0 {
             return Err(Failure::Input.error(
@@ -206,7 +215,9 @@ impl Packer {
         run.metric("tokens", manifest.tokens);
         run.metric("composition", &manifest.composition);
         let table = survey.gene_table();
-        output::write_file(&self.folder.join("genes.tsv"), |file| file.write_all(table.as_bytes()))?;
+        output::write_file(&self.folder.join("genes.tsv"), |file| {
+            file.write_all(table.as_bytes())
+        })?;
         manifest.write(&self.folder, &survey.written)?;
         let _ = fs::remove_file(self.folder.join(STATE));
         output::install(&self.folder, &options.output)?;
@@ -228,31 +239,20 @@ fn gather(plan: &Plan, schema: &Schema) -> Group {
         group.offsets.push(group.genes.len());
     }
     let columns = schema.obs.iter().enumerate();
-    group.obs = columns.map(|(at, (_, kind))| annotation(plan, at, *kind)).collect();
+    group.obs = columns
+        .map(|(at, (_, kind))| annotation(plan, at, *kind))
+        .collect();
     group
 }
 
 fn annotation(plan: &Plan, column: usize, kind: Kind) -> Column {
-    let of = |(piece, at): &(Arc<Piece>, usize)| (&piece.input.obs[column], piece.cells[*at]);
-    let entries = plan.iter().map(of);
+    let entries = plan
+        .iter()
+        .map(|(piece, at)| (&piece.input.obs[column], piece.cells[*at]));
     match kind {
         Kind::Text => Column::Text(entries.map(|(column, cell)| column.label(cell)).collect()),
-        Kind::Number => Column::Number(
-            entries
-                .map(|(column, cell)| match column {
-                    Column::Number(numbers) => numbers[cell],
-                    _ => None,
-                })
-                .collect(),
-        ),
-        Kind::Boolean => Column::Boolean(
-            entries
-                .map(|(column, cell)| match column {
-                    Column::Boolean(flags) => flags[cell],
-                    _ => None,
-                })
-                .collect(),
-        ),
+        Kind::Number => Column::Number(entries.map(|(column, cell)| column.number(cell)).collect()),
+        Kind::Boolean => Column::Boolean(entries.map(|(column, cell)| column.flag(cell)).collect()),
     }
 }
 

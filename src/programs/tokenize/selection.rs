@@ -34,7 +34,9 @@ pub fn choose(
     }
     survey.settle()?;
     if survey.written.genes().next().is_none() || survey.n_kept() == 0 {
-        return Err(Failure::Input.error("no gene is left: the options for genes leave all of them out"));
+        return Err(
+            Failure::Input.error("no gene is left: the options for genes leave all of them out")
+        );
     }
     if !survey.is_given {
         survey.look_up(options, inputs)?;
@@ -58,7 +60,10 @@ fn keep_expressed(
 ) -> Result<()> {
     let mut cells = vec![0u64; survey.vocabulary.len()];
     each_piece(options, inputs, survey, |piece| {
-        piece.genes.iter().for_each(|&gene| cells[gene as usize] += 1);
+        piece
+            .genes
+            .iter()
+            .for_each(|&gene| cells[gene as usize] += 1);
         Ok(())
     })?;
     let before = survey.n_kept();
@@ -106,11 +111,21 @@ fn keep_variable(
         Ok(())
     })?;
     let n_cells = sample.len();
-    let counts = Counts::from_rows(survey.vocabulary.len(), sample.into_iter().map(|(_, row)| row));
-    let flavour = if linear { Flavour::SeuratV3 } else { Flavour::CellRanger };
+    let counts = Counts::from_rows(
+        survey.vocabulary.len(),
+        sample.into_iter().map(|(_, row)| row),
+    );
+    let flavour = if linear {
+        Flavour::SeuratV3
+    } else {
+        Flavour::CellRanger
+    };
     let chosen = select_genes(&counts, options.n_hvg, flavour, None)?;
     survey.keep(|id, _| chosen.kept.binary_search(&id).is_ok());
-    run.note(format!("{} highly variable genes chosen on {n_cells} cells", chosen.kept.len()));
+    run.note(format!(
+        "{} highly variable genes chosen on {n_cells} cells",
+        chosen.kept.len()
+    ));
     Ok(())
 }
 
@@ -130,7 +145,10 @@ fn each_piece(
         let reader = Reader::new(&options, survey, (number, input), &opened)?;
         for block in reader.blocks(0)? {
             let counts = reader.read(&block)?;
-            reader.tokens(block.start, &counts)?.iter().try_for_each(&mut work)?;
+            reader
+                .tokens(block.start, &counts)?
+                .iter()
+                .try_for_each(&mut work)?;
         }
     }
     Ok(())

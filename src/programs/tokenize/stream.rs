@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use rayon::prelude::*;
 
+use super::Options;
 use super::inputs::{self, Input, Inputs, Opened};
 use super::pack::Packer;
 use super::survey::{COMPOSITION, Survey, column_of};
-use super::Options;
 use crate::cells::Cells;
 use crate::cells::conditions::Condition;
 use crate::counts::Counts;
@@ -145,7 +145,11 @@ impl<'a> Reader<'a> {
     pub fn blocks(&self, first: usize) -> Result<Vec<Range<usize>>> {
         let blocks = self.matrix.blocks(self.options.values_at_once())?;
         let rest = |block: Range<usize>| block.start.max(first)..block.end;
-        Ok(blocks.into_iter().map(rest).filter(|block| !block.is_empty()).collect())
+        Ok(blocks
+            .into_iter()
+            .map(rest)
+            .filter(|block| !block.is_empty())
+            .collect())
     }
 
     pub fn read(&self, block: &Range<usize>) -> Result<Counts> {
@@ -197,7 +201,9 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let start = piece.genes.len();
         for (&column, &value) in columns.iter().zip(values) {
-            let Some(id) = self.ids[column as usize] else { continue };
+            let Some(id) = self.ids[column as usize] else {
+                continue;
+            };
             if value < 0.0 {
                 return Err(self.cells.negative(value).into());
             }
@@ -248,7 +254,9 @@ fn add_up(start: usize, piece: &mut Piece) {
     tokens.sort_by_key(|token| token.0);
     for (gene, value) in tokens {
         match piece.genes[start..].last() {
-            Some(&last) if last == gene => *piece.values.last_mut().expect("a value a gene") += value,
+            Some(&last) if last == gene => {
+                *piece.values.last_mut().expect("a value a gene") += value
+            }
             _ => {
                 piece.genes.push(gene);
                 piece.values.push(value);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use indexmap::IndexSet;
 
-use super::inputs::{self, Input, Inputs, Opened};
 use super::Options;
+use super::inputs::{self, Input, Inputs, Opened};
 use crate::cells::conditions::Condition;
 use crate::cells::naming::{How, Naming, Recognised};
 use crate::corpus::{Kind, Schema};
@@ -48,7 +48,9 @@ impl Survey {
     pub fn of(options: &Options, inputs: &Inputs, run: &mut Run) -> Result<Self> {
         let naming = Naming::read(&options.naming)?;
         let given = options.vocab.as_deref().map(read_vocabulary).transpose()?;
-        let conditions = options.conditions().map_err(|problem| Failure::Input.error(problem))?;
+        let conditions = options
+            .conditions()
+            .map_err(|problem| Failure::Input.error(problem))?;
         let mut names: IndexSet<String> = IndexSet::new();
         let mut survey = Self {
             is_given: given.is_some(),
@@ -124,7 +126,11 @@ impl Survey {
     /// The genes of an input, which the report takes up.
     fn recognise(&mut self, opened: &Opened) -> Result<()> {
         let recognised = self.recognised(opened)?;
-        let columns = opened.genes.iter().zip(&recognised.ids).zip(&recognised.how);
+        let columns = opened
+            .genes
+            .iter()
+            .zip(&recognised.ids)
+            .zip(&recognised.how);
         for ((gene, id), how) in columns.filter(|((gene, _), _)| !gene.is_empty()) {
             *self.genes.entry((gene.clone(), *id, *how)).or_default() += 1;
         }
@@ -133,7 +139,9 @@ impl Survey {
 
     pub fn recognised(&self, opened: &Opened) -> Result<Recognised> {
         let path = opened.cells.table.path();
-        Ok(self.naming.recognise(path, &opened.genes, &self.vocabulary)?)
+        Ok(self
+            .naming
+            .recognise(path, &opened.genes, &self.vocabulary)?)
     }
 
     /// Kinds of the annotations to keep; a kind that differs between inputs is text.
@@ -161,9 +169,19 @@ impl Survey {
 
     fn say(&self, run: &mut Run) {
         let n_genes = self.vocabulary.genes().count();
-        run.note(format!("{} cells; a vocabulary of {n_genes} genes", self.n_cells));
-        let unmatched = self.genes.keys().filter(|(_, _, how)| *how == How::Unmatched);
-        let examples: Vec<&str> = unmatched.clone().take(5).map(|(gene, ..)| gene.as_str()).collect();
+        run.note(format!(
+            "{} cells; a vocabulary of {n_genes} genes",
+            self.n_cells
+        ));
+        let unmatched = self
+            .genes
+            .keys()
+            .filter(|(_, _, how)| *how == How::Unmatched);
+        let examples: Vec<&str> = unmatched
+            .clone()
+            .take(5)
+            .map(|(gene, ..)| gene.as_str())
+            .collect();
         let count = unmatched.count();
         if count > 0 {
             run.note(format!(
@@ -178,7 +196,9 @@ impl Survey {
     pub fn gene_table(&self) -> String {
         let mut table = "name\tgene\tid\trecognised_by\tinputs\n".to_owned();
         for ((name, id, how), inputs) in &self.genes {
-            let gene = id.and_then(|id| self.vocabulary.token(id)).unwrap_or_default();
+            let gene = id
+                .and_then(|id| self.vocabulary.token(id))
+                .unwrap_or_default();
             let number = id.and_then(|id| self.numbers[id as usize]);
             let number = number.map_or("left out".to_owned(), |number| number.to_string());
             table += &format!("{name}\t{gene}\t{number}\t{}\t{inputs}\n", how.word());
@@ -230,7 +250,10 @@ fn read_vocabulary(path: &std::path::Path) -> Result<Vocabulary> {
 }
 
 fn warn_of_mixture(options: &Options, states: &[State], run: &mut Run) {
-    let raw = states.iter().filter(|state| **state == State::RawCounts).count();
+    let raw = states
+        .iter()
+        .filter(|state| **state == State::RawCounts)
+        .count();
     if raw < states.len() && options.values == crate::tokens::Values::Unchanged {
         run.warning(format!(
             "{} of {} inputs hold no raw counts, which pre-training expects; name a matrix that does with `--matrix`",
