@@ -4,6 +4,8 @@ mod column;
 mod compressed;
 mod error;
 pub mod h5ad;
+mod spool;
 
 pub use column::Column;
 pub use error::Error;
+pub use spool::{Spool, Spooled};
