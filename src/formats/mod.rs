@@ -4,8 +4,14 @@ mod column;
 mod compressed;
 mod error;
 pub mod h5ad;
+pub mod market;
+mod plain;
 mod spool;
+
+#[cfg(test)]
+mod tests;
 
 pub use column::Column;
 pub use error::Error;
+pub use plain::Plain;
 pub use spool::{Spool, Spooled};

@@ -11,20 +11,12 @@ use serde_json::json;
 
 use super::*;
 use crate::counts::Counts;
+use crate::formats::tests::formats;
 use crate::formats::{Column, Error};
 
 /// The same rule where to find Python as in the tests of the programs.
 #[path = "../../../tests/support/python.rs"]
 mod python;
-
-fn formats() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/formats");
-    if !folder.is_dir() {
-        println!("skipped: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder)
-}
 
 /// The `.h5ad` files of the collection, with what the Python readers return for them.
 fn expected() -> Vec<(PathBuf, csv::StringRecord)> {

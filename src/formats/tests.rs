@@ -1,0 +1,131 @@
+//! What the tests of several formats share: the collection of real files, and damage by a seed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rand::Rng;
+
+use super::{Error, Plain, Spooled};
+use crate::random::{Stream, below};
+
+/// The collection of files by other programs, or none, said in a line, where it is absent.
+pub(super) fn formats() -> Option<PathBuf> {
+    let data = std::env::var_os("SCGPT_TEST_DATA").map(PathBuf::from);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let folder = data.unwrap_or_else(beside).join("formats");
+    if !folder.is_dir() {
+        println!("skipped: {} is absent", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+/// Cells, genes, values that are not zero, and their sum.
+pub(super) fn summary(matrix: &Spooled) -> (usize, usize, usize, f64) {
+    let (mut n_values, mut sum) = (0, 0.0);
+    for block in matrix.blocks(1000).unwrap() {
+        let counts = matrix.read(block).unwrap();
+        n_values += counts.values.len();
+        sum += counts.values.iter().copied().map(f64::from).sum::<f64>();
+    }
+    (matrix.n_cells, matrix.n_genes, n_values, sum)
+}
+
+/// What `EXPECTED.tsv` has for a file: what `summary` gives.
+pub(super) fn expected(formats: &Path, file: &str) -> (usize, usize, usize, f64) {
+    let table = std::fs::read_to_string(formats.join("EXPECTED.tsv")).unwrap();
+    let row = table
+        .lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>())
+        .find(|row| row[0] == file)
+        .expect("a row for the file");
+    let count = |column: usize| row[column].parse().unwrap();
+    (count(2), count(3), count(5), row[6].parse().unwrap())
+}
+
+/// The values of a whole matrix, cell by cell.
+pub(super) fn dense(matrix: &Spooled) -> Vec<Vec<f32>> {
+    let counts = matrix.read(0..matrix.n_cells).unwrap();
+    let row = |(genes, values): (&[u32], &[f32])| {
+        let mut row = vec![0.0; matrix.n_genes];
+        for (&gene, &value) in genes.iter().zip(values) {
+            row[gene as usize] = value;
+        }
+        row
+    };
+    counts.rows().map(row).collect()
+}
+
+/// Replaces the content in place: thousands of times in a row much faster than writing the file anew.
+pub(super) fn overwrite(file: &File, bytes: &[u8]) {
+    file.write_all_at(bytes, 0).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+}
+
+/// Reads all of a table: it makes sense, or an error says what does not and blames no disk.
+pub(super) fn exercise(opened: Result<Plain, Error>) {
+    match opened {
+        Err(error) => assert!(!error.is_io(), "{error}"),
+        Ok(plain) => {
+            assert_eq!(plain.matrix.n_cells, plain.cell_names.len());
+            assert_eq!(plain.matrix.n_genes, plain.gene_names.len());
+            for (_, column) in &plain.var {
+                assert_eq!(column.len(), plain.gene_names.len());
+            }
+            if let Ok(counts) = plain.matrix.read(0..plain.matrix.n_cells) {
+                assert!(counts.values.iter().all(|value| value.is_finite()));
+                assert!(
+                    counts
+                        .genes
+                        .iter()
+                        .all(|&gene| (gene as usize) < plain.gene_names.len())
+                );
+            }
+        }
+    }
+}
+
+const INSERTED: [&[u8]; 14] = [
+    b"0",
+    b"7",
+    b"-",
+    b"+",
+    b"\0",
+    b"\n",
+    b"\t",
+    b",",
+    b"\"",
+    b"\xff",
+    b"nan",
+    b"1e999",
+    b"4294967296",
+    b"99999999999999999999999999",
+];
+
+/// One to three changes: a flipped bit, an end cut off, a piece removed or repeated, something inserted.
+pub(super) fn damage(bytes: &[u8], stream: &mut Stream) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..1 + below(stream, 3) {
+        let at = below(stream, bytes.len() + 1);
+        let end = (at + 1 + below(stream, 20)).min(bytes.len());
+        match below(stream, 8) {
+            0 => bytes.truncate(at),
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            3..=5 => {
+                let piece = INSERTED[below(stream, INSERTED.len())];
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            _ => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << (stream.next_u32() % 8);
+                }
+            }
+        }
+    }
+    bytes
+}
