@@ -2,6 +2,7 @@
 
 mod column;
 mod compressed;
+pub mod delimited;
 mod error;
 pub mod h5ad;
 pub mod market;
