@@ -33,7 +33,7 @@ impl TextTable {
 /// Memory that a name takes beside its letters.
 const NAME_MEMORY: usize = 40;
 
-/// Memory left for names.
+/// Memory left for names; there are never more of them than 32 bits count.
 #[derive(Debug)]
 pub(super) struct Names {
     limit: usize,
@@ -42,10 +42,8 @@ pub(super) struct Names {
 
 impl Names {
     pub fn within(memory: usize) -> Self {
-        Self {
-            limit: memory,
-            left: memory,
-        }
+        let limit = memory.min(u32::MAX as usize * NAME_MEMORY);
+        Self { limit, left: limit }
     }
 
     /// The name with these bytes, or what is wrong with it.
@@ -70,7 +68,10 @@ pub(super) fn longest_line(memory: usize) -> usize {
 
 /// A failure to keep entries in the folder for temporary files.
 pub(super) fn not_kept(error: io::Error) -> Error {
-    Error::write(&std::env::temp_dir(), error)
+    match error.kind() {
+        io::ErrorKind::InvalidData => Error::input(Path::new("the matrix"), error.to_string()),
+        _ => Error::write(&std::env::temp_dir(), error),
+    }
 }
 
 /// A whole number without a sign.

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::Error;
 use super::compressed::Lines;
-use super::spool::{Spool, Spooled};
+use super::spool::Spool;
+use super::spool::Spooled;
 use super::text::TextTable;
 use super::text::{longest_line, not_kept, number, shown, whole};
 use companions::Companions;

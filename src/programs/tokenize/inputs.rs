@@ -1,7 +1,9 @@
 //! The inputs: files and folders given one by one or in a sample sheet, opened when their turn comes.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -24,6 +26,8 @@ pub struct Input {
 /// All tables to read, in order.
 pub struct Inputs {
     pub list: Vec<Input>,
+    /// The input that was opened last: a single one is opened once.
+    last: RefCell<Option<(usize, Rc<Opened>)>>,
 }
 
 impl Inputs {
@@ -42,7 +46,28 @@ impl Inputs {
         for input in &list {
             run.input_unread(&input.path)?;
         }
-        Ok(Self { list })
+        Ok(Self {
+            list,
+            last: RefCell::new(None),
+        })
+    }
+
+    /// Opens an input; `known` is the vocabulary, if it was given.
+    pub fn open(
+        &self,
+        number: usize,
+        options: &Options,
+        known: Option<&Vocabulary>,
+    ) -> Result<Rc<Opened>> {
+        let mut last = self.last.borrow_mut();
+        if let Some((_, opened)) = last.as_ref().filter(|(at, _)| *at == number) {
+            return Ok(Rc::clone(opened));
+        }
+        // The one before is closed first: it may hold as much memory as is allowed.
+        *last = None;
+        let opened = Rc::new(open(options, &self.list[number], known)?);
+        *last = Some((number, Rc::clone(&opened)));
+        Ok(opened)
     }
 
     /// What the inputs are, for a later run to tell whether they are the same.
@@ -66,8 +91,7 @@ pub struct Opened {
     pub genes: Vec<String>,
 }
 
-/// Opens an input; `known` is the vocabulary, if it was given.
-pub fn open(options: &Options, input: &Input, known: Option<&Vocabulary>) -> Result<Opened> {
+fn open(options: &Options, input: &Input, known: Option<&Vocabulary>) -> Result<Opened> {
     let table = if is_corpus(&input.path) {
         Table::Plain(read_corpus(options, &input.path, known)?)
     } else {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::Options;
-use super::inputs::{self, Inputs};
+use super::inputs::Inputs;
 use super::stream::{Piece, Reader};
 use super::survey::Survey;
 use crate::counts::Counts;
@@ -37,9 +37,6 @@ pub fn choose(
         return Err(
             Failure::Input.error("no gene is left: the options for genes leave all of them out")
         );
-    }
-    if !survey.is_given {
-        survey.look_up(options, inputs)?;
     }
     Ok(())
 }
@@ -141,7 +138,7 @@ fn each_piece(
         ..options.clone()
     };
     for (number, input) in inputs.list.iter().enumerate() {
-        let opened = inputs::open(&options, input, survey.known())?;
+        let opened = inputs.open(number, &options, survey.known())?;
         let reader = Reader::new(&options, survey, (number, input), &opened)?;
         for block in reader.blocks(0)? {
             let counts = reader.read(&block)?;

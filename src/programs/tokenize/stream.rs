@@ -7,7 +7,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::Options;
-use super::inputs::{self, Input, Inputs, Opened};
+use super::inputs::{Input, Inputs, Opened};
 use super::pack::Packer;
 use super::survey::{COMPOSITION, Survey, column_of};
 use crate::cells::Cells;
@@ -55,7 +55,7 @@ pub fn all(
     let mut progress = Progress::new("tokenising", survey.n_cells, "cells");
     let (first_input, mut first_cell) = packer.next();
     for (number, input) in inputs.list.iter().enumerate().skip(first_input) {
-        let opened = inputs::open(options, input, survey.known())?;
+        let opened = inputs.open(number, options, survey.known())?;
         let source = Reader::new(options, survey, (number, input), &opened)?;
         source.pack(first_cell, packer, (run, &mut progress))?;
         first_cell = 0;

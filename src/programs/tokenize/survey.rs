@@ -1,12 +1,13 @@
 //! A first look at all inputs, before anything is written: vocabulary, annotations, and what is wrong with any of them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use indexmap::IndexSet;
 
 use super::Options;
-use super::inputs::{self, Input, Inputs, Opened};
+use super::inputs::{Input, Inputs, Opened};
 use crate::cells::conditions::Condition;
 use crate::cells::naming::{How, Naming, Recognised};
 use crate::corpus::{Kind, Schema};
@@ -27,6 +28,14 @@ pub const COMPOSITION: [&str; 7] = [
     "assay",
 ];
 
+/// Gene names that some inputs have.
+struct GeneList {
+    /// The first of the inputs.
+    path: PathBuf,
+    genes: Vec<String>,
+    inputs: usize,
+}
+
 /// What is known of all inputs together.
 pub struct Survey {
     pub vocabulary: Vocabulary,
@@ -42,6 +51,7 @@ pub struct Survey {
     pub written: Vocabulary,
     /// Name, gene and how it was recognised, with the number of inputs where that is so.
     pub genes: BTreeMap<(String, Option<u32>, How), usize>,
+    lists: Vec<GeneList>,
 }
 
 impl Survey {
@@ -62,16 +72,18 @@ impl Survey {
             numbers: Vec::new(),
             written: Vocabulary::default(),
             genes: BTreeMap::new(),
+            lists: Vec::new(),
         };
         let mut states = Vec::new();
-        for input in &inputs.list {
-            let opened = inputs::open(options, input, survey.known())?;
+        for (number, input) in inputs.list.iter().enumerate() {
+            let opened = inputs.open(number, options, survey.known())?;
             opened.cells.notes.iter().for_each(|note| run.note(note));
             states.push(opened.cells.judgement.state);
             survey.n_cells += opened.cells.n_cells() as u64;
             survey.look_at_annotations(options, input, &opened)?;
+            survey.remember(&opened);
             if survey.is_given {
-                survey.recognise(&opened)?;
+                survey.recognised(&opened)?;
             } else {
                 let named = opened.genes.iter().filter(|gene| !gene.is_empty());
                 names.extend(named.map(|gene| survey.naming.new_name(gene).to_owned()));
@@ -80,6 +92,7 @@ impl Survey {
         if !survey.is_given {
             survey.vocabulary = Vocabulary::from_genes(names)?;
         }
+        survey.look_up()?;
         survey.numbers = (0..survey.vocabulary.len() as u32).map(Some).collect();
         warn_of_mixture(options, &states, run);
         survey.say(run);
@@ -123,16 +136,34 @@ impl Survey {
         Ok(())
     }
 
-    /// The genes of an input, which the report takes up.
-    fn recognise(&mut self, opened: &Opened) -> Result<()> {
-        let recognised = self.recognised(opened)?;
-        let columns = opened
-            .genes
-            .iter()
-            .zip(&recognised.ids)
-            .zip(&recognised.how);
-        for ((gene, id), how) in columns.filter(|((gene, _), _)| !gene.is_empty()) {
-            *self.genes.entry((gene.clone(), *id, *how)).or_default() += 1;
+    /// Keeps the gene names of an input; those of many files are the same.
+    fn remember(&mut self, opened: &Opened) {
+        let path = opened.cells.table.path().to_owned();
+        match self
+            .lists
+            .iter_mut()
+            .find(|list| list.genes == opened.genes)
+        {
+            Some(list) => list.inputs += 1,
+            None => self.lists.push(GeneList {
+                path,
+                genes: opened.genes.clone(),
+                inputs: 1,
+            }),
+        }
+    }
+
+    /// Looks up the genes of all inputs, for the report.
+    pub fn look_up(&mut self) -> Result<()> {
+        self.genes.clear();
+        for list in &self.lists {
+            let found = self
+                .naming
+                .recognise(&list.path, &list.genes, &self.vocabulary)?;
+            let columns = list.genes.iter().zip(&found.ids).zip(&found.how);
+            for ((gene, id), how) in columns.filter(|((gene, _), _)| !gene.is_empty()) {
+                *self.genes.entry((gene.clone(), *id, *how)).or_default() += list.inputs;
+            }
         }
         Ok(())
     }
@@ -204,16 +235,6 @@ impl Survey {
             table += &format!("{name}\t{gene}\t{number}\t{}\t{inputs}\n", how.word());
         }
         table
-    }
-
-    /// Looks up the genes of all inputs in a vocabulary that was made from them.
-    pub fn look_up(&mut self, options: &Options, inputs: &Inputs) -> Result<()> {
-        self.genes.clear();
-        for input in &inputs.list {
-            let opened = inputs::open(options, input, None)?;
-            self.recognise(&opened)?;
-        }
-        Ok(())
     }
 }
 
