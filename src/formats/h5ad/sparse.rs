@@ -170,7 +170,7 @@ impl Sparse {
 
     fn read_indices(&self, stored: Range<usize>, limit: usize) -> Result<Vec<u32>, Error> {
         if let Some(indices) = self.indices.unpack::<u32>(stored.clone())?
-            && indices.par_iter().all(|&index| (index as usize) < limit)
+            && all(&indices, |&index| (index as usize) < limit)
         {
             return Ok(indices);
         }
@@ -243,6 +243,13 @@ fn add(row: &mut Vec<(u32, f32)>, gene: u32, value: f32) {
         Some(last) if last.0 == gene => last.1 += value,
         _ => row.push((gene, value)),
     }
+}
+
+/// Whether all values hold, seen by all threads.
+fn all<T: Sync>(values: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
+    // No early end within a piece, so that the processor compares many values at once.
+    let whole = |piece: &[T]| piece.iter().fold(true, |all, value| all & holds(value));
+    values.par_chunks(1 << 14).all(whole)
 }
 
 /// The shape that a sparse matrix declares.
