@@ -1,16 +1,17 @@
 //! Cells as one row group of a shard, encoded and compressed in memory, so that all cores can do it at once.
 //!
 //! Gene ids are DELTA_BINARY_PACKED and not compressed further: zstd makes them 1 % smaller when sorted, not at all when
-//! unsorted, and takes up to a third of the speed. Values are few distinct numbers: a dictionary, its indices with zstd.
+//! unsorted, and takes up to a third of the speed; plain ids with zstd are 40 % larger and three times slower. Values are few
+//! distinct numbers: a dictionary, and positions in it with zstd.
+
+mod lists;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::column::writer::{ColumnCloseResult, get_column_writer, get_typed_column_writer};
-use parquet::data_type::{
-    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int64Type,
-};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
@@ -114,13 +115,10 @@ fn columns(group: &Group, first_id: i64, schema: &Schema) -> Result<Vec<Chunk>, 
         position,
     };
     let ids: Vec<i64> = (first_id..).take(group.cells()).collect();
-    let genes: Vec<i64> = group.genes.iter().map(|&gene| gene.into()).collect();
-    let (definitions, repetitions) = levels(&group.offsets);
-    let lists = (Some(&*definitions), Some(&*repetitions));
     let mut chunks = vec![
-        new(0).write::<Int64Type>(&ids, (None, None))?,
-        new(1).write::<Int64Type>(&genes, lists)?,
-        new(2).write::<FloatType>(&group.values, lists)?,
+        new(0).write::<Int64Type>(&ids, None)?,
+        lists::genes(descriptor.column(1), &group.offsets, &group.genes)?,
+        lists::values(descriptor.column(2), &group.offsets, &group.values)?,
     ];
     for (position, column) in (3..).zip(&group.obs) {
         chunks.push(new(position).annotate(column)?);
@@ -177,37 +175,23 @@ fn annotation(name: &str, kind: Kind) -> Result<Type, ParquetError> {
         .build()
 }
 
+/// The level of zstd: higher ones are slower and make values hardly smaller.
+const LEVEL: i32 = 1;
+
+fn zstd() -> Result<Compression, ParquetError> {
+    Ok(Compression::ZSTD(ZstdLevel::try_new(LEVEL)?))
+}
+
 /// How every shard is written.
 pub(super) fn properties() -> Result<WriterPropertiesPtr, ParquetError> {
-    let path = |name: &str| ColumnPath::new([name, "list", "element"].map(String::from).to_vec());
-    let (id, genes, values) = (ColumnPath::from(ID), path(GENES), path(EXPRESSIONS));
+    let id = ColumnPath::from(ID);
     let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_compression(zstd()?)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
         .set_column_dictionary_enabled(id.clone(), false)
-        .set_column_encoding(id, Encoding::DELTA_BINARY_PACKED)
-        .set_column_dictionary_enabled(genes.clone(), false)
-        .set_column_encoding(genes.clone(), Encoding::DELTA_BINARY_PACKED)
-        .set_column_compression(genes.clone(), Compression::UNCOMPRESSED)
-        .set_column_statistics_enabled(genes, EnabledStatistics::None)
-        .set_column_statistics_enabled(values, EnabledStatistics::None);
+        .set_column_encoding(id, Encoding::DELTA_BINARY_PACKED);
     Ok(Arc::new(properties.build()))
-}
-
-/// Definition and repetition level of every token; a cell without tokens has one of each, for the empty list.
-fn levels(offsets: &[usize]) -> (Vec<i16>, Vec<i16>) {
-    let tokens = offsets.last().copied().unwrap_or(0);
-    let mut definitions = Vec::with_capacity(tokens);
-    let mut repetitions = Vec::with_capacity(tokens);
-    for cell in offsets.windows(2) {
-        let tokens = cell[1] - cell[0];
-        let entries = tokens.max(1);
-        definitions.resize(definitions.len() + entries, i16::from(tokens > 0));
-        repetitions.push(0);
-        repetitions.resize(repetitions.len() + entries - 1, 1);
-    }
-    (definitions, repetitions)
 }
 
 /// Where one column goes.
@@ -221,14 +205,14 @@ impl Destination<'_> {
     fn write<T: DataType>(
         self,
         values: &[T::T],
-        (definitions, repetitions): (Option<&[i16]>, Option<&[i16]>),
+        definitions: Option<&[i16]>,
     ) -> Result<Chunk, ParquetError> {
         let mut sink = TrackedWrite::new(Vec::new());
         let pages = Box::new(SerializedPageWriter::new(&mut sink));
         let column = self.descriptor.column(self.position);
         let writer = get_column_writer(column, self.properties, pages);
         let mut writer = get_typed_column_writer::<T>(writer);
-        writer.write_batch(values, definitions, repetitions)?;
+        writer.write_batch(values, definitions, None)?;
         let close = writer.close()?;
         Ok((sink.into_inner()?.into(), close))
     }
@@ -236,7 +220,7 @@ impl Destination<'_> {
     fn nullable<T: DataType>(self, entries: Vec<Option<T::T>>) -> Result<Chunk, ParquetError> {
         let definitions: Vec<i16> = entries.iter().map(|entry| entry.is_some().into()).collect();
         let values: Vec<T::T> = entries.into_iter().flatten().collect();
-        self.write::<T>(&values, (Some(&definitions), None))
+        self.write::<T>(&values, Some(&definitions))
     }
 
     fn annotate(self, column: &Column) -> Result<Chunk, ParquetError> {

@@ -92,8 +92,8 @@ impl ChunkReader for Measured {
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let mut header = Vec::with_capacity(SIZES);
-        let beginning = self.0.get_read(start)?.take(SIZES as u64);
-        { beginning }.read_to_end(&mut header)?;
+        let mut beginning = self.0.get_read(start)?.take(SIZES as u64);
+        beginning.read_to_end(&mut header)?;
         match sizes(&header) {
             Some(sizes) if sizes.iter().all(|&size| size <= LARGEST_PAGE) => self.0.get_read(start),
             Some(_) => Err(general("a page is larger than 256 MiB; write smaller ones")),
@@ -198,5 +198,32 @@ impl Iterator for Pages {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.get_next_page().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_from_the_beginning_of_a_header() {
+        // Type 0, 300 bytes decompressed, 64 stored.
+        let header = [0x15, 0, 0x15, 0xd8, 0x04, 0x15, 0x80, 0x01, 0x5c];
+        assert_eq!(sizes(&header), Some([300, 64]));
+        assert_eq!(sizes(&header[..7]), None);
+        assert_eq!(sizes(&[0x15, 0, 0x15, 1, 0x15, 0]), None, "negative");
+        assert_eq!(sizes(&[&[0x15, 0, 0x15][..], &[0xff; 30]].concat()), None);
+        assert_eq!(sizes(&[0x25, 0, 0x15, 0, 0x15, 0]), None, "another field");
+    }
+
+    #[test]
+    fn a_page_that_declares_too_much_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let two_gib = [0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 2];
+        std::fs::write(file.path(), two_gib).unwrap();
+        let source = Source::open(file.path()).unwrap();
+        assert!(source.get_bytes(4, 7).is_err() && source.get_bytes(u64::MAX, 2).is_err());
+        let error = Measured(source).get_read(0).err().unwrap().to_string();
+        assert!(error.contains("larger than 256 MiB"), "{error}");
     }
 }

@@ -332,9 +332,13 @@ impl RowGroup<'_> {
             if definition == full {
                 position += 1;
             } else if definition != empty || repetition != 0 {
-                let what = if definition < empty { "list" } else { "entry" };
+                let what = if definition < empty {
+                    "a list"
+                } else {
+                    "an entry"
+                };
                 let row = offsets.len().saturating_sub(1);
-                return Err(self.problem(format!("row {row}: a {what} of `{name}` is null")));
+                return Err(self.problem(format!("row {row}: {what} of `{name}` is null")));
             }
         }
         offsets.push(position);
