@@ -204,14 +204,16 @@ impl Sparse {
         values: &[f32],
         place: impl Fn(usize) -> (usize, usize),
     ) -> Result<(), Error> {
-        let found = values.par_iter().position_first(|value| !value.is_finite());
-        match found {
-            Some(at) => {
-                let (cell, gene) = place(at);
-                Err(self.node.not_finite(cell, gene, values[at]))
-            }
-            None => Ok(()),
+        if all(values, |value| value.is_finite()) {
+            return Ok(());
         }
+        let is_wrong = |value: &f32| !value.is_finite();
+        let at = values
+            .iter()
+            .position(is_wrong)
+            .expect("not all are finite");
+        let (cell, gene) = place(at);
+        Err(self.node.not_finite(cell, gene, values[at]))
     }
 }
 

@@ -201,16 +201,15 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let start = piece.genes.len();
         for (&column, &value) in columns.iter().zip(values) {
-            let Some(id) = self.ids[column as usize] else {
-                continue;
-            };
-            if value < 0.0 {
-                return Err(self.cells.negative(value).into());
-            }
-            if value != 0.0 {
+            if let Some(id) = self.ids[column as usize]
+                && value != 0.0
+            {
                 piece.genes.push(id);
                 piece.values.push(value);
             }
+        }
+        if let Some(value) = piece.values[start..].iter().find(|value| **value < 0.0) {
+            return Err(self.cells.negative(*value).into());
         }
         if self.has_duplicates {
             add_up(start, piece);
