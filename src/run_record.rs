@@ -140,6 +140,17 @@ impl Run {
         Ok(())
     }
 
+    /// Records a finished file whose checksum was taken while it was written.
+    pub fn output_known(&mut self, path: &Path, sha256: &str) -> io::Result<()> {
+        let size = fs::metadata(path).map_err(named(path))?.len();
+        self.record.outputs.push(Artefact {
+            path: path.to_owned(),
+            size,
+            sha256: sha256.to_owned(),
+        });
+        Ok(())
+    }
+
     /// Does a part of the work and records how long it took, also if it failed.
     pub fn stage<T>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         progress::detail(stage);

@@ -39,7 +39,7 @@ const NAME_COLUMNS: [&str; 5] = [
     "gene_symbols",
 ];
 /// Values looked at to judge what a matrix holds.
-const SAMPLE_VALUES: usize = 4_000_000;
+const SAMPLE_VALUES: usize = 1_000_000;
 
 /// Why cells cannot be used.
 #[derive(Debug, thiserror::Error)]

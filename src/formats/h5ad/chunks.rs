@@ -130,8 +130,12 @@ impl Chunks {
         Ok(Some(chunks).filter(|chunks| chunks.is_sound(file_length)))
     }
 
-    /// Numbers `range` of the dataset, unpacked on all threads; none if that fails.
-    pub fn read<T: Number>(&self, range: Range<usize>) -> Option<Vec<T>> {
+    /// Numbers `range` of the dataset, unpacked on all threads; none if that fails, or if a number is not `sound`.
+    pub fn read<T: Number>(
+        &self,
+        range: Range<usize>,
+        sound: impl Fn(&T) -> bool + Sync,
+    ) -> Option<Vec<T>> {
         let mut numbers = vec![T::default(); range.len()];
         let mut parts = Vec::new();
         let (mut rest, mut at) = (&mut numbers[..], range.start);
@@ -145,7 +149,10 @@ impl Chunks {
         parts
             .into_par_iter()
             .map_init(Buffers::default, |buffers, (chunk, start, part)| {
-                self.read_part(buffers, chunk, start, part)
+                self.read_part(buffers, chunk, start, part)?;
+                // No early end, so that the processor looks at many numbers at once, which are still near.
+                let all = part.iter().fold(true, |all, number| all & sound(number));
+                all.then_some(())
             })
             .collect::<Option<()>>()?;
         Some(numbers)

@@ -36,9 +36,15 @@ impl Numbers {
         })
     }
 
-    fn unpack<T: Number>(&self, stored: Range<usize>) -> Result<Option<Vec<T>>, Error> {
+    /// Numbers that are unpacked without HDF5 and are all sound; none if it has to look at them.
+    fn unpack<T: Number>(
+        &self,
+        stored: Range<usize>,
+        sound: impl Fn(&T) -> bool + Sync,
+    ) -> Result<Option<Vec<T>>, Error> {
         check_size(&self.node, stored.len(), size_of::<T>())?;
-        Ok(self.chunks.as_ref().and_then(|chunks| chunks.read(stored)))
+        let chunks = self.chunks.as_ref();
+        Ok(chunks.and_then(|chunks| chunks.read(stored, sound)))
     }
 }
 
@@ -89,9 +95,9 @@ impl Sparse {
             || self.read_indices(stored.clone(), n_genes),
             || self.read_values(stored.clone()),
         );
-        let (genes, values) = (genes?, values?);
+        let (genes, (values, finite)) = (genes?, values?);
         let offsets: Vec<usize> = offsets.iter().map(|offset| offset - stored.start).collect();
-        self.check_finite(&values, |at| {
+        self.check_finite((&values, finite), |at| {
             (
                 cells.start + offsets.partition_point(|&offset| offset <= at) - 1,
                 genes[at] as usize,
@@ -141,10 +147,10 @@ impl Sparse {
     ) -> Result<(), Error> {
         for stored in pieces(0..self.n_stored()) {
             let rows = self.read_indices(stored.clone(), n_cells)?;
-            let values = self.read_values(stored.clone())?;
+            let (values, finite) = self.read_values(stored.clone())?;
             let gene_of = |at: usize| self.offsets.partition_point(|&offset| offset <= at) - 1;
             let mut gene = gene_of(stored.start);
-            self.check_finite(&values, |at| {
+            self.check_finite((&values, finite), |at| {
                 (rows[at] as usize, gene_of(stored.start + at))
             })?;
             for (at, (&row, &value)) in rows.iter().zip(&values).enumerate() {
@@ -169,9 +175,8 @@ impl Sparse {
     }
 
     fn read_indices(&self, stored: Range<usize>, limit: usize) -> Result<Vec<u32>, Error> {
-        if let Some(indices) = self.indices.unpack::<u32>(stored.clone())?
-            && all(&indices, |&index| (index as usize) < limit)
-        {
+        let sound = |&index: &u32| (index as usize) < limit;
+        if let Some(indices) = self.indices.unpack(stored.clone(), sound)? {
             return Ok(indices);
         }
         // Read as wide as they can be, because HDF5 clamps what does not fit.
@@ -192,28 +197,29 @@ impl Sparse {
         indices.into_iter().map(check).collect()
     }
 
-    fn read_values(&self, stored: Range<usize>) -> Result<Vec<f32>, Error> {
-        match self.data.unpack(stored.clone())? {
-            Some(values) => Ok(values),
-            None => read_slice(&self.data.node, stored),
+    /// Stored values, and whether they are known to be finite.
+    fn read_values(&self, stored: Range<usize>) -> Result<(Vec<f32>, bool), Error> {
+        let finite = |value: &f32| value.is_finite();
+        match self.data.unpack(stored.clone(), finite)? {
+            Some(values) => Ok((values, true)),
+            None => Ok((read_slice(&self.data.node, stored)?, false)),
         }
     }
 
     fn check_finite(
         &self,
-        values: &[f32],
+        (values, known): (&[f32], bool),
         place: impl Fn(usize) -> (usize, usize),
     ) -> Result<(), Error> {
-        if all(values, |value| value.is_finite()) {
-            return Ok(());
-        }
         let is_wrong = |value: &f32| !value.is_finite();
-        let at = values
-            .iter()
-            .position(is_wrong)
-            .expect("not all are finite");
-        let (cell, gene) = place(at);
-        Err(self.node.not_finite(cell, gene, values[at]))
+        let wrong = (!known).then(|| values.iter().position(is_wrong));
+        match wrong.flatten() {
+            Some(at) => {
+                let (cell, gene) = place(at);
+                Err(self.node.not_finite(cell, gene, values[at]))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -245,13 +251,6 @@ fn add(row: &mut Vec<(u32, f32)>, gene: u32, value: f32) {
         Some(last) if last.0 == gene => last.1 += value,
         _ => row.push((gene, value)),
     }
-}
-
-/// Whether all values hold, seen by all threads.
-fn all<T: Sync>(values: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
-    // No early end within a piece, so that the processor compares many values at once.
-    let whole = |piece: &[T]| piece.iter().fold(true, |all, value| all & holds(value));
-    values.par_chunks(1 << 14).all(whole)
 }
 
 /// The shape that a sparse matrix declares.

@@ -20,8 +20,10 @@ use crate::output;
 use crate::run_record::Run;
 
 /// A row group ends when it holds so many cells or tokens.
-const GROUP_CELLS: usize = 1024;
-const GROUP_TOKENS: usize = 1 << 20;
+pub const GROUP_CELLS: usize = 512;
+const GROUP_TOKENS: usize = 1 << 22;
+/// What became of every gene.
+const GENES: &str = "genes.tsv";
 /// What a finished run says of the state of the next shard.
 const STATE: &str = "progress.json";
 
@@ -101,7 +103,7 @@ impl Packer {
         let mut plans = Vec::new();
         for piece in pieces.into_iter().map(Arc::new) {
             for at in 0..piece.cells.len() {
-                let tokens = piece.offsets[at + 1] - piece.offsets[at];
+                let tokens = piece.tokens.offsets[at + 1] - piece.tokens.offsets[at];
                 self.waiting.0.push((Arc::clone(&piece), at));
                 self.waiting.1 += tokens;
                 self.in_shard += 1;
@@ -130,7 +132,7 @@ impl Packer {
         let numbered: Vec<_> = numbered.collect();
         let schema = self.schema.clone();
         let encode = |(plan, id, _): &(Plan, u64, bool)| {
-            corpus::encode(&gather(plan, &schema), *id as i64, &schema)
+            corpus::encode(&group(plan, &schema), *id as i64, &schema)
         };
         // A few at a time: each takes several times the memory of its tokens while it is encoded.
         for some in numbered.chunks(2 * rayon::current_num_threads()) {
@@ -215,33 +217,46 @@ impl Packer {
         run.metric("tokens", manifest.tokens);
         run.metric("composition", &manifest.composition);
         let table = survey.gene_table();
-        output::write_file(&self.folder.join("genes.tsv"), |file| {
+        output::write_file(&self.folder.join(GENES), |file| {
             file.write_all(table.as_bytes())
         })?;
         manifest.write(&self.folder, &survey.written)?;
         let _ = fs::remove_file(self.folder.join(STATE));
         output::install(&self.folder, &options.output)?;
-        run.output(&options.output)?;
+        for shard in &manifest.shards {
+            run.output_known(&options.output.join(&shard.file), &shard.sha256)?;
+        }
+        for name in [corpus::MANIFEST, corpus::VOCABULARY, GENES] {
+            run.output(&options.output.join(name))?;
+        }
         Ok(())
     }
 }
 
 /// The cells of a row group, one after the other.
-fn gather(plan: &Plan, schema: &Schema) -> Group {
+fn group(plan: &Plan, schema: &Schema) -> Group {
+    let columns = schema.obs.iter().enumerate();
+    Group {
+        obs: columns
+            .map(|(at, (_, kind))| annotation(plan, at, *kind))
+            .collect(),
+        ..tokens(plan)
+    }
+}
+
+fn tokens(plan: &Plan) -> Group {
     let mut group = Group {
         offsets: vec![0],
         ..Group::default()
     };
     for (piece, at) in plan {
-        let span = piece.offsets[*at]..piece.offsets[at + 1];
-        group.genes.extend_from_slice(&piece.genes[span.clone()]);
-        group.values.extend_from_slice(&piece.values[span]);
+        let span = piece.tokens.offsets[*at]..piece.tokens.offsets[at + 1];
+        group
+            .genes
+            .extend_from_slice(&piece.tokens.genes[span.clone()]);
+        group.values.extend_from_slice(&piece.tokens.values[span]);
         group.offsets.push(group.genes.len());
     }
-    let columns = schema.obs.iter().enumerate();
-    group.obs = columns
-        .map(|(at, (_, kind))| annotation(plan, at, *kind))
-        .collect();
     group
 }
 

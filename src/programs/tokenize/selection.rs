@@ -58,6 +58,7 @@ fn keep_expressed(
     let mut cells = vec![0u64; survey.vocabulary.len()];
     each_piece(options, inputs, survey, |piece| {
         piece
+            .tokens
             .genes
             .iter()
             .for_each(|&gene| cells[gene as usize] += 1);
@@ -90,10 +91,11 @@ fn keep_variable(
             let place = [piece.input.number as u64, *cell as u64];
             let draw = random::uniform(&mut Seed(options.seed).stream("cells for genes", &place));
             if draw < share {
-                let span = piece.offsets[at]..piece.offsets[at + 1];
-                let genes = piece.genes[span.clone()].iter().copied();
-                let mut row: Vec<(u32, f32)> =
-                    genes.zip(piece.values[span].iter().copied()).collect();
+                let span = piece.tokens.offsets[at]..piece.tokens.offsets[at + 1];
+                let genes = piece.tokens.genes[span.clone()].iter().copied();
+                let mut row: Vec<(u32, f32)> = genes
+                    .zip(piece.tokens.values[span].iter().copied())
+                    .collect();
                 row.sort_by_key(|token| token.0);
                 held += row.len();
                 linear &= row.iter().all(|token| token.1.fract() == 0.0);

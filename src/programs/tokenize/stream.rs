@@ -8,10 +8,11 @@ use rayon::prelude::*;
 
 use super::Options;
 use super::inputs::{Input, Inputs, Opened};
-use super::pack::Packer;
+use super::pack::{GROUP_CELLS, Packer};
 use super::survey::{COMPOSITION, Survey, column_of};
 use crate::cells::Cells;
 use crate::cells::conditions::Condition;
+use crate::corpus::Group;
 use crate::counts::Counts;
 use crate::expression::state::State;
 use crate::failure::Failure;
@@ -21,17 +22,18 @@ use crate::random::Seed;
 use crate::run_record::Run;
 use crate::tokens::{Values, binning};
 
-/// Cells that a thread takes on at a time.
-const SLICE: usize = 128;
+/// Cells that a thread takes on at a time: those of a row group, which need not be put together then.
+const SLICE: usize = GROUP_CELLS;
+
+/// A column that is left out.
+const NONE: u32 = u32::MAX;
 
 /// Tokens of some cells of an input that are kept, in their order.
 pub struct Piece {
     pub input: Arc<Annotations>,
     /// Which cells of the input they are.
     pub cells: Vec<usize>,
-    pub offsets: Vec<usize>,
-    pub genes: Vec<u32>,
-    pub values: Vec<f32>,
+    pub tokens: Group,
 }
 
 /// What is kept of the annotations of an input's cells.
@@ -69,8 +71,9 @@ pub struct Reader<'a> {
     options: &'a Options,
     cells: &'a Cells,
     matrix: Arc<Matrix>,
-    /// Vocabulary id of every column.
-    ids: Vec<Option<u32>>,
+    /// Id of the gene of every column, or [`NONE`]: in the vocabulary where all of its genes count for the values of the kept
+    /// ones, else in the corpus.
+    ids: Vec<u32>,
     has_duplicates: bool,
     /// Ids of genes in the corpus, by id in the vocabulary.
     numbers: &'a [Option<u32>],
@@ -88,6 +91,12 @@ impl<'a> Reader<'a> {
     ) -> Result<Self> {
         let cells = &opened.cells;
         let ids = survey.recognised(opened)?.ids;
+        let all_count = options.values == Values::Logarithms;
+        let read_as = |id: &Option<u32>| match id {
+            Some(id) if all_count => *id,
+            Some(id) => survey.numbers[*id as usize].unwrap_or(NONE),
+            None => NONE,
+        };
         let mut seen = vec![false; survey.vocabulary.len()];
         let mut repeated = |id: &u32| std::mem::replace(&mut seen[*id as usize], true);
         let obs = survey.schema.obs.iter();
@@ -100,8 +109,8 @@ impl<'a> Reader<'a> {
             options,
             cells,
             matrix: cells.by_cell(options.spool_memory())?,
+            ids: ids.iter().map(read_as).collect(),
             has_duplicates: ids.iter().flatten().any(|id| repeated(id)),
-            ids,
             numbers: &survey.numbers,
             wanted: Condition::all(&survey.conditions, &cells.table)?,
             annotations: Arc::new(Annotations {
@@ -175,90 +184,102 @@ impl<'a> Reader<'a> {
         let mut piece = Piece {
             input: Arc::clone(&self.annotations),
             cells: Vec::with_capacity(cells.len()),
-            offsets: vec![0],
-            genes: Vec::with_capacity(expected),
-            values: Vec::with_capacity(expected),
+            tokens: Group {
+                offsets: vec![0],
+                genes: Vec::with_capacity(expected),
+                values: Vec::with_capacity(expected),
+                obs: Vec::new(),
+            },
         };
         for at in cells.filter(|at| self.wanted[start + at]) {
-            let before = piece.genes.len();
-            self.add_tokens(start + at, counts.row(at), &mut piece)?;
-            if piece.genes.len() - before < self.options.min_genes.max(1) {
-                piece.genes.truncate(before);
-                piece.values.truncate(before);
+            let before = piece.tokens.tokens();
+            self.add_tokens(start + at, counts.row(at), &mut piece.tokens)?;
+            if piece.tokens.tokens() - before < self.options.min_genes.max(1) {
+                piece.tokens.genes.truncate(before);
+                piece.tokens.values.truncate(before);
             } else {
                 piece.cells.push(start + at);
-                piece.offsets.push(piece.genes.len());
+                piece.tokens.offsets.push(piece.tokens.tokens());
             }
         }
         Ok(piece)
     }
 
-    fn add_tokens(
-        &self,
-        cell: usize,
-        (columns, values): (&[u32], &[f32]),
-        piece: &mut Piece,
-    ) -> Result<()> {
-        let start = piece.genes.len();
-        for (&column, &value) in columns.iter().zip(values) {
-            if let Some(id) = self.ids[column as usize]
-                && value != 0.0
-            {
-                piece.genes.push(id);
-                piece.values.push(value);
-            }
-        }
-        if let Some(value) = piece.values[start..].iter().find(|value| **value < 0.0) {
-            return Err(self.cells.negative(*value).into());
+    fn add_tokens(&self, cell: usize, row: (&[u32], &[f32]), tokens: &mut Group) -> Result<()> {
+        let start = tokens.tokens();
+        self.add_known(row, tokens);
+        let smallest = tokens.values[start..]
+            .iter()
+            .fold(0.0, |a: f32, &b| a.min(b));
+        if smallest < 0.0 {
+            return Err(self.cells.negative(smallest).into());
         }
         if self.has_duplicates {
-            add_up(start, piece);
+            add_up(start, tokens);
         }
-        self.transform(cell, start, piece);
-        Ok(())
-    }
-
-    /// From the values of all known genes of a cell to what is written of those that are kept.
-    fn transform(&self, cell: usize, start: usize, piece: &mut Piece) {
         if self.options.values == Values::Logarithms {
             if self.cells.judgement.state == State::LogNormalised {
-                let values = piece.values[start..].iter_mut();
+                let values = tokens.values[start..].iter_mut();
                 values.for_each(|value| *value = value.exp_m1());
             }
-            take_logarithms(&mut piece.values[start..]);
+            take_logarithms(&mut tokens.values[start..]);
+            self.keep(start, tokens);
         }
-        let mut end = start;
-        for at in start..piece.genes.len() {
-            if let Some(number) = self.numbers[piece.genes[at] as usize] {
-                piece.genes[end] = number;
-                piece.values[end] = piece.values[at];
-                end += 1;
-            }
-        }
-        piece.genes.truncate(end);
-        piece.values.truncate(end);
         if self.options.values == Values::Bins {
             let place = [self.annotations.number as u64, cell as u64];
             let mut stream = Seed(self.options.seed).stream("bins", &place);
             let Options { n_bins, ties, .. } = *self.options;
-            binning::bin(&mut piece.values[start..], n_bins, ties, &mut stream);
+            binning::bin(&mut tokens.values[start..], n_bins, ties, &mut stream);
         }
+        Ok(())
+    }
+
+    /// Appends what a cell expresses of the genes that count.
+    fn add_known(&self, (columns, values): (&[u32], &[f32]), tokens: &mut Group) {
+        let start = tokens.tokens();
+        tokens.genes.resize(start + columns.len(), 0);
+        tokens.values.resize(start + columns.len(), 0.0);
+        let (genes, expressions) = (&mut tokens.genes[start..], &mut tokens.values[start..]);
+        let mut end = 0;
+        for (&column, &value) in columns.iter().zip(values) {
+            // Written in any case, and kept by going on to the next place: no branch to guess.
+            let id = self.ids[column as usize];
+            genes[end] = id;
+            expressions[end] = value;
+            end += usize::from(id != NONE && value != 0.0);
+        }
+        tokens.genes.truncate(start + end);
+        tokens.values.truncate(start + end);
+    }
+
+    /// Of the tokens of a cell, those whose genes are kept, under their ids in the corpus.
+    fn keep(&self, start: usize, tokens: &mut Group) {
+        let mut end = start;
+        for at in start..tokens.tokens() {
+            if let Some(number) = self.numbers[tokens.genes[at] as usize] {
+                tokens.genes[end] = number;
+                tokens.values[end] = tokens.values[at];
+                end += 1;
+            }
+        }
+        tokens.genes.truncate(end);
+        tokens.values.truncate(end);
     }
 }
 
 /// Values of tokens that are the same gene become one.
-fn add_up(start: usize, piece: &mut Piece) {
-    let genes = piece.genes.drain(start..);
-    let mut tokens: Vec<(u32, f32)> = genes.zip(piece.values.drain(start..)).collect();
-    tokens.sort_by_key(|token| token.0);
-    for (gene, value) in tokens {
-        match piece.genes[start..].last() {
+fn add_up(start: usize, tokens: &mut Group) {
+    let genes = tokens.genes.drain(start..);
+    let mut all: Vec<(u32, f32)> = genes.zip(tokens.values.drain(start..)).collect();
+    all.sort_by_key(|token| token.0);
+    for (gene, value) in all {
+        match tokens.genes[start..].last() {
             Some(&last) if last == gene => {
-                *piece.values.last_mut().expect("a value a gene") += value
+                *tokens.values.last_mut().expect("a value a gene") += value
             }
             _ => {
-                piece.genes.push(gene);
-                piece.values.push(value);
+                tokens.genes.push(gene);
+                tokens.values.push(value);
             }
         }
     }
