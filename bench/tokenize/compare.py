@@ -56,6 +56,10 @@ def run(command):
     return figures | (json.loads(printed) if printed.startswith(b"{") else {})
 
 
+def python(script, *arguments):
+    return run([sys.executable, f"{HERE}/{script}", *arguments])
+
+
 def tokenize(options, file, *values):
     """One run of ours, with the counts of its manifest."""
     output = os.path.join(options.data, "corpus")
@@ -71,7 +75,6 @@ def contenders(options):
     """Name, the name of what it is held against, and how it is run."""
     file = counts(options, options.cells)
     fewer = counts(options, options.reference_cells or options.cells)
-    python = lambda script, *arguments: run([sys.executable, f"{HERE}/{script}", *arguments])
     return [
         ("limit: inflate", None, lambda: {"cells": options.cells} | python("inflate.py", file)),
         ("reference, unchanged", None, lambda: python("reference.py", "unchanged", fewer)),
@@ -92,8 +95,11 @@ def measure(options, contenders):
     return {name: {key: statistics.median(run[key] for run in each) for key in each[0]} for name, each in runs.items()}
 
 
+def rate(figures):
+    return figures["cells"] / figures["wall"]
+
+
 def row(name, figures, reference, limit):
-    rate = lambda of: of["cells"] / of["wall"]
     cells = [name, f"{rate(figures):,.0f}", f"{figures['wall']:.2f}", f"{figures['cpu']:.2f}", f"{figures['memory']:,.0f}"]
     cells.append(f"{rate(figures) / rate(reference):.1f} x" if reference else "")
     cells.append(f"1/{reference['memory'] / figures['memory']:.1f}" if reference else "")
@@ -104,11 +110,12 @@ def row(name, figures, reference, limit):
 def main():
     chosen = options()
     turns = contenders(chosen)
+    load = os.getloadavg()[0]
     medians = measure(chosen, turns)
     for name, reference, _ in turns:
         if reference and medians[reference]["cells"] == chosen.cells and medians[reference]["tokens"] != medians[name]["tokens"]:
             sys.exit(f"{name} made {medians[name]['tokens']} tokens, {reference} {medians[reference]['tokens']}")
-    print(f"{chosen.cells:,} cells x {chosen.genes:,} genes, {os.cpu_count()} cores, medians of {chosen.repeats}\n")
+    print(f"{chosen.cells:,} cells x {chosen.genes:,} genes, {os.cpu_count()} cores, load {load:.1f} at the start, medians of {chosen.repeats}\n")
     print("| | cells/s | wall, s | CPU, s | peak, MiB | its speed | its memory | share of the limit |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, reference, _ in turns:
