@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Compares target/release/scgpt-tokenize with the reference (SCGPT_SRC) and with the limit; options go to compare.py.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+: "${SCGPT_SRC:?set SCGPT_SRC to a checkout of the reference, bowang-lab/scGPT}"
+data=${BENCH_DATA:-target/bench-tokenize}
+python=${BENCH_PYTHON:-$data/python/bin/python}
+mkdir -p "$data"
+if ! [ -e "$python" ]; then
+	python3 -m venv "$data/python"
+	"$python" -m pip install --quiet --disable-pip-version-check -r bench/tokenize/requirements.txt
+fi
+"$python" bench/tokenize/compare.py --data "$data" "$@"
