@@ -130,7 +130,11 @@ impl Naming {
     /// The name under which a gene enters a vocabulary that is made from the data.
     pub fn new_name<'a>(&'a self, gene: &'a str) -> &'a str {
         let given = self.map.get(gene).or_else(|| self.aliases.get(gene));
-        given.map_or_else(|| without_version(gene).unwrap_or(gene), String::as_str)
+        match (given, without_version(gene)) {
+            (Some(name), _) => name,
+            (None, Some(id)) => self.new_name(id),
+            (None, None) => gene,
+        }
     }
 
     /// Looks up the genes of a table.
@@ -312,6 +316,31 @@ mod tests {
             [Some(0), None, Some(1), Some(2), Some(0), None, None]
         );
         assert_eq!(found.n_matched(), 3);
+    }
+
+    #[test]
+    fn a_vocabulary_of_new_names_knows_every_gene_it_is_made_of() {
+        let mut naming = naming();
+        let symbol = ("ENSG00000141510".to_owned(), "TP53".to_owned());
+        naming.aliases.extend([symbol]);
+        let genes = names(&[
+            "old",
+            "p53",
+            "ENSG00000141510.18",
+            "ENSG00000000003.5",
+            "x.1",
+        ]);
+        let new: indexmap::IndexSet<&str> =
+            genes.iter().map(|gene| naming.new_name(gene)).collect();
+        assert_eq!(
+            Vec::from_iter(&new),
+            [&"CD4", &"TP53", &"ENSG00000000003", &"x.1"]
+        );
+        let vocabulary = Vocabulary::from_genes(new).unwrap();
+        let found = naming
+            .recognise(Path::new("a"), &genes, &vocabulary)
+            .unwrap();
+        assert_eq!(found.ids, [Some(0), Some(1), Some(1), Some(2), Some(3)]);
     }
 
     #[test]
