@@ -29,6 +29,8 @@ pub struct Options {
 }
 
 const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Where HDF5 may begin; MuData files begin with a text of 512 bytes.
+const HDF5_STARTS: [usize; 5] = [0, 512, 1024, 2048, 4096];
 const ZIP_SIGNATURE: &[u8] = b"PK\x03\x04";
 
 /// Opens a table in any of the formats that are read. `is_gene` helps to tell genes from cells in text tables. What has to be
@@ -44,17 +46,26 @@ pub fn open(
     }
     let mut start = Vec::new();
     let file = File::open(path).map_err(|error| Error::opening(path, error))?;
-    file.take(8)
+    file.take(4096 + HDF5_SIGNATURE.len() as u64)
         .read_to_end(&mut start)
         .map_err(|error| Error::read(path, error))?;
     match () {
-        () if start.starts_with(HDF5_SIGNATURE) => open_hdf5(path, options),
+        () if is_hdf5(&start) => open_hdf5(path, options),
         () if start.starts_with(ZIP_SIGNATURE) => Err(Error::input(
             path,
             "it is a zip archive; zipped zarr stores and Excel sheets are not read: write the table as .h5ad",
         )),
         () => open_text(path, options, is_gene, memory),
     }
+}
+
+fn is_hdf5(start: &[u8]) -> bool {
+    let begins = |at: &usize| {
+        start
+            .get(*at..)
+            .is_some_and(|rest| rest.starts_with(HDF5_SIGNATURE))
+    };
+    HDF5_STARTS.iter().any(begins)
 }
 
 fn open_folder(path: &Path, memory: usize) -> Result<Table, Error> {
