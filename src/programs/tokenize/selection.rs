@@ -16,6 +16,10 @@ use crate::random::{self, Seed};
 use crate::run_record::Run;
 use crate::tokens::Values;
 
+/// Values of the cells that highly variable genes are chosen on, at most: a constant, so that the choice does not depend on
+/// the memory.
+const SAMPLE_VALUES: usize = 1 << 22;
+
 /// Chooses genes as the options say, and looks up the genes of all inputs in what is left.
 pub fn choose(
     options: &Options,
@@ -75,7 +79,7 @@ fn keep_expressed(
     Ok(())
 }
 
-/// Highly variable genes, chosen on as many cells as may be in memory, drawn at random.
+/// Highly variable genes, chosen on all cells or, where these are many, on some drawn at random.
 fn keep_variable(
     options: &Options,
     inputs: &Inputs,
@@ -83,7 +87,6 @@ fn keep_variable(
     run: &mut Run,
 ) -> Result<()> {
     let (mut sample, mut share) = (Vec::new(), 1.0);
-    let most = options.values_at_once();
     let mut held = 0;
     let mut linear = true;
     each_piece(options, inputs, survey, |piece| {
@@ -102,7 +105,7 @@ fn keep_variable(
                 sample.push((draw, row));
             }
         }
-        while held > most {
+        while held > SAMPLE_VALUES {
             share /= 2.0;
             sample.retain(|(draw, _)| *draw < share);
             held = sample.iter().map(|(_, row)| row.len()).sum();
