@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Options;
 use crate::cells::{Cells, Prefer};
-use crate::corpus::{self, Corpus};
+use crate::corpus::{self, Corpus, Kind};
 use crate::failure::Failure;
 use crate::formats::{self, Column, Matrix, Plain, Source, Spool, Table};
 use crate::output;
@@ -132,7 +132,7 @@ fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Re
     };
     let full = |error| Failure::ReadWrite.mark(anyhow::Error::new(error));
     let mut spool = Spool::new(options.spool_memory());
-    let mut obs: Vec<(String, Vec<Option<String>>)> = Vec::new();
+    let mut obs = Vec::new();
     let mut n_cells = 0;
     for (at, table) in corpus.tables().iter().enumerate() {
         for group in 0..table.groups.len() {
@@ -145,23 +145,25 @@ fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Re
                         .map_err(full)?;
                 }
             }
-            for ((name, _), column) in table.obs.iter().zip(&cells.obs) {
-                let at = obs.iter().position(|(known, _)| known == name);
-                let at = at.unwrap_or_else(|| {
-                    obs.push((name.clone(), Vec::new()));
-                    obs.len() - 1
-                });
-                obs[at].1.resize(n_cells, None);
-                obs[at].1.extend(column.to_labels());
+            for (column, values) in table.obs.iter().zip(&cells.obs) {
+                add_labels(&mut obs, column, n_cells, values);
             }
             n_cells += cells.cells();
         }
     }
-    let gene_names: Vec<String> = corpus.vocabulary().tokens().map(str::to_owned).collect();
+    let vocabulary = corpus.vocabulary();
+    let is_gene = |token: &&str| vocabulary.gene_id(token).is_some();
+    // Special tokens keep their place, but are no genes.
+    let gene = |token| Some(token).filter(is_gene).unwrap_or_default().to_owned();
+    let gene_names: Vec<String> = vocabulary.tokens().map(gene).collect();
     let matrix = spool.finish(n_cells, gene_names.len()).map_err(full)?;
-    let column = |(name, mut labels): (String, Vec<_>)| {
+    let column = |Annotation {
+                      name,
+                      kind,
+                      mut labels,
+                  }| {
         labels.resize(n_cells, None);
-        (name, Column::Text(labels))
+        (name, column_of(kind, labels))
     };
     Ok(Plain {
         path: path.to_owned(),
@@ -171,6 +173,47 @@ fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Re
         var: Vec::new(),
         matrices: vec![(Source::X, Matrix::spooled(matrix).into())],
     })
+}
+
+/// A column of a corpus while its groups are read.
+struct Annotation {
+    name: String,
+    kind: Kind,
+    labels: Vec<Option<String>>,
+}
+
+/// Adds what a group, which starts with cell `first`, has of a column. One whose kind differs between files is text.
+fn add_labels(
+    columns: &mut Vec<Annotation>,
+    (name, kind): &(String, Kind),
+    first: usize,
+    values: &Column,
+) {
+    let at = columns.iter().position(|column| column.name == *name);
+    let at = at.unwrap_or_else(|| {
+        columns.push(Annotation {
+            name: name.clone(),
+            kind: *kind,
+            labels: Vec::new(),
+        });
+        columns.len() - 1
+    });
+    let column = &mut columns[at];
+    if column.kind != *kind {
+        column.kind = Kind::Text;
+    }
+    column.labels.resize(first, None);
+    column.labels.extend(values.to_labels());
+}
+
+/// A column of the kind that its labels were made from.
+fn column_of(kind: Kind, labels: Vec<Option<String>>) -> Column {
+    let labels = labels.into_iter();
+    match kind {
+        Kind::Text => Column::Text(labels.collect()),
+        Kind::Number => Column::Number(labels.map(|label| label?.parse().ok()).collect()),
+        Kind::Boolean => Column::Boolean(labels.map(|label| Some(label? == "True")).collect()),
+    }
 }
 
 /// Cell Ranger puts antibodies and guides beside the genes.
