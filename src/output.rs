@@ -21,7 +21,7 @@ pub enum Error {
     Write { path: PathBuf, source: io::Error },
     #[error("could not write `{}`: there is something else than a regular file; name another output", .0.display())]
     NotAFile(PathBuf),
-    #[error("could not write folder `{}`: it exists and is not empty; name another output or give `--overwrite`", .0.display())]
+    #[error("could not write folder `{}`: it exists and is not empty; name another output", .0.display())]
     Exists(PathBuf),
     #[error("could not replace folder `{}`: it holds no `{RECORD}`, so it was not written by these programs; name another output", .0.display())]
     Foreign(PathBuf),
