@@ -121,7 +121,7 @@ fn refuse(entry: &Entry, definition: &Definition, refusal: &Refusal) -> u8 {
 }
 
 fn run(entry: &Entry, resolved: &Resolved) -> u8 {
-    crash::watch();
+    crash::watch(progress::error_line);
     progress::set_verbosity(verbosity(&resolved.shared));
     progress::set_format(resolved.shared.log_format);
     let threads = resolved

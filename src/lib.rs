@@ -29,6 +29,8 @@ pub mod compute;
 pub mod corpus;
 pub mod counts;
 pub mod crash;
+#[cfg(test)]
+mod damage;
 pub mod expression;
 pub mod failure;
 pub mod figures;

@@ -45,6 +45,11 @@ pub fn error(text: &str) {
     say(Level::Error, text);
 }
 
+/// An error as it would be said, for those who cannot say it when it happens.
+pub fn error_line(text: &str) -> String {
+    Level::Error.rendered(log::format(), text, Map::new())
+}
+
 /// Says what to do about an error; always shown.
 pub fn hint(text: &str) {
     say(Level::Hint, text);

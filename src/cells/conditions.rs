@@ -127,6 +127,25 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::damage;
+
+    #[test]
+    fn any_text_is_a_condition_or_refused() {
+        let numbers = Column::Number(vec![Some(4.0), None, Some(-1.5)]);
+        for text in [
+            "disease == normal | \"no, none\"",
+            "n_genes >= 200",
+            "été != 'x'",
+        ] {
+            damage::each(text.as_bytes(), |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                match text.parse::<Condition>() {
+                    Ok(condition) => assert_eq!(condition.each(&numbers).into_iter().count(), 3),
+                    Err(problem) => assert!(problem.contains("is not a condition"), "{problem}"),
+                }
+            });
+        }
+    }
 
     fn holds(condition: &str, column: &Column) -> Vec<bool> {
         condition.parse::<Condition>().unwrap().each(column)

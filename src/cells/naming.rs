@@ -268,9 +268,23 @@ fn read_pairs(path: &Path) -> Result<HashMap<String, String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::damage;
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn damaged_tables_give_names_or_an_error() {
+        let table = "# old\tnew\np53\tTP53\n\"c-myc\",\"MYC\"\r\n\nENSG00000141510\tTP53\n";
+        damage::each_file(table.as_bytes(), |path| {
+            if let Err(error) = read_pairs(path) {
+                assert!(
+                    error.to_string().contains(&*path.to_string_lossy()),
+                    "{error}"
+                );
+            }
+        });
     }
 
     fn naming() -> Naming {

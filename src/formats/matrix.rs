@@ -45,9 +45,9 @@ impl Matrix {
         let storage = if !node.is_group() {
             Storage::Dense(Dense::open(node, n_genes, false)?)
         } else if is_stored_by_gene(&node)? {
-            Storage::ByGene(Sparse::open(node, n_genes)?)
+            Storage::ByGene(Sparse::open(node, n_genes, n_cells)?)
         } else {
-            Storage::ByCell(Sparse::open(node, n_cells)?)
+            Storage::ByCell(Sparse::open(node, n_cells, n_genes)?)
         };
         Ok(Self {
             n_cells,
@@ -61,7 +61,7 @@ impl Matrix {
         Ok(Self {
             n_cells,
             n_genes,
-            storage: Storage::ByCell(Sparse::open(node, n_cells)?),
+            storage: Storage::ByCell(Sparse::open(node, n_cells, n_genes)?),
         })
     }
 

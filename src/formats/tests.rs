@@ -1,15 +1,10 @@
-//! What the tests of several formats share: the collection of real files, and damage by a seed.
+//! What the tests of several formats share: the collection of real files, and reading all of one.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-
-use rand::Rng;
 
 use super::Error;
 use super::spool::Spooled;
 use super::text::TextTable;
-use crate::random::{Stream, below};
 
 /// The collection of files by other programs, or none, said in a line, where it is absent.
 pub(super) fn formats() -> Option<PathBuf> {
@@ -59,12 +54,6 @@ pub(super) fn dense(matrix: &Spooled) -> Vec<Vec<f32>> {
     counts.rows().map(row).collect()
 }
 
-/// Replaces the content in place: thousands of times in a row much faster than writing the file anew.
-pub(super) fn overwrite(file: &File, bytes: &[u8]) {
-    file.write_all_at(bytes, 0).unwrap();
-    file.set_len(bytes.len() as u64).unwrap();
-}
-
 /// Reads all of a table: it makes sense, or an error says what does not and blames no disk.
 pub(super) fn exercise(opened: Result<TextTable, Error>) {
     match opened {
@@ -86,48 +75,4 @@ pub(super) fn exercise(opened: Result<TextTable, Error>) {
             }
         }
     }
-}
-
-const INSERTED: [&[u8]; 14] = [
-    b"0",
-    b"7",
-    b"-",
-    b"+",
-    b"\0",
-    b"\n",
-    b"\t",
-    b",",
-    b"\"",
-    b"\xff",
-    b"nan",
-    b"1e999",
-    b"4294967296",
-    b"99999999999999999999999999",
-];
-
-/// One to three changes: a flipped bit, an end cut off, a piece removed or repeated, something inserted.
-pub(super) fn damage(bytes: &[u8], stream: &mut Stream) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    for _ in 0..1 + below(stream, 3) {
-        let at = below(stream, bytes.len() + 1);
-        let end = (at + 1 + below(stream, 20)).min(bytes.len());
-        match below(stream, 8) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..end)),
-            2 => {
-                let piece = bytes[at..end].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            3..=5 => {
-                let piece = INSERTED[below(stream, INSERTED.len())];
-                bytes.splice(at..at, piece.iter().copied());
-            }
-            _ => {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << (stream.next_u32() % 8);
-                }
-            }
-        }
-    }
-    bytes
 }

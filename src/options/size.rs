@@ -98,6 +98,18 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_a_size_or_refused() {
+        for text in ["1.5 GiB", "512m", "18446744073709551615"] {
+            crate::damage::each(text.as_bytes(), |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                if let Ok(size) = text.parse::<Size>() {
+                    assert!(bytes.iter().any(u8::is_ascii_digit), "`{text}` is {size}");
+                }
+            });
+        }
+    }
+
+    #[test]
     fn units_are_binary_and_written_in_any_usual_way() {
         for text in [
             "1G",

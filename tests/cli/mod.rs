@@ -2,6 +2,7 @@
 
 mod annotate;
 mod checkpoint;
+mod damaged;
 mod embed;
 mod finetune_annotation;
 mod log;

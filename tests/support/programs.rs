@@ -6,13 +6,17 @@ use scgpt_tools::checkpoint::{Checkpoint, StateDict};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Where a program was built.
+/// Where a program was built, unless `SCGPT_TEST_PROGRAMS` names a folder with others.
 pub fn path(program: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("SCGPT_TEST_PROGRAMS") {
+        return Path::new(&folder).join(program);
+    }
     PathBuf::from(match program {
         "scgpt-annotate" => env!("CARGO_BIN_EXE_scgpt-annotate"),
         "scgpt-checkpoint" => env!("CARGO_BIN_EXE_scgpt-checkpoint"),
         "scgpt-embed" => env!("CARGO_BIN_EXE_scgpt-embed"),
         "scgpt-finetune-annotation" => env!("CARGO_BIN_EXE_scgpt-finetune-annotation"),
+        "scgpt-tokenize" => env!("CARGO_BIN_EXE_scgpt-tokenize"),
         other => panic!("there is no program `{other}`"),
     })
 }

@@ -185,13 +185,16 @@ impl Chunks {
             }
             match step {
                 Step::Deflate => {
-                    buffers.unpacked.resize(full, 0);
+                    make_room(&mut buffers.unpacked, full)?;
                     let done = buffers
                         .inflate
                         .zlib_decompress(&buffers.packed, &mut buffers.unpacked);
                     buffers.unpacked.truncate(done.ok()?);
                 }
-                Step::Shuffle => unshuffle(&buffers.packed, self.width, &mut buffers.unpacked),
+                Step::Shuffle => {
+                    make_room(&mut buffers.unpacked, buffers.packed.len())?;
+                    unshuffle(&buffers.packed, self.width, &mut buffers.unpacked);
+                }
             }
             std::mem::swap(&mut buffers.packed, &mut buffers.unpacked);
         }
@@ -303,11 +306,18 @@ fn contiguous(offset: u64, n: usize, width: usize) -> Vec<Stored> {
     starts.map(piece).collect()
 }
 
+/// So many bytes; none if memory does not suffice, which HDF5 then says.
+fn make_room(bytes: &mut Vec<u8>, length: usize) -> Option<()> {
+    bytes
+        .try_reserve_exact(length.saturating_sub(bytes.len()))
+        .ok()?;
+    bytes.resize(length, 0);
+    Some(())
+}
+
 /// Bytes that were grouped by their place in a number, back in their order.
-fn unshuffle(bytes: &[u8], width: usize, numbers: &mut Vec<u8>) {
+fn unshuffle(bytes: &[u8], width: usize, numbers: &mut [u8]) {
     let n = bytes.len() / width;
-    numbers.clear();
-    numbers.resize(bytes.len(), 0);
     let (whole, rest) = numbers.split_at_mut(n * width);
     for place in 0..width {
         let plane = &bytes[place * n..(place + 1) * n];

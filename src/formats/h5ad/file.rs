@@ -9,6 +9,7 @@ use hdf5::types::TypeDescriptor;
 use super::frame::{Frame, list_nearest};
 use super::heaps;
 use super::node::Node;
+use super::stuck;
 use crate::crash;
 use crate::formats::{Column, Error, Matrix, Source};
 
@@ -233,6 +234,7 @@ fn open_hdf5(path: &Path) -> Result<hdf5::File, Error> {
         ));
     }
     crash::reading(path);
+    stuck::watch();
     let file = hdf5::File::open(path).map_err(|error| explain(path, error))?;
     heaps::check(path)?;
     Ok(file)

@@ -77,15 +77,14 @@ fn is_endless(file: &mut BufReader<File>, at: u64, length: u64) -> io::Result<bo
         let header = read_header(file)?;
         let index = u16::from_le_bytes([header[0], header[1]]);
         let size = size_in(&header);
-        let step = if index == 0 {
-            Some(size)
-        } else {
-            size.checked_next_multiple_of(8)
-                .and_then(|size| size.checked_add(HEADER))
+        // Too large a size wraps around in HDF5, too.
+        let step = match index {
+            0 => size,
+            _ => (size.wrapping_add(7) & !7).wrapping_add(HEADER),
         };
         match step {
-            Some(0) => return Ok(true),
-            Some(step) if step <= end - at => at += step,
+            0 => return Ok(true),
+            step if step <= end - at => at += step,
             _ => return Ok(false),
         }
     }

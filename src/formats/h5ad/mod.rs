@@ -16,6 +16,7 @@ mod legacy;
 pub(super) mod loom;
 pub(super) mod node;
 pub(super) mod sparse;
+mod stuck;
 pub(super) mod tenx;
 mod values;
 mod write;

@@ -13,6 +13,8 @@ use crate::formats::Error;
 
 /// Stored values that are looked at together when a whole matrix has to be passed through (8 to 16 MB of memory).
 const PIECE: usize = 1 << 20;
+/// Stored values that a row may have even if there are fewer columns, because some writers repeat entries.
+const LONGEST_ROW: usize = 1 << 20;
 
 /// A compressed sparse matrix; `offsets` has one entry more than there are cells (or genes, if stored by gene).
 pub(in crate::formats) struct Sparse {
@@ -49,7 +51,7 @@ impl Numbers {
 }
 
 impl Sparse {
-    pub fn open(node: Node, n_rows: usize) -> Result<Self, Error> {
+    pub fn open(node: Node, n_rows: usize, n_columns: usize) -> Result<Self, Error> {
         let (indptr, indices, data) = (
             node.require("indptr")?,
             node.require("indices")?,
@@ -68,10 +70,17 @@ impl Sparse {
             return Err(indptr.wrong(format!("it has {found} offsets, {expected} were expected")));
         }
         let offsets = read_slice::<i64>(&indptr, 0..expected)?;
+        let is_too_long = |ends: &[i64]| ends[1] - ends[0] > n_columns.max(LONGEST_ROW) as i64;
         let in_order = offsets.is_sorted() && offsets[0] == 0 && offsets[n_rows] <= n_stored as i64;
         if !in_order {
             return Err(indptr.wrong(format!(
                 "offsets do not increase from 0 to at most {n_stored}"
+            )));
+        }
+        if let Some(row) = offsets.windows(2).position(is_too_long) {
+            let found = offsets[row + 1] - offsets[row];
+            return Err(indptr.wrong(format!(
+                "row {row} (counted from 0) has {found} values, at most {n_columns} were expected"
             )));
         }
         Ok(Self {

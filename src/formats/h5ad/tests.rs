@@ -512,6 +512,13 @@ fn impossible_matrices_are_refused() {
             .map(drop)
     });
     assert!(huge.contains("4 were expected"), "{huge}");
+    let endless = problem("X/indptr", &|x| {
+        let n = (1 << 20) + 3;
+        put(x, "indptr", &[4], &[0, n - 2, n - 1, n])?;
+        put(x, "indices", &[n as usize], &vec![0i32; n as usize])?;
+        put(x, "data", &[n as usize], &vec![1f32; n as usize])
+    });
+    assert!(endless.contains("row 0 (counted from 0) has 1048577 values"));
     let dense = |shape: [usize; 2], values: &[f64]| {
         let path = edited(&folder, |file| {
             file.unlink("X")?;
@@ -692,10 +699,16 @@ fn a_heap_cut_by_an_empty_region_is_refused() {
             assert!(!error.is_io(), "{error}");
         }
     }
-    let mut cut = whole;
-    cut[heap + 16..heap + 4096].fill(0);
-    std::fs::write(&path, &cut).unwrap();
-    assert!(problem_of(File::open(&path)).contains("cut by an empty region"));
+    // The second object is so large that its end is its start, or that what follows is read within it.
+    let wrapped =
+        |size: u64| [&[9, 0, 1, 0, 0, 0, 0, 0], &size.to_le_bytes()[..], &[0; 16]].concat();
+    let regions = [vec![0; 4080], wrapped(u64::MAX - 15), wrapped(u64::MAX)];
+    for region in regions {
+        let mut cut = whole.clone();
+        cut[heap + 16..][..region.len()].copy_from_slice(&region);
+        std::fs::write(&path, &cut).unwrap();
+        assert!(problem_of(File::open(&path)).contains("cut by an empty region"));
+    }
 }
 
 #[test]

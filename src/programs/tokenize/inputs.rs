@@ -293,3 +293,24 @@ fn read_sheet(sheet: &Path) -> Result<Vec<Input>> {
         None => Ok(inputs),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::damage;
+
+    #[test]
+    fn damaged_sample_sheets_give_inputs_or_an_error() {
+        let sheet = "path,sample,batch\n.,a,1\n\".\",\"b, c\",2\r\n./,d,\n";
+        damage::each_file(sheet.as_bytes(), |path| match read_sheet(path) {
+            Ok(inputs) => assert!(inputs.iter().all(|input| input.path.exists())),
+            Err(error) => {
+                assert_eq!(Failure::of(&error), Some(Failure::Input), "{error:#}");
+                assert!(
+                    error.to_string().contains(&*path.to_string_lossy()),
+                    "{error:#}"
+                );
+            }
+        });
+    }
+}
