@@ -18,6 +18,18 @@ pub fn data(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// The collection of files by other programs, or none, said in a line, where it is absent.
+pub fn formats() -> Option<PathBuf> {
+    let given = std::env::var_os("SCGPT_TEST_DATA").map(PathBuf::from);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let folder = given.unwrap_or_else(beside).join("formats");
+    if !folder.is_dir() {
+        println!("skipped: {} is absent", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
 /// Tensors of a safetensors file by name.
 pub struct Stored(HashMap<String, Tensor>);
 
