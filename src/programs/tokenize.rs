@@ -20,6 +20,7 @@ use crate::cells::conditions::{self, Condition};
 use crate::cells::{self, naming};
 use crate::formats;
 use crate::options::Size;
+use crate::output;
 use crate::run_record::Run;
 use crate::tokens::Values;
 use crate::tokens::binning::Ties;
@@ -203,7 +204,8 @@ impl Program for Tokenize {
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(options.output.join(crate::output::RECORD));
+        output::check_directory(&options.output, output::Existing::Refuse)?;
+        run.record_at(options.output.join(output::RECORD));
         run.seed(options.seed);
         let inputs = Inputs::list(&options, run)?;
         let mut survey = run.stage("look at the inputs", |run| {

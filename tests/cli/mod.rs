@@ -8,4 +8,5 @@ mod finetune_annotation;
 mod log;
 mod python;
 mod resume;
+mod tokenize;
 mod wrong_input;

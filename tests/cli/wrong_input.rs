@@ -2,7 +2,7 @@
 
 use crate::support::cells::{self, Simulated};
 use crate::support::data;
-use crate::support::programs::{fail, from_to, path, program};
+use crate::support::programs::{fail, from_to, path, program, succeed};
 use crate::support::trained::{SIZE, TRAINED, finetune};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::Column;
@@ -25,12 +25,18 @@ fn assert_says(message: &str, parts: &[&str]) {
 
 /// Runs every program that reads cells on a file; all must fail alike and leave no output.
 fn refused_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
+    refused(folder, input, &[finetune, embed, annotate, tokenize], parts);
+}
+
+fn refused(
+    folder: &TempDir,
+    input: &Path,
+    programs: &[fn(&Path, &Path) -> assert_cmd::Command],
+    parts: &[&str],
+) {
     let output = folder.path().join("output");
-    for mut command in [
-        finetune(input, &output),
-        embed(input, &output),
-        annotate(input, &output),
-    ] {
+    for program in programs {
+        let mut command = program(input, &output);
         let message = fail(&mut command, INPUT);
         assert_says(&message, parts);
         assert_says(&message, &[input.to_str().unwrap()]);
@@ -43,6 +49,16 @@ fn embed(input: &Path, output: &Path) -> assert_cmd::Command {
     command
         .arg("--checkpoint")
         .arg(data("embedding/checkpoint"));
+    command
+}
+
+fn tokenize(input: &Path, output: &Path) -> assert_cmd::Command {
+    let mut command = program("scgpt-tokenize");
+    command
+        .arg("--input")
+        .arg(input)
+        .arg("--output")
+        .arg(output);
     command
 }
 
@@ -62,9 +78,11 @@ fn what_is_not_hdf5_is_refused() {
     ] {
         let input = folder.path().join(name);
         fs::write(&input, content).unwrap();
-        refused_by_all(
+        // `scgpt-tokenize` also reads tables of text.
+        refused(
             &folder,
             &input,
+            &[finetune, embed, annotate],
             &["not an HDF5 file", "an AnnData file (.h5ad) was expected"],
         );
     }
@@ -91,7 +109,9 @@ fn a_column_that_is_not_there_is_answered_by_those_that_are() {
     by_batch.args(["--batch", "celltype"]);
     let mut by_truth = annotate(&TRAINED.cells, &output);
     by_truth.args(["--truth", "celltype"]);
-    for command in [&mut by_labels, &mut by_batch, &mut by_truth] {
+    let mut by_obs = tokenize(&TRAINED.cells, &output);
+    by_obs.args(["--obs", "celltype"]);
+    for command in [&mut by_labels, &mut by_batch, &mut by_truth, &mut by_obs] {
         assert_says(
             &fail(command, INPUT),
             &[
@@ -400,9 +420,14 @@ fn the_input_is_never_the_output() {
 fn an_existing_folder_is_not_written_over() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
-    let message = fail(&mut finetune(&TRAINED.cells, folder.path()), READ_WRITE);
-    assert_says(&message, &["not empty", "name another output"]);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    for mut command in [
+        finetune(&TRAINED.cells, folder.path()),
+        tokenize(&TRAINED.cells, folder.path()),
+    ] {
+        let message = fail(&mut command, READ_WRITE);
+        assert_says(&message, &["not empty", "name another output"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
 
 #[test]
@@ -413,6 +438,7 @@ fn an_output_in_a_folder_that_is_not_there_is_refused_before_work() {
         finetune(&TRAINED.cells, &output),
         embed(&TRAINED.cells, &output),
         annotate(&TRAINED.cells, &output),
+        tokenize(&TRAINED.cells, &output),
     ] {
         assert_says(
             &fail(&mut command, USAGE),
@@ -559,4 +585,10 @@ fn a_full_disk_is_named_and_nothing_half_written_is_left() {
         &TRAINED.model.join("model.safetensors"),
         "model",
     );
+    let folder = tempdir().unwrap();
+    let corpus = folder.path().join("corpus");
+    succeed(&mut tokenize(trained, &corpus));
+    let tokenize = ["--input", trained_text, "--output", "corpus"];
+    let shard = corpus.join("cells-00000.parquet");
+    fails_on_full_disks("scgpt-tokenize", &tokenize, &shard, "corpus");
 }

@@ -1,13 +1,15 @@
 //! Tokens to row groups and shards. Where one ends depends on the cells alone, so that blocks and threads change no byte.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Options;
 use super::inputs::Inputs;
@@ -82,6 +84,8 @@ impl Packer {
             run.note(format!("{} finished shards are kept", same.shards.len()));
             state = same;
         }
+        remove_unfinished(&folder, &state.shards)
+            .with_context(|| format!("could not clear the work folder `{}`", folder.display()))?;
         Ok(Self {
             folder,
             schema: survey.schema.clone(),
@@ -273,7 +277,6 @@ fn annotation(plan: &Plan, column: usize, kind: Kind) -> Column {
 
 /// Where shards lie until all are finished: OUTPUT.partial.
 fn work_folder(options: &Options) -> Result<PathBuf> {
-    output::check_directory(&options.output, output::Existing::Refuse)?;
     let mut name = options.output.as_os_str().to_owned();
     name.push(".partial");
     let folder = PathBuf::from(name);
@@ -283,6 +286,18 @@ fn work_folder(options: &Options) -> Result<PathBuf> {
     }
     fs::create_dir_all(&folder).with_context(failed)?;
     Ok(folder)
+}
+
+/// Removes what a run left behind that was killed while it wrote.
+fn remove_unfinished(folder: &Path, shards: &[Summary]) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let is_finished = shards.iter().any(|shard| name == shard.file.as_str());
+        if name != STATE && !is_finished {
+            fs::remove_file(folder.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// The options that decide what is in the corpus.
@@ -302,6 +317,8 @@ fn identity(options: &Options, survey: &Survey, inputs: &Inputs) -> Result<Value
         env!("CARGO_PKG_VERSION"),
         parameters(options),
         inputs.fingerprint()?,
-        [survey.written.len(), survey.n_kept()]
+        survey.written.len(),
+        // Not the names of vocabulary, map and list of genes alone, but what comes of them.
+        Sha256::digest(survey.gene_table()).to_vec()
     ]))
 }

@@ -1,0 +1,212 @@
+//! `scgpt-tokenize`: any count matrix to a corpus.
+
+mod bytes;
+mod files;
+mod genes;
+mod inputs;
+mod options;
+mod python;
+mod resume;
+
+use crate::support::cells::Simulated;
+use crate::support::programs::{json, program, succeed};
+use assert_cmd::Command;
+use scgpt_tools::corpus::Corpus;
+use scgpt_tools::formats::Column;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use tempfile::{TempDir, tempdir};
+
+/// An input cannot be used; reading or writing failed.
+const INPUT: i32 = 65;
+const READ_WRITE: i32 = 74;
+
+fn tokenize(input: impl AsRef<OsStr>, output: &Path) -> Command {
+    let mut command = program("scgpt-tokenize");
+    command
+        .arg("--input")
+        .arg(input)
+        .arg("--output")
+        .arg(output);
+    command
+}
+
+fn from_sheet(sheet: &Path, output: &Path) -> Command {
+    let mut command = program("scgpt-tokenize");
+    command
+        .arg("--samples")
+        .arg(sheet)
+        .arg("--output")
+        .arg(output);
+    command
+}
+
+/// More values than are read at once with the least memory.
+static LARGE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("large.h5ad");
+    let large = Simulated {
+        cells: 40_000,
+        ..Simulated::SMALL
+    };
+    large.write(&path);
+    path
+});
+
+/// A corpus in a folder of its own, read back.
+struct Made {
+    folder: TempDir,
+    /// What the program said.
+    messages: String,
+}
+
+impl Made {
+    fn from(input: impl AsRef<OsStr>, arguments: &[&str]) -> Self {
+        let folder = tempdir().unwrap();
+        let output = folder.path().join("corpus");
+        let messages = succeed(tokenize(input, &output).args(arguments));
+        Self { folder, messages }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("corpus")
+    }
+
+    fn manifest(&self) -> Value {
+        json(self.path().join("manifest.json"))
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        cells(&self.path())
+    }
+
+    /// Names, genes, ids, how they were recognised, and inputs, as `genes.tsv` has them.
+    fn genes(&self) -> Vec<[String; 5]> {
+        let table = fs::read_to_string(self.path().join("genes.tsv")).unwrap();
+        let row = |line: &str| Vec::from_iter(line.split('\t').map(str::to_owned));
+        let rows = table.lines().map(|line| row(line).try_into().unwrap());
+        let mut rows: Vec<[String; 5]> = rows.collect();
+        let header = rows.remove(0);
+        assert_eq!(header, ["name", "gene", "id", "recognised_by", "inputs"]);
+        rows
+    }
+
+    /// What became of a gene name: its gene, its id and how it was recognised.
+    fn gene(&self, name: &str) -> [String; 3] {
+        let found = self.genes().into_iter().find(|row| row[0] == name);
+        let [_, gene, id, how, _] = found.unwrap_or_else(|| panic!("no row for `{name}`"));
+        [gene, id, how]
+    }
+}
+
+/// A cell of a corpus: expression by gene, and annotations as text.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Cell {
+    genes: BTreeMap<String, f32>,
+    obs: BTreeMap<String, Option<String>>,
+}
+
+/// The cells of a corpus, read by the library.
+fn cells(folder: &Path) -> Vec<Cell> {
+    let corpus = Corpus::open(folder).unwrap();
+    corpus.verify().unwrap();
+    let mut cells = Vec::new();
+    for (at, table) in corpus.tables().iter().enumerate() {
+        for group in 0..table.groups.len() {
+            let read = corpus.read_group(at, group).unwrap();
+            for cell in 0..read.cells() {
+                let tokens = read.offsets[cell]..read.offsets[cell + 1];
+                let token = |at: usize| {
+                    let name = corpus.vocabulary().token(read.genes[at]).unwrap();
+                    (name.to_owned(), read.values[at])
+                };
+                let label = |((name, _), column): (&(String, _), &Column)| {
+                    (name.clone(), column.label(cell))
+                };
+                cells.push(Cell {
+                    genes: tokens.map(token).collect(),
+                    obs: table.obs.iter().zip(&read.obs).map(label).collect(),
+                });
+            }
+        }
+    }
+    cells
+}
+
+/// Made-up cells as an AnnData file, and what is in them.
+struct Input {
+    path: PathBuf,
+    cells: Vec<Cell>,
+    _folder: TempDir,
+}
+
+impl Input {
+    fn new(simulated: Simulated) -> Self {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("cells.h5ad");
+        simulated.write(&path);
+        let names = simulated.gene_names();
+        let (counts, text) = (simulated.counts(), |text: &str| Some(text.to_owned()));
+        let cell = |(at, (genes, values)): (usize, (&[u32], &[f32]))| Cell {
+            genes: genes
+                .iter()
+                .map(|&gene| names[gene as usize].clone())
+                .zip(values.iter().copied())
+                .collect(),
+            obs: BTreeMap::from([
+                ("cell_type".to_owned(), text(Simulated::type_of(at))),
+                ("batch".to_owned(), text(Simulated::batch_of(at))),
+            ]),
+        };
+        Self {
+            cells: counts.rows().enumerate().map(cell).collect(),
+            path,
+            _folder: folder,
+        }
+    }
+
+    fn small() -> Self {
+        Self::new(Simulated::SMALL)
+    }
+}
+
+/// Expressions alone.
+fn expressions(cells: &[Cell]) -> Vec<&BTreeMap<String, f32>> {
+    cells.iter().map(|cell| &cell.genes).collect()
+}
+
+/// What must not depend on threads, memory or interruptions: all files but the record of the run.
+fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
+    let files = files.filter(|entry| name(entry) != "run.json");
+    files
+        .map(|entry| (name(&entry), fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
+#[track_caller]
+fn assert_same(
+    found: &BTreeMap<String, Vec<u8>>,
+    expected: &BTreeMap<String, Vec<u8>>,
+    what: &str,
+) {
+    assert_eq!(
+        Vec::from_iter(found.keys()),
+        Vec::from_iter(expected.keys()),
+        "{what}"
+    );
+    for (name, content) in found {
+        assert!(*content == expected[name], "{what}: `{name}` differs");
+    }
+}
+
+#[track_caller]
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in:\n{message}");
+    }
+}
