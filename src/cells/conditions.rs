@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::formats::{Column, Error, Table};
+use crate::formats::Column;
 
 /// How an annotation is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,19 +70,8 @@ impl FromStr for Condition {
 }
 
 impl Condition {
-    /// Which cells of a table fulfil all conditions.
-    pub fn all(conditions: &[Self], table: &Table) -> Result<Vec<bool>, Error> {
-        let mut kept = vec![true; table.n_cells()];
-        for condition in conditions {
-            let column = table.obs(&condition.column)?;
-            for (kept, fulfils) in kept.iter_mut().zip(condition.each(&column)) {
-                *kept &= fulfils;
-            }
-        }
-        Ok(kept)
-    }
-
-    fn each(&self, column: &Column) -> Vec<bool> {
+    /// Which cells fulfil the condition, by the column that it names.
+    pub fn each(&self, column: &Column) -> Vec<bool> {
         if let (Column::Number(numbers), Ok(bounds)) = (column, self.numbers()) {
             let fulfils = |number: &Option<f64>| match number {
                 Some(number) => self.holds(|bound| number.partial_cmp(bound), &bounds),

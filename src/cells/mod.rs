@@ -142,7 +142,7 @@ pub struct Columns {
 impl Cells {
     /// Opens an AnnData file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
     pub fn open(path: &Path, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
-        let table = Table::AnnData(File::open(path)?);
+        let table = Table::AnnData(File::open(path)?.into());
         Self::of(table, options, known, Prefer::First)
     }
 

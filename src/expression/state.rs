@@ -233,7 +233,10 @@ impl fmt::Display for Judgement {
             return Ok(());
         };
         if self.state == State::RawCounts {
-            return write!(f, " (all values are whole, the largest is {largest})");
+            return write!(
+                f,
+                " (all values looked at are whole, the largest is {largest})"
+            );
         }
         write!(
             f,
@@ -317,7 +320,7 @@ mod tests {
         assert_eq!(scaled.to_string(), expected);
         let raw = judge(&golden::counts()).to_string();
         assert!(
-            raw.starts_with("raw counts (all values are whole, the largest is "),
+            raw.starts_with("raw counts (all values looked at are whole, the largest is "),
             "{raw}"
         );
         for empty in [

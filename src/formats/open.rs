@@ -117,7 +117,7 @@ fn open_hdf5(path: &Path, options: &Options) -> Result<Table, Error> {
             tenx::open(&root).map(Table::Plain)
         }
         () if !genomes.is_empty() => open_genome(&root, &genomes, options).map(Table::Plain),
-        () => h5ad::File::in_group(file, root, None).map(Table::AnnData),
+        () => h5ad::File::in_group(file, root, None).map(|file| Table::AnnData(file.into())),
     }
 }
 
@@ -146,7 +146,7 @@ fn open_modality(file: hdf5::File, root: &Node, options: &Options) -> Result<Tab
         None => None,
     };
     let modality = group.require(name)?;
-    h5ad::File::in_group(file, modality, whole).map(Table::AnnData)
+    h5ad::File::in_group(file, modality, whole).map(|file| Table::AnnData(file.into()))
 }
 
 fn open_genome(root: &Node, genomes: &[String], options: &Options) -> Result<Plain, Error> {

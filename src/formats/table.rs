@@ -9,7 +9,7 @@ use super::{Column, Error, Matrix, Plain, Source};
 
 /// A table of cells by genes with annotations of both.
 pub enum Table {
-    AnnData(File),
+    AnnData(Box<File>),
     Plain(Plain),
 }
 

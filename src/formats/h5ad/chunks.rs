@@ -231,13 +231,16 @@ impl Default for Buffers {
     }
 }
 
+/// Whether a type is the one asked about.
+type Question = fn(&Datatype) -> hdf5::Result<bool>;
+
 /// How the numbers of a dataset are stored; none for other types and byte orders.
 fn kind_of(container: &Container) -> hdf5::Result<Option<(Kind, usize)>> {
     fn is<T: H5Type>(found: &Datatype) -> hdf5::Result<bool> {
         Ok(*found == Datatype::from_type::<T>()?)
     }
     let found = container.dtype()?;
-    let kinds: [(Kind, fn(&Datatype) -> hdf5::Result<bool>); 10] = [
+    let kinds: [(Kind, Question); 10] = [
         (Kind::F32, is::<f32>),
         (Kind::F64, is::<f64>),
         (Kind::I8, is::<i8>),

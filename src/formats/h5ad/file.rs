@@ -85,14 +85,14 @@ impl File {
     pub fn obs(&self, name: &str) -> Result<Column, Error> {
         match &self.whole {
             Some(whole) if !self.obs.columns()?.iter().any(|column| column == name) => {
-                self.from_whole(whole, name)
+                self.shared_column(whole, name)
             }
             _ => self.obs.column(name),
         }
     }
 
     /// A column that the modalities share, for the cells of this one.
-    fn from_whole(&self, whole: &Frame, name: &str) -> Result<Column, Error> {
+    fn shared_column(&self, whole: &Frame, name: &str) -> Result<Column, Error> {
         let labels = whole.column(name)?.to_labels();
         let place: HashMap<String, usize> = whole.names()?.into_iter().zip(0..).collect();
         let names = self.obs.names()?;

@@ -11,7 +11,6 @@ use super::inputs::{Input, Inputs, Opened};
 use super::pack::{GROUP_CELLS, Packer};
 use super::survey::{COMPOSITION, Survey, column_of};
 use crate::cells::Cells;
-use crate::cells::conditions::Condition;
 use crate::corpus::Group;
 use crate::counts::Counts;
 use crate::expression::state::State;
@@ -110,9 +109,9 @@ impl<'a> Reader<'a> {
             cells,
             matrix: cells.by_cell(options.spool_memory())?,
             ids: ids.iter().map(read_as).collect(),
-            has_duplicates: ids.iter().flatten().any(|id| repeated(id)),
+            has_duplicates: ids.iter().flatten().any(&mut repeated),
             numbers: &survey.numbers,
-            wanted: Condition::all(&survey.conditions, &cells.table)?,
+            wanted: wanted(survey, input, opened)?,
             annotations: Arc::new(Annotations {
                 number,
                 obs: obs
@@ -265,6 +264,17 @@ impl<'a> Reader<'a> {
         tokens.genes.truncate(end);
         tokens.values.truncate(end);
     }
+}
+
+/// Cells that fulfil all conditions.
+fn wanted(survey: &Survey, input: &Input, opened: &Opened) -> Result<Vec<bool>> {
+    let mut wanted = vec![true; opened.cells.n_cells()];
+    for condition in &survey.conditions {
+        let column = column_of(input, opened, &condition.column)?;
+        let fulfils = condition.each(&column);
+        wanted.iter_mut().zip(fulfils).for_each(|(w, f)| *w &= f);
+    }
+    Ok(wanted)
 }
 
 /// Values of tokens that are the same gene become one.

@@ -80,6 +80,9 @@ fn a_sample_sheet_annotates_cells_and_is_where_paths_start() {
         manifest["composition"]["tissue"],
         json!({"heart": 20, "lung, left": 30})
     );
+    let chosen = folder.path().join("chosen");
+    succeed(from_sheet(&sheet, &chosen).args(["--where", "batch == run 2"]));
+    assert_eq!(self::cells(&chosen).len(), 20);
 }
 
 #[test]
