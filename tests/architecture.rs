@@ -108,6 +108,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("compute", &[]),
     ("crash", &[]),
+    ("damage", &["random"]),
     ("output", &[]),
     ("progress", &["clock"]),
     ("clock", &[]),
