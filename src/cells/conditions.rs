@@ -129,7 +129,7 @@ mod tests {
             damage::each(text.as_bytes(), |bytes| {
                 let text = String::from_utf8_lossy(bytes);
                 match text.parse::<Condition>() {
-                    Ok(condition) => assert_eq!(condition.each(&numbers).into_iter().count(), 3),
+                    Ok(condition) => assert_eq!(condition.each(&numbers).len(), 3),
                     Err(problem) => assert!(problem.contains("is not a condition"), "{problem}"),
                 }
             });

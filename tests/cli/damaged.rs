@@ -118,13 +118,12 @@ fn options(formats: &Path, name: &str) -> Vec<String> {
     let columns = row
         .filter(|row| row[0] == name && row[1] == "h5ad")
         .find_map(|row| Some((*row.get(7)?).to_owned()));
-    let options = match columns.filter(|columns| !columns.is_empty()) {
+    match columns.filter(|columns| !columns.is_empty()) {
         Some(columns) => vec!["--obs".to_owned(), columns],
         None if name.ends_with(".h5mu") => vec!["--modality".into(), "mod1".into()],
         None if name.ends_with("genomes.h5") => vec!["--genome".into(), "hg19_chr21".into()],
         None => Vec::new(),
-    };
-    options
+    }
 }
 
 fn ending(specimen: &Specimen, seed: usize) -> Ending {
