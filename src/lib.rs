@@ -29,6 +29,7 @@ pub mod compute;
 pub mod corpus;
 pub mod counts;
 pub mod crash;
+pub mod descriptor;
 pub mod expression;
 pub mod failure;
 pub mod figures;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Program, steps};
+use super::{Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::analysis::classification;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -82,6 +82,20 @@ pub struct Annotate;
 impl Program for Annotate {
     const NAME: &'static str = "scgpt-annotate";
     const SUMMARY: &'static str = "Name the types of new cells with a fine-tuned scGPT model";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_0226"],
+        resources: Resources {
+            cpus: 4,
+            memory_gb: 8,
+            gpu: true,
+        },
+        contents: &[
+            ("input", &["X", "obs", "var"]),
+            ("output", &["obs/scgpt_label", "obs/scgpt_probability"]),
+            ("model", MODEL),
+        ],
+    };
     type Options = Options;
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
