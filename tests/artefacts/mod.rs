@@ -2,6 +2,8 @@
 //!
 //! `UPDATE=1 cargo test --release --test main artefacts` writes the files.
 
+mod nextflow;
+
 use crate::support::programs;
 use scgpt_tools::descriptor;
 use scgpt_tools::programs::{ALL, Entry};
@@ -26,6 +28,11 @@ fn printed(entry: &Entry) -> String {
     String::from_utf8(done.get_output().stdout.clone()).expect("JSON is UTF-8")
 }
 
+/// A file of the repository, if it is there.
+fn committed(path: &Path) -> Option<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+}
+
 /// Writes the file if `UPDATE` is set, else fails unless it holds the text.
 fn assert_current(path: &Path, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -35,7 +42,7 @@ fn assert_current(path: &Path, text: &str) {
         fs::write(file, text).expect("a file of the repository");
         return;
     }
-    let committed = fs::read_to_string(file).unwrap_or_default();
+    let committed = committed(path).unwrap_or_default();
     let (mut ours, mut theirs) = (text.lines(), committed.lines());
     let line = (1..).find(|_| match (ours.next(), theirs.next()) {
         (None, None) => true,

@@ -10,6 +10,7 @@ process SCGPT_CHECKPOINTINSPECT {
 
     output:
     tuple val(meta), path("${prefix}.json"), emit: report
+    tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-checkpoint'), eval('scgpt-checkpoint --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
     when:
@@ -22,6 +23,7 @@ process SCGPT_CHECKPOINTINSPECT {
     scgpt-checkpoint inspect \\
         ${checkpoint} \\
         --json \\
+        --record ${prefix}.run.json \\
         --threads ${task.cpus} \\
         ${args} \\
         > ${prefix}.json
@@ -34,5 +36,6 @@ process SCGPT_CHECKPOINTINSPECT {
     echo ${args}
 
     echo '{}' > ${prefix}.json
+    echo '{}' > ${prefix}.run.json
     """
 }

@@ -1,6 +1,6 @@
 process SCGPT_FINETUNEANNOTATION {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_high'
 
     conda "${task.accelerator ? "${moduleDir}/environment.gpu.yml" : "${moduleDir}/environment.yml"}"
     container "${task.accelerator ? 'quay.io/scgpt-tools/scgpt-tools:0.1.0-cu130' : 'quay.io/scgpt-tools/scgpt-tools:0.1.0-cpu'}"
