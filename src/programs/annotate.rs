@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -208,7 +209,16 @@ fn annotate(
         "unassigned",
         unassigned as f64 / answers.len().max(1) as f64,
     );
+    run.metric("cells", answers.len());
+    run.metric("types", frequencies(&model.settings.classes, &answers));
     Ok(answers)
+}
+
+/// Number of cells of every type, in the model's order.
+fn frequencies<'a>(classes: &'a [String], answers: &[Answer]) -> IndexMap<&'a str, usize> {
+    let of = |class| answers.iter().filter(|a| a.class == Some(class)).count();
+    let named = classes.iter().map(String::as_str).enumerate();
+    named.map(|(class, name)| (name, of(class))).collect()
 }
 
 /// Scores the answers where the truth is one of the model's classes.

@@ -30,6 +30,10 @@ fn metadata_and_environments_of_modules_come_from_the_descriptors() {
             &folder.join("meta.yml"),
             &metadata::text(&process, &descriptor),
         );
+        assert_current(
+            &folder.join("tests/main.nf.test.snap"),
+            &metadata::snapshot(&process, &descriptor),
+        );
         for (name, flavour) in environments(&descriptor) {
             assert_current(
                 &folder.join(name),

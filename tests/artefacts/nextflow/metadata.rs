@@ -57,7 +57,12 @@ pub fn text(process: &Process, descriptor: &Value) -> String {
          tools:\n  - {}:\n      description: {}\n      doi: {}\n      licence: [\"MIT\"]\n      identifier: \"\"\n\ninput:\n",
         descriptor["summary"],
         name.replace("scgpt_", ""),
-        word(&descriptor["name"]).as_str().unwrap_or_default().split(' ').next().unwrap_or_default(),
+        word(&descriptor["name"])
+            .as_str()
+            .unwrap_or_default()
+            .split(' ')
+            .next()
+            .unwrap_or_default(),
         json!(env!("CARGO_PKG_DESCRIPTION")),
         descriptor["doi"],
     );
@@ -185,4 +190,11 @@ pub fn environment(descriptor: &Value, flavour: &str) -> String {
          channels:\n{channels}dependencies:\n  - \"{package}\"\n{}",
         cuda.unwrap_or_default()
     )
+}
+
+/// What nf-test compares of a stub: the version that the program reports.
+pub fn snapshot(process: &Process, descriptor: &Value) -> String {
+    let versions = json!([[process.name, process.version.0, descriptor["version"]]]);
+    let snapshot = json!({"stub": {"content": [{"versions_scgpt": versions}]}});
+    format!("{snapshot:#}\n")
 }
