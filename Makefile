@@ -11,7 +11,7 @@ WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade
 	--only-binary=:all: --implementation cp --python-version 3.11 \
 	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
 
-.PHONY: all lean setup tools test check demo install clean
+.PHONY: all lean setup tools test check demo engines install clean
 
 all: setup
 	cargo build --release --locked
@@ -54,6 +54,14 @@ $(DEPS)/python/.ready: tests/python/requirements.txt
 test: setup $(DEPS)/python/.ready
 	cargo test --release --locked
 	$(MAKE) --no-print-directory lean
+
+# The real Nextflow, from Maven Central (40 MB); the tests run it where it is there. Needs Java 17 and Maven.
+engines: $(DEPS)/nextflow/.ready
+
+$(DEPS)/nextflow/.ready: tests/engines/nextflow/pom.xml
+	@command -v mvn >/dev/null || { echo "missing on this system: maven, openjdk-17-jre-headless - install them and run make again" >&2; exit 1; }
+	@mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(@D))
+	@touch $@
 
 check: setup
 	cargo fmt --check

@@ -14,6 +14,7 @@ use std::thread;
 use clap::Command;
 
 use crate::crash;
+use crate::descriptor;
 use crate::failure::{self, Failure};
 use crate::options::{Definition, Refusal, Resolved, Shared};
 use crate::output;
@@ -99,6 +100,13 @@ fn execute(entry: &Entry, args: &[OsString]) -> u8 {
     let definition = (entry.define)();
     if let Some(text) = definition.text_asked_for(args) {
         return show(&text);
+    }
+    if args
+        .iter()
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg == "--schema")
+    {
+        return show(&descriptor::text(entry));
     }
     match definition.resolve(args, entry.check) {
         Ok(resolved) => run(entry, &resolved),

@@ -22,6 +22,38 @@ pub enum Failure {
     Interrupted,
 }
 
+/// Every exit code: its name, what it means, and whether an engine should try again.
+pub const CODES: [(u8, &str, &str, bool); 8] = [
+    (0, "done", "the outputs are complete", false),
+    (
+        INTERNAL,
+        "internal",
+        "a fault of the program, to be reported",
+        false,
+    ),
+    (USAGE, "usage", "wrong options; nothing was done", false),
+    (65, "input", "an input cannot be used as it is", false),
+    (
+        69,
+        "device",
+        "the accelerator is missing or failed; try another node",
+        true,
+    ),
+    (71, "memory", "not enough memory; try with more", true),
+    (
+        74,
+        "read_write",
+        "reading or writing failed, as on a full disk",
+        true,
+    ),
+    (
+        75,
+        "interrupted",
+        "stopped by a signal; the same command with --resume goes on",
+        true,
+    ),
+];
+
 /// Exit code of a failure of no known kind, which is ours to repair.
 pub const INTERNAL: u8 = 1;
 /// Exit code of wrong usage.

@@ -31,6 +31,7 @@ pub mod counts;
 pub mod crash;
 #[cfg(test)]
 mod damage;
+pub mod descriptor;
 pub mod expression;
 pub mod failure;
 pub mod figures;

@@ -115,11 +115,6 @@ impl Definition {
         }
     }
 
-    /// The schema as people read it.
-    pub fn schema_text(&self) -> String {
-        format!("{:#}\n", self.schema)
-    }
-
     /// What help or version text was asked for, whatever else stands on the command line.
     pub fn text_asked_for(&self, args: &[OsString]) -> Option<String> {
         let asked = |names: &[&str]| {
@@ -132,7 +127,6 @@ impl Definition {
             () if asked(&["--help"]) => Some(command.render_long_help().to_string()),
             () if asked(&["-h"]) => Some(command.render_help().to_string()),
             () if asked(&["--version", "-V"]) => Some(command.render_version()),
-            () if asked(&["--schema"]) => Some(self.schema_text()),
             () => None,
         }
     }

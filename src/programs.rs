@@ -25,6 +25,8 @@ pub trait Program {
     const NAME: &'static str;
     /// One sentence for help, schema and wrappers.
     const SUMMARY: &'static str;
+    /// What an engine needs to know beside the options.
+    const FACTS: Facts;
     /// The one definition of the options; see [`crate::options`].
     type Options: Args + Serialize + DeserializeOwned + JsonSchema + Default;
 
@@ -38,11 +40,39 @@ pub trait Program {
     fn run(options: Self::Options, run: &mut Run) -> anyhow::Result<()>;
 }
 
+/// What an engine needs to know of a program beside its options.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// EDAM topics.
+    pub topics: &'static [&'static str],
+    /// EDAM operations.
+    pub operations: &'static [&'static str],
+    pub resources: Resources,
+    /// What an input must hold and an output will, by option: keys of an AnnData file, files of a folder.
+    pub contents: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// What a run of usual size takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Resources {
+    pub cpus: u32,
+    pub memory_gb: u32,
+    /// Whether an accelerator makes it faster.
+    pub gpu: bool,
+}
+
+/// Files of a model folder.
+#[cfg(feature = "torch")]
+const MODEL: &[&str] = &["args.json", "vocab.json", "model.safetensors", "run.json"];
+/// EDAM: single-cell sequencing; machine learning.
+const TOPICS: &[&str] = &["topic_4028", "topic_3474"];
+
 /// A [`Program`] as a value.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     pub name: &'static str,
     pub summary: &'static str,
+    pub facts: Facts,
     /// Schema, defaults and command line.
     pub define: fn() -> Definition,
     /// [`Program::check`] on valid options.
@@ -69,6 +99,7 @@ pub const fn entry<P: Program>() -> Entry {
     Entry {
         name: P::NAME,
         summary: P::SUMMARY,
+        facts: P::FACTS,
         define: define::<P>,
         check: check::<P>,
         run: run::<P>,

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "crash",
+            "descriptor",
             "failure",
             "options",
             "output",
@@ -19,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "run_record",
         ],
     ),
+    ("descriptor", &["failure", "programs"]),
     (
         "programs",
         &[

@@ -6,6 +6,8 @@ mod architecture;
 mod artefacts;
 /// Programs as users run them.
 mod cli;
+/// Pipelines in real workflow engines.
+mod engines;
 /// Model parts, losses, bins and tokens against numbers of the reference.
 mod golden;
 /// Fixtures and numeric comparison.

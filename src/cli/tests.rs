@@ -2,6 +2,18 @@ use std::io;
 
 use super::*;
 use crate::options::tests::Toy;
+use crate::programs::{Facts, Resources};
+
+const FACTS: Facts = Facts {
+    topics: &[],
+    operations: &[],
+    resources: Resources {
+        cpus: 1,
+        memory_gb: 1,
+        gpu: false,
+    },
+    contents: &[],
+};
 
 struct Works;
 struct Fails;
@@ -9,6 +21,7 @@ struct Fails;
 impl Program for Works {
     const NAME: &'static str = "scgpt-toy works";
     const SUMMARY: &'static str = "Counts its epochs";
+    const FACTS: Facts = FACTS;
     type Options = Toy;
 
     fn check(options: &Toy) -> Vec<String> {
@@ -28,6 +41,7 @@ impl Program for Works {
 impl Program for Fails {
     const NAME: &'static str = "scgpt-toy fails";
     const SUMMARY: &'static str = "Fails as told";
+    const FACTS: Facts = FACTS;
     type Options = Toy;
 
     fn run(options: Toy, _: &mut Run) -> anyhow::Result<()> {

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Program, steps};
+use super::{Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::analysis::classification;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -82,6 +83,20 @@ pub struct Annotate;
 impl Program for Annotate {
     const NAME: &'static str = "scgpt-annotate";
     const SUMMARY: &'static str = "Name the types of new cells with a fine-tuned scGPT model";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_0226"],
+        resources: Resources {
+            cpus: 4,
+            memory_gb: 8,
+            gpu: true,
+        },
+        contents: &[
+            ("input", &["X", "obs", "var"]),
+            ("output", &["obs/scgpt_label", "obs/scgpt_probability"]),
+            ("model", MODEL),
+        ],
+    };
     type Options = Options;
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
@@ -194,7 +209,16 @@ fn annotate(
         "unassigned",
         unassigned as f64 / answers.len().max(1) as f64,
     );
+    run.metric("cells", answers.len());
+    run.metric("types", frequencies(&model.settings.classes, &answers));
     Ok(answers)
+}
+
+/// Number of cells of every type, in the model's order.
+fn frequencies<'a>(classes: &'a [String], answers: &[Answer]) -> IndexMap<&'a str, usize> {
+    let of = |class| answers.iter().filter(|a| a.class == Some(class)).count();
+    let named = classes.iter().map(String::as_str).enumerate();
+    named.map(|(class, name)| (name, of(class))).collect()
 }
 
 /// Scores the answers where the truth is one of the model's classes.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Program, steps};
+use super::{Facts, Program, Resources, TOPICS, steps};
 use crate::checkpoint::convert::{self, Target};
 use crate::checkpoint::{Attention, inspect};
 use crate::output;
@@ -26,6 +26,12 @@ pub struct InspectOptions {
     pub json: bool,
 }
 
+const SMALL: Resources = Resources {
+    cpus: 1,
+    memory_gb: 2,
+    gpu: false,
+};
+
 /// Says what a checkpoint is and what is wrong with it.
 pub struct Inspect;
 
@@ -33,6 +39,12 @@ impl Program for Inspect {
     const NAME: &'static str = "scgpt-checkpoint inspect";
     const SUMMARY: &'static str =
         "Say what a model is, what it can be used for, and what is wrong with it";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_2945"],
+        resources: SMALL,
+        contents: &[("checkpoint", &["args.json", "vocab.json"])],
+    };
     type Options = InspectOptions;
 
     fn run(options: InspectOptions, _: &mut Run) -> Result<()> {
@@ -98,6 +110,15 @@ pub struct Convert;
 impl Program for Convert {
     const NAME: &'static str = "scgpt-checkpoint convert";
     const SUMMARY: &'static str = "Write a model as safetensors, or in the reference's own format";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_0335"],
+        resources: SMALL,
+        contents: &[
+            ("checkpoint", &["args.json", "vocab.json"]),
+            ("output", &["args.json", "vocab.json"]),
+        ],
+    };
     type Options = ConvertOptions;
 
     fn run(options: ConvertOptions, run: &mut Run) -> Result<()> {

@@ -8,7 +8,7 @@ use ndarray::ArrayView2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Program, steps};
+use super::{Facts, Program, Resources, TOPICS, steps};
 use crate::analysis::projection::Pca;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -84,6 +84,20 @@ pub struct Embed;
 impl Program for Embed {
     const NAME: &'static str = "scgpt-embed";
     const SUMMARY: &'static str = "Embed cells with a pre-trained scGPT model";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_2939"],
+        resources: Resources {
+            cpus: 4,
+            memory_gb: 8,
+            gpu: true,
+        },
+        contents: &[
+            ("input", &["X", "obs", "var"]),
+            ("output", &["obsm/X_scGPT"]),
+            ("checkpoint", &["args.json", "vocab.json"]),
+        ],
+    };
     type Options = Options;
 
     fn run(options: Options, run: &mut Run) -> Result<()> {

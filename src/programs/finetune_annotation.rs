@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use self::data::Data;
 use self::learner::Learner;
-use super::{Program, steps};
+use super::{Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::checkpoint::{Checkpoint, InputStyle};
 use crate::predict::annotation::Settings;
 use crate::run_record::Run;
@@ -234,6 +234,20 @@ pub struct FinetuneAnnotation;
 impl Program for FinetuneAnnotation {
     const NAME: &'static str = "scgpt-finetune-annotation";
     const SUMMARY: &'static str = "Teach a scGPT model the cell types of labelled cells";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_2423"],
+        resources: Resources {
+            cpus: 8,
+            memory_gb: 16,
+            gpu: true,
+        },
+        contents: &[
+            ("input", &["X", "obs", "var"]),
+            ("output", MODEL),
+            ("checkpoint", &["args.json", "vocab.json"]),
+        ],
+    };
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::inputs::Inputs;
 use self::pack::Packer;
 use self::survey::Survey;
-use super::Program;
+use super::{Facts, Program, Resources, TOPICS};
 use crate::cells::conditions::{self, Condition};
 use crate::cells::{self, naming};
 use crate::formats;
@@ -180,6 +180,25 @@ impl Program for Tokenize {
     const NAME: &'static str = "scgpt-tokenize";
     const SUMMARY: &'static str =
         "Turn count matrices of any format into a corpus of tokenised cells";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_0335"],
+        resources: Resources {
+            cpus: 4,
+            memory_gb: 4,
+            gpu: false,
+        },
+        contents: &[(
+            "output",
+            &[
+                "cells-00000.parquet",
+                "vocab.json",
+                "manifest.json",
+                "genes.tsv",
+                "run.json",
+            ],
+        )],
+    };
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {

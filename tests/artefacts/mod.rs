@@ -2,7 +2,10 @@
 //!
 //! `UPDATE=1 cargo test --release --test main artefacts` writes the files.
 
+mod nextflow;
+
 use crate::support::programs;
+use scgpt_tools::descriptor;
 use scgpt_tools::programs::{ALL, Entry};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +28,11 @@ fn printed(entry: &Entry) -> String {
     String::from_utf8(done.get_output().stdout.clone()).expect("JSON is UTF-8")
 }
 
+/// A file of the repository, if it is there.
+fn committed(path: &Path) -> Option<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+}
+
 /// Writes the file if `UPDATE` is set, else fails unless it holds the text.
 fn assert_current(path: &Path, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -34,7 +42,7 @@ fn assert_current(path: &Path, text: &str) {
         fs::write(file, text).expect("a file of the repository");
         return;
     }
-    let committed = fs::read_to_string(file).unwrap_or_default();
+    let committed = committed(path).unwrap_or_default();
     let (mut ours, mut theirs) = (text.lines(), committed.lines());
     let line = (1..).find(|_| match (ours.next(), theirs.next()) {
         (None, None) => true,
@@ -81,7 +89,7 @@ fn every_binary_is_in_the_table() {
 fn schemas_are_what_the_programs_print() {
     for entry in ALL {
         let schema = printed(entry);
-        assert_eq!(schema, (entry.define)().schema_text(), "{}", entry.name);
+        assert_eq!(schema, descriptor::text(entry), "{}", entry.name);
         assert_current(&schema_path(entry), &schema);
     }
 }
@@ -125,13 +133,14 @@ fn the_readme_says_how_every_program_is_used() {
 #[test]
 fn schemas_are_draft_2020_12_and_say_format_and_direction_of_files() {
     for entry in ALL {
-        let schema: serde_json::Value = serde_json::from_str(&printed(entry)).unwrap();
+        let descriptor: serde_json::Value = serde_json::from_str(&printed(entry)).unwrap();
+        let schema = &descriptor["parameters"];
         assert_eq!(
             schema["$schema"], "https://json-schema.org/draft/2020-12/schema",
             "{}",
             entry.name
         );
-        let problem = jsonschema::meta::validate(&schema)
+        let problem = jsonschema::meta::validate(schema)
             .err()
             .map(|error| error.to_string());
         assert_eq!(problem, None, "{}", entry.name);

@@ -1,0 +1,46 @@
+// Tokenises many samples in parallel by one vocabulary, and gathers them into one corpus.
+
+include { SCGPT_TOKENIZE                           } from '../modules/scgpttools/scgpt/tokenize/main'
+include { SCGPT_TOKENIZE as SCGPT_TOKENIZE_GATHER } from '../modules/scgpttools/scgpt/tokenize/main'
+
+workflow TOKENIZE {
+    take:
+    samples // channel: [meta, cells]
+    vocab // vocab.json or the folder of a pre-trained model
+    genes // file of genes to keep, or null
+    gene_map // table of gene names, or null
+    aliases // table of other names of genes, or null
+
+    main:
+    words = file(vocab, checkIfExists: true)
+    sheets = samples.collectFile { meta, cells ->
+        def columns = meta.findAll { column, _value -> column != 'id' } + [path: cells.name]
+        ["${meta.id}.csv", csv(columns.keySet()) + csv(columns.values())]
+    }
+    with_sheets = samples
+        .map { meta, cells -> [meta.id, meta, cells] }
+        .join(sheets.map { sheet -> [sheet.baseName, sheet] })
+        .map { _id, meta, cells, sheet -> [meta, cells, sheet] }
+    SCGPT_TOKENIZE(with_sheets, words, given(genes), given(gene_map), given(aliases))
+    corpora = SCGPT_TOKENIZE.out.corpus
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .map { parts -> [[id: 'corpus'], parts.collect { part -> part[1] }, []] }
+    SCGPT_TOKENIZE_GATHER(corpora, words, [], [], [])
+    gene_reports = SCGPT_TOKENIZE.out.gene_report.collectFile(storeDir: "${params.outdir}/genes") { meta, table ->
+        ["${meta.id}.tsv", table]
+    }
+
+    emit:
+    corpus = SCGPT_TOKENIZE_GATHER.out.corpus // channel: [meta, folder]
+    gene_reports // channel: table of what became of every gene of a sample
+}
+
+// A file that may be left out, as a process takes it.
+def given(name) {
+    return name ? file(name, checkIfExists: true) : []
+}
+
+// A row of a CSV file.
+def csv(values) {
+    return values.collect { value -> '"' + value.replace('"', '""') + '"' }.join(',') + '\n'
+}
