@@ -13,6 +13,7 @@ pub fn path(program: &str) -> PathBuf {
         "scgpt-checkpoint" => env!("CARGO_BIN_EXE_scgpt-checkpoint"),
         "scgpt-embed" => env!("CARGO_BIN_EXE_scgpt-embed"),
         "scgpt-finetune-annotation" => env!("CARGO_BIN_EXE_scgpt-finetune-annotation"),
+        "scgpt-tokenize" => env!("CARGO_BIN_EXE_scgpt-tokenize"),
         other => panic!("there is no program `{other}`"),
     })
 }
