@@ -34,6 +34,11 @@ pub struct Condition {
     values: Vec<String>,
 }
 
+/// Whether a text compares anything.
+pub fn has_sign(text: &str) -> bool {
+    SIGNS.iter().any(|(sign, _)| text.contains(sign))
+}
+
 impl FromStr for Condition {
     type Err = String;
 

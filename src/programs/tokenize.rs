@@ -16,7 +16,7 @@ use self::inputs::Inputs;
 use self::pack::Packer;
 use self::survey::Survey;
 use super::{Facts, Program, Resources, TOPICS};
-use crate::cells::conditions::Condition;
+use crate::cells::conditions::{self, Condition};
 use crate::cells::{self, naming};
 use crate::formats;
 use crate::options::Size;
@@ -52,8 +52,13 @@ pub struct Options {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub obs: Vec<String>,
     /// Condition on a column of obs that cells must fulfil, as in "disease == normal" or "tissue == lung|heart"; also with !=, >=, <=,
-    /// > and <. Several, with commas between them, must all be fulfilled.
-    #[arg(long = "where", value_name = "CONDITION", value_delimiter = ',')]
+    /// > and <. Several, with commas between them, must all be fulfilled; a value may hold commas too.
+    #[arg(
+        id = "where",
+        long = "where",
+        value_name = "CONDITION",
+        value_delimiter = ','
+    )]
     #[serde(rename = "where")]
     pub conditions: Vec<String>,
     /// Leave out cells that express fewer known genes.
@@ -66,8 +71,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes: Option<PathBuf>,
-    /// Keep only so many highly variable genes; 0 keeps all. They are chosen on a random sample of cells, as many as the memory
-    /// allows.
+    /// Keep only so many highly variable genes; 0 keeps all. Of many cells, they are chosen on a random sample: the same for the
+    /// same seed.
     #[arg(long)]
     pub n_hvg: usize,
     /// What is written as the expression of a gene: the number in the matrix, unchanged, as pre-training expects; the logarithm
@@ -153,8 +158,17 @@ impl Options {
         (self.memory.0 / 4) as usize
     }
 
+    /// The conditions. What follows a comma without being one belongs to the value before it, as in
+    /// "cell_type == CD4-positive, alpha-beta T cell".
     fn conditions(&self) -> Result<Vec<Condition>, String> {
-        self.conditions.iter().map(|text| text.parse()).collect()
+        let mut texts: Vec<String> = Vec::new();
+        for text in &self.conditions {
+            match texts.last_mut() {
+                Some(last) if !conditions::has_sign(text) => *last += &format!(",{text}"),
+                _ => texts.push(text.clone()),
+            }
+        }
+        texts.iter().map(|text| text.parse()).collect()
     }
 }
 
