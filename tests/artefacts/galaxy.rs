@@ -71,34 +71,18 @@ struct Place {
 
 impl Place {
     fn of(expand: Node, option: &str) -> Self {
-        let mut names: Vec<&str> = expand
-            .ancestors()
-            .filter(|node| {
-                ["section", "conditional"]
-                    .iter()
-                    .any(|tag| node.has_tag_name(*tag))
-            })
-            .filter_map(|node| node.attribute("name"))
-            .collect();
-        names.reverse();
-        let prefix = names
-            .iter()
-            .fold("$".to_owned(), |path, name| path + name + ".");
         let case = expand.ancestors().find(|node| node.has_tag_name("when"));
         let condition = case.and_then(|case| {
             let choice = case
                 .parent()?
                 .children()
                 .find(|node| node.has_tag_name("param"))?;
-            Some(format!(
-                "str({prefix}{}) == '{}'",
-                choice.attribute("name")?,
-                case.attribute("value")?
-            ))
+            let variable = path(choice) + choice.attribute("name")?;
+            Some(format!("str({variable}) == '{}'", case.attribute("value")?))
         });
         Self {
             option: option.to_owned(),
-            variable: format!("{prefix}{option}"),
+            variable: path(expand) + option,
             condition,
         }
     }
@@ -115,6 +99,17 @@ impl Place {
             self.variable
         )
     }
+}
+
+/// The sections and conditionals around an element, as the start of a variable's name.
+fn path(node: Node) -> String {
+    let is_group = |node: &Node| node.has_tag_name("section") || node.has_tag_name("conditional");
+    let groups = node.ancestors().filter(is_group);
+    let mut names: Vec<&str> = groups.filter_map(|group| group.attribute("name")).collect();
+    names.reverse();
+    names
+        .iter()
+        .fold("$".to_owned(), |path, name| path + name + ".")
 }
 
 /// A hand-written tool as far as it matters to the program.
@@ -609,6 +604,25 @@ fn galaxy_tools_have_the_version_of_the_package() {
         "`@TOOL_VERSION@` of `{}`",
         path.display()
     );
+}
+
+#[test]
+fn galaxy_workflows_use_tools_of_the_version_of_the_package() {
+    let folder = fs::read_dir(root().join("tools/workflows")).expect("workflows");
+    for file in folder.map(|file| file.expect("a file").path()) {
+        let text = fs::read_to_string(&file).expect("UTF-8");
+        let versions = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("tool_version: "));
+        let other: Vec<&str> = versions
+            .filter(|version| version.split('+').next() != Some(env!("CARGO_PKG_VERSION")))
+            .collect();
+        assert!(
+            other.is_empty(),
+            "`{}` uses tools of versions {other:?}",
+            file.display()
+        );
+    }
 }
 
 #[test]
