@@ -14,7 +14,7 @@
 mod command;
 mod files;
 mod problems;
-mod schema;
+pub mod schema;
 mod size;
 
 use std::ffi::OsString;

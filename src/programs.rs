@@ -64,8 +64,8 @@ pub struct Resources {
 /// Files of a model folder.
 #[cfg(feature = "torch")]
 const MODEL: &[&str] = &["args.json", "vocab.json", "model.safetensors", "run.json"];
-/// EDAM: single-cell sequencing; machine learning.
-const TOPICS: &[&str] = &["topic_4028", "topic_3474"];
+/// EDAM: RNA-Seq; machine learning.
+const TOPICS: &[&str] = &["topic_3170", "topic_3474"];
 
 /// A [`Program`] as a value.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE=1 cargo test --release --test main artefacts` writes the files.
 
+mod galaxy;
 mod nextflow;
 
 use crate::support::programs;
@@ -10,14 +11,14 @@ use scgpt_tools::programs::{ALL, Entry};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `tools/<tool>/schema.json`, where `scgpt-checkpoint inspect` is the tool `checkpoint_inspect`.
-fn schema_path(entry: &Entry) -> PathBuf {
+/// `tools/<tool>`, where `scgpt-checkpoint inspect` is the tool `checkpoint_inspect`.
+fn folder(entry: &Entry) -> PathBuf {
     let tool = entry
         .name
         .strip_prefix("scgpt-")
         .expect("programs are called scgpt-...")
         .replace([' ', '-'], "_");
-    Path::new("tools").join(tool).join("schema.json")
+    Path::new("tools").join(tool)
 }
 
 /// What the program itself prints.
@@ -90,7 +91,7 @@ fn schemas_are_what_the_programs_print() {
     for entry in ALL {
         let schema = printed(entry);
         assert_eq!(schema, descriptor::text(entry), "{}", entry.name);
-        assert_current(&schema_path(entry), &schema);
+        assert_current(&folder(entry).join("schema.json"), &schema);
     }
 }
 

@@ -1,0 +1,674 @@
+//! Galaxy tools. `tools/<tool>/generated.xml` is made from the program's definition: a macro `option_<name>` for every option,
+//! and `@OPTIONS@`, which collects them from where `tools/<tool>/<tool>.xml` puts them. The latter is written by hand, and
+//! held against the program here.
+
+use super::{assert_current, folder};
+use crate::support::cells::Simulated;
+use crate::support::trained::TRAINED;
+use roxmltree::{Document, Node};
+use scgpt_tools::descriptor;
+use scgpt_tools::options::schema::{allows, choices};
+use scgpt_tools::programs::{ALL, Entry};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Options that neither form nor command has: start of the program's name, option, reason.
+const LEFT_OUT: &[(&str, &str, &str)] = &[
+    ("", "log_format", "the job's messages are for people"),
+    (
+        "",
+        "quiet",
+        "the job's messages are kept apart from its outputs",
+    ),
+    ("", "verbose", "the run record says it all"),
+    ("", "resume", "a job starts in an empty folder"),
+    (
+        "",
+        "save_every",
+        "a job starts in an empty folder, with no state to go on from",
+    ),
+    (
+        "scgpt-tokenize",
+        "input",
+        "the sample sheet lists the files under the names they have in the history",
+    ),
+    (
+        "scgpt-finetune-annotation",
+        "record",
+        "it lies in the model's folder",
+    ),
+    ("scgpt-tokenize", "record", "it lies in the corpus"),
+    (
+        "scgpt-checkpoint inspect",
+        "record",
+        "the report is all there is",
+    ),
+    ("scgpt-checkpoint", "threads", "there is nothing to compute"),
+];
+
+/// What every tool expands from `macros.xml` and `generated.xml`.
+const EXPECTED_MACROS: [&str; 6] = [
+    "citations",
+    "creator",
+    "edam",
+    "requirements",
+    "version_command",
+    "xrefs",
+];
+
+const MADE: &str = "<!-- Made from the program's definition, as README.md of the tools says; not to be edited. -->";
+
+/// The place of an option in the form.
+struct Place {
+    option: String,
+    /// As Cheetah names it, such as `$training.epochs`.
+    variable: String,
+    /// The condition under which it is in the form, as Cheetah says it.
+    condition: Option<String>,
+}
+
+impl Place {
+    fn of(expand: Node, option: &str) -> Self {
+        let case = expand.ancestors().find(|node| node.has_tag_name("when"));
+        let condition = case.and_then(|case| {
+            let choice = case
+                .parent()?
+                .children()
+                .find(|node| node.has_tag_name("param"))?;
+            let variable = path(choice) + choice.attribute("name")?;
+            Some(format!("str({variable}) == '{}'", case.attribute("value")?))
+        });
+        Self {
+            option: option.to_owned(),
+            variable: path(expand) + option,
+            condition,
+        }
+    }
+
+    /// The item of `@OPTIONS@`: name, reader and value.
+    fn collected(&self, property: &Value) -> String {
+        let condition = self.condition.as_ref().map_or(String::new(), |condition| {
+            format!(" if {condition} else ''")
+        });
+        format!(
+            "('{}', '{}', {}{condition}),",
+            self.option,
+            kind(property).1,
+            self.variable
+        )
+    }
+}
+
+/// The sections and conditionals around an element, as the start of a variable's name.
+fn path(node: Node) -> String {
+    let is_group = |node: &Node| node.has_tag_name("section") || node.has_tag_name("conditional");
+    let groups = node.ancestors().filter(is_group);
+    let mut names: Vec<&str> = groups.filter_map(|group| group.attribute("name")).collect();
+    names.reverse();
+    names
+        .iter()
+        .fold("$".to_owned(), |path, name| path + name + ".")
+}
+
+/// A hand-written tool as far as it matters to the program.
+struct Tool {
+    path: PathBuf,
+    text: String,
+    places: Vec<Place>,
+    command: String,
+}
+
+impl Tool {
+    fn read(entry: &Entry) -> Self {
+        let folder = folder(entry);
+        let name = folder
+            .file_name()
+            .expect("a folder of `tools`")
+            .to_str()
+            .expect("UTF-8");
+        let path = folder.join(name).with_extension("xml");
+        let text = fs::read_to_string(root().join(&path));
+        let text = text.unwrap_or_else(|error| {
+            panic!(
+                "`{}` needs a Galaxy tool `{}`, written by hand like the others: {error}",
+                entry.name,
+                path.display()
+            )
+        });
+        let (mut places, mut command) = (Vec::new(), String::new());
+        for node in parsed(&text, &path).descendants() {
+            if node.has_tag_name("command") {
+                command = node.text().unwrap_or_default().to_owned();
+            }
+            if let Some(option) = option_of(node) {
+                places.push(Place::of(node, option));
+            }
+        }
+        Self {
+            path,
+            text,
+            places,
+            command,
+        }
+    }
+
+    /// Whether the command gives the option: by its flag, or by its place after the program's name.
+    fn commands(&self, entry: &Entry, option: &str) -> bool {
+        let command = (entry.define)().command;
+        let argument = command
+            .get_arguments()
+            .find(|argument| argument.get_id() == option);
+        let argument = argument.expect("every property has an argument");
+        match (argument.get_long(), argument.get_index()) {
+            (Some(flag), _) => self.flags().any(|found| found == flag),
+            (None, at) => {
+                let rest = self.command.split(entry.name).nth(1).unwrap_or_default();
+                let given = rest
+                    .split_whitespace()
+                    .take_while(|word| !word.starts_with('-'));
+                at.is_none_or(|at| given.count() >= at)
+            }
+        }
+    }
+
+    fn flags(&self) -> impl Iterator<Item = &str> {
+        self.command
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("--"))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn parsed<'a>(text: &'a str, path: &Path) -> Document<'a> {
+    Document::parse(text).unwrap_or_else(|error| panic!("`{}` is not XML: {error}", path.display()))
+}
+
+/// The option whose macro the element expands.
+fn option_of<'a>(node: Node<'a, '_>) -> Option<&'a str> {
+    let is_expand = node.has_tag_name("expand");
+    node.attribute("macro")
+        .filter(|_| is_expand)?
+        .strip_prefix("option_")
+}
+
+fn flag_of(entry: &Entry, option: &str) -> Option<String> {
+    let command = (entry.define)().command;
+    let argument = command
+        .get_arguments()
+        .find(|argument| argument.get_id() == option)?;
+    argument.get_long().map(|flag| format!("--{flag}"))
+}
+
+fn reason_to_leave_out(entry: &Entry, option: &str) -> Option<&'static str> {
+    let fits = |(program, name, _): &&(&str, &str, &str)| {
+        entry.name.starts_with(program) && *name == option
+    };
+    LEFT_OUT.iter().find(fits).map(|(_, _, reason)| *reason)
+}
+
+/// XML as text.
+mod xml {
+    pub fn escaped(text: &str) -> String {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+    }
+
+    /// An element with its children, each on a line of its own and indented once.
+    pub fn element(name: &str, attributes: &[(&str, String)], children: &[String]) -> String {
+        let attribute = |(name, value): &(&str, String)| format!(" {name}=\"{}\"", escaped(value));
+        let start = format!(
+            "<{name}{}",
+            attributes.iter().map(attribute).collect::<String>()
+        );
+        if children.is_empty() {
+            return format!("{start}/>");
+        }
+        let inner = children.join("\n").replace('\n', "\n    ");
+        format!("{start}>\n    {inner}\n</{name}>")
+    }
+
+    /// An element that holds nothing but text.
+    pub fn leaf(name: &str, attributes: &[(&str, String)], text: &str) -> String {
+        let empty = element(name, attributes, &[]);
+        format!(
+            "{}>{}</{name}>",
+            empty.trim_end_matches("/>"),
+            escaped(text)
+        )
+    }
+}
+
+/// What Galaxy calls the type, and how `@PARAMS@` of `macros.xml` reads the value.
+fn kind(property: &Value) -> (&'static str, &'static str) {
+    match () {
+        () if property.get("x-format").is_some() => ("data", "text"),
+        () if !choices(property).is_empty() => ("select", "text"),
+        () if allows(property, "array") => ("text", "list"),
+        () if allows(property, "boolean") => ("boolean", "flag"),
+        () if allows(property, "integer") => ("integer", "integer"),
+        () if allows(property, "number") => ("float", "number"),
+        () => ("text", "text"),
+    }
+}
+
+/// Galaxy's name of a format.
+fn datatype(format: &str) -> &str {
+    match format {
+        "tsv" => "tabular,csv",
+        "checkpoint" | "corpus" => "tar",
+        same => same,
+    }
+}
+
+/// The option in a form; its label is left to the tool.
+fn param(name: &str, property: &Value, flag: Option<String>) -> String {
+    let plain = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let (kind, reading) = kind(property);
+    let default = &property["default"];
+    let mut attributes = match flag {
+        Some(flag) => vec![("argument", flag)],
+        None => vec![("name", name.to_owned())],
+    };
+    attributes.push(("type", kind.to_owned()));
+    match kind {
+        "data" => attributes.push((
+            "format",
+            datatype(property["x-format"].as_str().unwrap_or("data")).to_owned(),
+        )),
+        "boolean" => attributes.extend([
+            ("truevalue", "true".to_owned()),
+            ("falsevalue", "false".to_owned()),
+            ("checked", plain(default)),
+        ]),
+        "text" if reading == "list" => attributes.push(("area", "true".to_owned())),
+        "select" => {}
+        _ if !default.is_null() => attributes.push(("value", plain(default))),
+        _ => {}
+    }
+    if allows(property, "null") || reading == "list" {
+        attributes.push(("optional", "true".to_owned()));
+    }
+    let bounds = [("min", "minimum"), ("max", "maximum")];
+    attributes.extend(
+        bounds
+            .iter()
+            .filter_map(|(name, key)| Some((*name, plain(property.get(key)?)))),
+    );
+    attributes.extend([("label", "@LABEL@".to_owned()), ("help", help(property))]);
+    xml::element("param", &attributes, &children(kind, property))
+}
+
+/// The description; a form has a line for each item of a list.
+fn help(property: &Value) -> String {
+    const COMMAS: &str = "with commas between them";
+    let description = property["description"].as_str().unwrap_or_default();
+    match allows(property, "array") {
+        true if description.contains(COMMAS) => description.replace(COMMAS, "one a line"),
+        true => format!("{description} One a line."),
+        false => description.to_owned(),
+    }
+}
+
+/// Choices of a list; for texts, that any is taken as it is (they only ever get into a JSON file) and whether one must be given.
+fn children(kind: &str, property: &Value) -> Vec<String> {
+    let choice = |(value, description): (&str, Option<&str>)| {
+        let mut attributes = vec![("value", value.to_owned())];
+        if property["default"] == value {
+            attributes.push(("selected", "true".to_owned()));
+        }
+        let text = description.map_or(value.to_owned(), |text| {
+            format!("{value}: {}", inside_sentence(text))
+        });
+        xml::leaf("option", &attributes, &text)
+    };
+    let sanitizer = xml::element("sanitizer", &[("sanitize", "false".to_owned())], &[]);
+    let validator = || xml::element("validator", &[("type", "empty_field".to_owned())], &[]);
+    match kind {
+        "select" => choices(property).into_iter().map(choice).collect(),
+        "text" if property.get("default").is_some() => vec![sanitizer],
+        "text" => vec![sanitizer, validator()],
+        _ => Vec::new(),
+    }
+}
+
+/// The sentence without its full stop and, unless it starts with an abbreviation, its capital.
+fn inside_sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    let first = letters.next().into_iter();
+    let rest = letters.as_str();
+    let is_word = rest.starts_with(|c: char| c.is_lowercase() || c == ' ');
+    first
+        .flat_map(|c| {
+            if is_word {
+                c.to_lowercase().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .chain(rest.chars())
+        .collect()
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+}
+
+/// Package, image and resources, from the descriptor.
+fn requirements(descriptor: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let resources = &descriptor["resources"];
+    let resource = |kind: &str, amount: u64| {
+        xml::leaf(
+            "resource",
+            &[("type", kind.to_owned())],
+            &amount.to_string(),
+        )
+    };
+    let package = [
+        ("type", "package".to_owned()),
+        ("version", text(&descriptor["conda"]["version"])),
+    ];
+    let mut lines = vec![
+        xml::leaf(
+            "requirement",
+            &package,
+            &text(&descriptor["conda"]["package"]),
+        ),
+        xml::leaf(
+            "container",
+            &[("type", "docker".to_owned())],
+            &text(&descriptor["container"]["cpu"]),
+        ),
+        resource("cores_min", resources["cpus"].as_u64().unwrap_or(1)),
+        resource(
+            "ram_min",
+            1024 * resources["memory_gb"].as_u64().unwrap_or(1),
+        ),
+    ];
+    if resources["gpu"] == true {
+        lines.push(resource("cuda_device_count_max", 1));
+    }
+    xml::element("requirements", &[], &lines)
+}
+
+fn edam(descriptor: &Value) -> Vec<String> {
+    let list = |many: &str, one: &str| {
+        let terms = texts(&descriptor["edam"][many])
+            .map(|term| xml::leaf(&format!("edam_{one}"), &[], term));
+        xml::element(&format!("edam_{many}"), &[], &terms.collect::<Vec<_>>())
+    };
+    vec![list("topics", "topic"), list("operations", "operation")]
+}
+
+/// A macro of the name.
+fn named(name: &str, children: &[String]) -> String {
+    xml::element("xml", &[("name", name.to_owned())], children)
+}
+
+/// The whole of `generated.xml`.
+fn generated(entry: &Entry, tool: &Tool) -> String {
+    let descriptor = descriptor::of(entry);
+    let properties = &descriptor["parameters"]["properties"];
+    let known: Vec<&Place> = tool
+        .places
+        .iter()
+        .filter(|place| properties.get(&place.option).is_some())
+        .collect();
+    let version = xml::leaf("version_command", &[], &format!("{} --version", entry.name));
+    let mut parts = vec![
+        named("requirements", &[requirements(&descriptor)]),
+        named("edam", &edam(&descriptor)),
+        named("version_command", &[version]),
+    ];
+    parts.extend(known.iter().map(|Place { option, .. }| {
+        let attributes = [
+            ("name", format!("option_{option}")),
+            ("tokens", "label".to_owned()),
+        ];
+        let param = param(option, &properties[option], flag_of(entry, option));
+        xml::element("xml", &attributes, &[param])
+    }));
+    let collected = known
+        .iter()
+        .filter(|place| !tool.commands(entry, &place.option));
+    let lines: Vec<String> = collected
+        .map(|place| place.collected(&properties[&place.option]))
+        .collect();
+    // Cheetah's lines are not indented like XML.
+    let macros = xml::element("macros", &[], &parts);
+    let macros = macros.trim_end_matches("</macros>");
+    format!(
+        "{MADE}\n{macros}    <token name=\"@OPTIONS@\"><![CDATA[\n{}\n]]></token>\n</macros>\n",
+        lines.join("\n")
+    )
+}
+
+/// What is missing or wrong in the hand-written tool.
+fn problems(entry: &Entry, tool: &Tool) -> Vec<String> {
+    let definition = (entry.define)();
+    let options = definition.properties().keys();
+    let mut found: Vec<String> = options
+        .filter_map(|option| wiring(entry, tool, option))
+        .collect();
+    let flags: Vec<&str> = definition
+        .command
+        .get_arguments()
+        .filter_map(|argument| argument.get_long())
+        .collect();
+    let wrong = tool
+        .flags()
+        .filter(|flag| !flags.contains(flag) && *flag != "params");
+    found
+        .extend(wrong.map(|flag| {
+            format!("the command gives `--{flag}`, which is no option of the program")
+        }));
+    let document = parsed(&tool.text, &tool.path);
+    for node in document.descendants().filter(Node::is_element) {
+        let argument = node
+            .attribute("argument")
+            .map(|argument| argument.trim_start_matches('-'));
+        found.extend(
+            argument
+                .filter(|flag| !flags.contains(flag))
+                .map(|flag| format!("`argument=\"--{flag}\"` is no option of the program")),
+        );
+        let Some(option) = option_of(node) else {
+            continue;
+        };
+        if definition.properties().get(option).is_none() {
+            found.push(format!(
+                "`option_{option}` is expanded, but the program has no option `{option}`"
+            ));
+        }
+        if node.attribute("label").is_none_or(str::is_empty) {
+            found.push(format!("`option_{option}` is expanded without a `label`"));
+        }
+    }
+    found.extend(pieces(entry, &document));
+    found
+}
+
+/// An option must be in the form, in the command, or left out for a reason.
+fn wiring(entry: &Entry, tool: &Tool, option: &str) -> Option<String> {
+    let is_used =
+        tool.places.iter().any(|place| place.option == option) || tool.commands(entry, option);
+    match (is_used, reason_to_leave_out(entry, option)) {
+        (false, None) => Some(format!(
+            "`{option}` is nowhere: expand `option_{option}` with a label in the form, give its flag in the command, or list it in `LEFT_OUT`"
+        )),
+        (true, Some(reason)) => Some(format!(
+            "`{option}` is used, though left out because {reason}"
+        )),
+        _ => None,
+    }
+}
+
+/// What every tool has.
+fn pieces(entry: &Entry, document: &Document) -> Vec<String> {
+    let tool = document.root_element();
+    let has = |test: &dyn Fn(Node) -> bool| tool.descendants().any(test);
+    let folder = folder(entry);
+    let id = format!(
+        "scgpt_{}",
+        folder.file_name().expect("a folder of `tools`").display()
+    );
+    let mut found = Vec::new();
+    let mut expect = |is_there: bool, what: &str| {
+        if !is_there {
+            found.push(format!("it lacks {what}"));
+        }
+    };
+    expect(tool.attribute("id") == Some(&id), &format!("`id=\"{id}\"`"));
+    expect(
+        tool.attribute("version") == Some("@TOOL_VERSION@+galaxy@VERSION_SUFFIX@"),
+        "`version=\"@TOOL_VERSION@+galaxy@VERSION_SUFFIX@\"`",
+    );
+    for file in ["../macros.xml", "generated.xml"] {
+        expect(
+            has(&|node| node.has_tag_name("import") && node.text() == Some(file)),
+            &format!("`<import>{file}</import>`"),
+        );
+    }
+    for name in EXPECTED_MACROS {
+        expect(
+            has(&|node| node.attribute("macro") == Some(name)),
+            &format!("`<expand macro=\"{name}\"/>`"),
+        );
+    }
+    for tag in ["description", "command", "inputs", "outputs", "help"] {
+        expect(has(&|node| node.has_tag_name(tag)), &format!("`<{tag}>`"));
+    }
+    expect(
+        has(&|node| node.has_tag_name("test") && node.attribute("expect_failure").is_none()),
+        "a test that succeeds",
+    );
+    expect(
+        has(&|node| {
+            node.attribute("expect_exit_code")
+                .is_some_and(|code| code != "0")
+        }),
+        "a test that fails with an exit code",
+    );
+    found
+}
+
+#[test]
+fn galaxy_tools_fit_the_programs() {
+    let of_entry = |entry: &Entry| {
+        let tool = Tool::read(entry);
+        problems(entry, &tool)
+            .into_iter()
+            .map(move |problem| format!("`{}`: {problem}", tool.path.display()))
+            .collect::<Vec<_>>()
+    };
+    let found: Vec<String> = ALL.iter().flat_map(of_entry).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn generated_macros_are_what_the_definitions_say() {
+    for entry in ALL {
+        let path = folder(entry).join("generated.xml");
+        let text = generated(entry, &Tool::read(entry));
+        parsed(&text, &path);
+        assert_current(&path, &text);
+    }
+}
+
+#[test]
+fn galaxy_tools_have_the_version_of_the_package() {
+    let path = Path::new("tools/macros.xml");
+    let text = fs::read_to_string(root().join(path)).expect("macros of all tools");
+    let document = parsed(&text, path);
+    let token = document
+        .descendants()
+        .find(|node| node.attribute("name") == Some("@TOOL_VERSION@"));
+    assert_eq!(
+        token.and_then(|node| node.text()),
+        Some(env!("CARGO_PKG_VERSION")),
+        "`@TOOL_VERSION@` of `{}`",
+        path.display()
+    );
+}
+
+#[test]
+fn galaxy_workflows_use_tools_of_the_version_of_the_package() {
+    let folder = fs::read_dir(root().join("tools/workflows")).expect("workflows");
+    for file in folder.map(|file| file.expect("a file").path()) {
+        let text = fs::read_to_string(&file).expect("UTF-8");
+        let versions = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("tool_version: "));
+        let other: Vec<&str> = versions
+            .filter(|version| version.split('+').next() != Some(env!("CARGO_PKG_VERSION")))
+            .collect();
+        assert!(
+            other.is_empty(),
+            "`{}` uses tools of versions {other:?}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn galaxy_tests_use_simulated_cells() {
+    let folder = root().join("tools/test-data");
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1")
+        && !folder.join("cells.h5ad").exists()
+    {
+        write_test_data(&folder);
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    Simulated::SMALL.write(file.path());
+    let bytes = |path: &Path| {
+        fs::read(path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
+    };
+    assert!(
+        bytes(&folder.join("cells.h5ad")) == bytes(file.path()),
+        "`tools/test-data` does not hold the simulated cells; remove it, and write it by `UPDATE=1 cargo test --release --test main artefacts`"
+    );
+}
+
+/// Simulated cells, and the model that learnt from them: as a folder, for the data table, and as an archive.
+fn write_test_data(folder: &Path) {
+    let model = folder.join("model");
+    fs::create_dir_all(&model).expect("a folder");
+    fs::copy(&TRAINED.cells, folder.join("cells.h5ad")).expect("a copy");
+    for name in ["args.json", "vocab.json", "model.safetensors"] {
+        fs::copy(TRAINED.model.join(name), model.join(name)).expect("a copy");
+    }
+    let table = "cell,GENE000,GENE001,GENE002\none,3,0,1\ntwo,0,2,5\n";
+    fs::write(folder.join("table.csv"), table).expect("a table");
+    for (archive, content) in [("model.tar", "model"), ("no_model.tar", "scgpt_models.loc")] {
+        let mut tar = Command::new("tar");
+        tar.args([
+            "--sort=name",
+            "--mtime=@0",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "-cf",
+            archive,
+            content,
+        ]);
+        assert!(
+            tar.current_dir(folder).status().expect("tar").success(),
+            "`{archive}`"
+        );
+    }
+}
