@@ -24,6 +24,7 @@ workflow ANNOTATE {
         trained = SCGPT_FINETUNEANNOTATION.out.model
     }
     SCGPT_ANNOTATE(samples, trained)
+    annotated = SCGPT_ANNOTATE.out.h5ad
     rows = SCGPT_ANNOTATE.out.record.map { meta, record ->
         def metrics = new groovy.json.JsonSlurper().parse(record).metrics ?: [:]
         def types = (metrics.types ?: [:]).collect { type, cells -> "${type}: ${cells}" }.join('; ')
@@ -35,6 +36,6 @@ workflow ANNOTATE {
     summary = rows.collectFile(name: 'summary.tsv', seed: header, newLine: true, sort: true, storeDir: params.outdir)
 
     emit:
-    h5ad = SCGPT_ANNOTATE.out.h5ad // channel: [meta, cells]
+    annotated // channel: [meta, cells]
     summary // channel: table of all samples
 }

@@ -26,12 +26,13 @@ workflow TOKENIZE {
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .map { parts -> [[id: 'corpus'], parts.collect { part -> part[1] }, []] }
     SCGPT_TOKENIZE_GATHER(corpora, words, [], [], [])
+    corpus = SCGPT_TOKENIZE_GATHER.out.corpus
     gene_reports = SCGPT_TOKENIZE.out.gene_report.collectFile(storeDir: "${params.outdir}/genes") { meta, table ->
         ["${meta.id}.tsv", table]
     }
 
     emit:
-    corpus = SCGPT_TOKENIZE_GATHER.out.corpus // channel: [meta, folder]
+    corpus // channel: [meta, folder]
     gene_reports // channel: table of what became of every gene of a sample
 }
 

@@ -1,0 +1,386 @@
+//! The real Nextflow, fetched by `make engines`, on simulated cells with the programs that were built.
+
+use crate::support::programs;
+use crate::support::sha256;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::{TempDir, tempdir};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder from which the engine is launched, and which keeps its cache.
+struct Launch {
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+impl Launch {
+    /// `None`, with a line that says so, where the engine is not there.
+    fn new() -> Option<Self> {
+        if !root().join(".deps/nextflow/.ready").exists() {
+            println!("skipped: no Nextflow; `make engines` fetches it");
+            return None;
+        }
+        let programs = programs::path("scgpt-annotate").parent()?.to_owned();
+        let folder = tempdir().expect("a temporary folder");
+        Some(Self { folder, programs })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The engine with these arguments, which finds `bin` of the folder before our programs.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(root().join("tests/engines/nextflow/nextflow"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let ours = [self.path("bin"), self.programs.clone()];
+        let ours = ours.map(|folder| folder.display().to_string()).join(":");
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("PATH", format!("{ours}:{path}"))
+            .env("NXF_HOME", self.path("home"))
+            .env_remove("SCGPT_MODELS");
+        command
+    }
+
+    fn nextflow(&self, arguments: &[&str]) -> Output {
+        in_turn(&mut self.command(arguments))
+    }
+
+    /// The same by the parser of strict syntax.
+    fn strictly(&self, arguments: &[&str]) -> Output {
+        in_turn(self.command(arguments).env("NXF_SYNTAX_PARSER", "v2"))
+    }
+
+    /// Runs the pipeline with the profile `test`, and gives what the engine said.
+    fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let root = root().display().to_string();
+        let run = ["run", &root, "-profile", "test"];
+        let done = self.nextflow(&[&run, arguments].concat());
+        (done.status.success(), said(&done))
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let (is_done, said) = self.run(arguments);
+        assert!(is_done, "{arguments:?}: {said}");
+        said
+    }
+
+    /// A program that our program's name stands for, written in shell; `$0.real` is ours.
+    fn replace(&self, program: &str, script: &str) {
+        fs::create_dir_all(self.path("bin")).expect("a folder");
+        let file = self.path("bin").join(program);
+        let real = programs::path(program);
+        let text = format!("#!/bin/bash\nreal={}\n{script}\n", real.display());
+        fs::write(&file, text).expect("a script");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("to make it run");
+    }
+
+    /// Checksums of files that must not depend on how or when they were made.
+    fn checksums(&self, names: &[&str]) -> Vec<String> {
+        let read = |name: &&str| sha256(&fs::read(self.path(name)).expect("a result"));
+        names.iter().map(read).collect()
+    }
+}
+
+/// One engine at a time, so that their memory adds up to no more than one's.
+fn in_turn(command: &mut Command) -> Output {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    command.output().expect("Java starts")
+}
+
+fn said(output: &Output) -> String {
+    let texts = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    texts.join("\n")
+}
+
+fn count(said: &str, word: &str) -> usize {
+    said.matches(word).count()
+}
+
+/// All files under a folder that end so.
+fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let found = entries.flat_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return files(&path, end);
+        }
+        let is_found = path.to_string_lossy().ends_with(end);
+        is_found.then_some(path).into_iter().collect()
+    });
+    found.collect()
+}
+
+/// This version of the linter stops at the first file without both an error and a warning, so every file gets one of each at its
+/// end; it must find those and nothing else.
+#[test]
+fn the_linter_finds_nothing() {
+    let Some(launch) = Launch::new() else { return };
+    let mut planted = Vec::new();
+    for part in ["main.nf", "workflows", "modules"] {
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([&root().join(part), launch.folder.path()])
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()), "{part}");
+    }
+    for file in files(launch.folder.path(), ".nf") {
+        let text = fs::read_to_string(&file).expect("a script");
+        let line = text.lines().count() + 3;
+        let wrong = "\ndef planted() {\n    def unused = no_such_name\n}\n";
+        fs::write(&file, text + wrong).expect("a copy");
+        let name = file
+            .strip_prefix(launch.folder.path())
+            .expect("in the folder");
+        let name = name.display();
+        planted.push(format!(
+            "Error {name}:{line}:18: `no_such_name` is not defined"
+        ));
+        planted.push(format!(
+            "Warn  {name}:{line}:9: Variable was declared but not used"
+        ));
+    }
+    let said = said(&launch.nextflow(&["lint", "."]));
+    let is_report = |line: &&str| {
+        ["Error ", "Warn  "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    };
+    let mut found: Vec<&str> = said.lines().filter(is_report).collect();
+    found.sort_unstable();
+    planted.sort_unstable();
+    assert_eq!(found, planted, "{said}");
+}
+
+#[test]
+fn every_profile_is_strict_configuration() {
+    let Some(launch) = Launch::new() else { return };
+    let all = [
+        "test,gpu,docker",
+        "singularity,slurm",
+        "podman,k8s",
+        "conda,awsbatch",
+        "gpu,googlebatch",
+    ];
+    for profiles in all {
+        let root = root().display().to_string();
+        let done = launch.strictly(&["config", &root, "-profile", profiles]);
+        assert!(done.status.success(), "{profiles}: {}", said(&done));
+    }
+}
+
+#[test]
+fn annotating_gives_the_same_with_both_parsers_and_again_from_the_cache() {
+    let Some(launch) = Launch::new() else { return };
+    let results = |name: &str| {
+        let parts = [
+            "annotated/first.h5ad",
+            "annotated/second.h5ad",
+            "model/model.safetensors",
+            "summary.tsv",
+        ];
+        let parts = parts.map(|part| format!("{name}/{part}"));
+        launch.checksums(&parts.each_ref().map(String::as_str))
+    };
+    let said = launch.succeed(&["--outdir", "old"]);
+    assert_eq!(count(&said, "Submitted process"), 3, "{said}");
+    let again = launch.succeed(&["--outdir", "again", "-resume"]);
+    assert_eq!(
+        (
+            count(&again, "Submitted process"),
+            count(&again, "Cached process")
+        ),
+        (0, 3),
+        "{again}"
+    );
+    assert_eq!(results("again"), results("old"));
+    let root = root().display().to_string();
+    let strict = launch.strictly(&["run", &root, "-profile", "test", "--outdir", "strict"]);
+    assert!(strict.status.success(), "{}", self::said(&strict));
+    assert_eq!(results("strict"), results("old"));
+    assert_eq!(
+        launch.text("old/pipeline_info/versions.txt"),
+        format!(
+            "SCGPT_ANNOTATE: scgpt-annotate {version}\nSCGPT_FINETUNEANNOTATION: scgpt-finetune-annotation {version}\n",
+            version = env!("CARGO_PKG_VERSION")
+        )
+    );
+    let summary = launch.text("old/summary.tsv");
+    let rows: Vec<Vec<&str>> = summary
+        .lines()
+        .map(|row| row.split('\t').collect())
+        .collect();
+    let column = |at: usize| rows.iter().map(|row| row[at]).collect::<Vec<_>>();
+    assert_eq!(column(0), ["sample", "first", "second"]);
+    assert_eq!(column(1), ["cells", "60", "60"]);
+    assert!(rows[1][6].contains("alpha: "), "{summary}");
+}
+
+#[test]
+fn a_corpus_gathered_from_samples_is_that_of_one_run() {
+    let Some(launch) = Launch::new() else { return };
+    let said = launch.succeed(&["--analysis", "tokenize", "--tokenize_obs", "batch"]);
+    assert_eq!(count(&said, "Submitted process"), 3, "{said}");
+    let data = root().join("assets/test");
+    let mut whole = Command::new(launch.programs.join("scgpt-tokenize"));
+    whole.arg("--samples").arg(data.join("samples.csv"));
+    whole.arg("--vocab").arg(data.join("vocab.json"));
+    whole.args(["--obs", "sample,batch", "--output"]);
+    let done = whole.arg(launch.path("whole")).output().expect("it starts");
+    assert!(done.status.success(), "{}", self::said(&done));
+    let [gathered, whole] = ["results/corpus", "whole"].map(|folder| {
+        let parts = ["cells-00000.parquet", "vocab.json"];
+        let parts = parts.map(|part| format!("{folder}/{part}"));
+        launch.checksums(&parts.each_ref().map(String::as_str))
+    });
+    assert_eq!(gathered, whole);
+    assert!(launch.path("results/genes/second.tsv").exists());
+}
+
+#[test]
+fn stubs_make_every_output_without_the_programs_work() {
+    let Some(launch) = Launch::new() else { return };
+    let root = root().display().to_string();
+    for analysis in ["annotate", "tokenize"] {
+        let run = ["run", &root, "-profile", "test", "-stub"];
+        let done = launch.strictly(&[&run[..], &["--analysis", analysis]].concat());
+        let said = said(&done);
+        assert!(done.status.success(), "{said}");
+        assert_eq!(count(&said, "Submitted process"), 3, "{said}");
+    }
+}
+
+#[test]
+fn a_gpu_is_asked_for_by_profile() {
+    let Some(launch) = Launch::new() else { return };
+    let root = root().display().to_string();
+    let inspect = [
+        "inspect",
+        &root,
+        "-profile",
+        "test,gpu,docker",
+        "-format",
+        "json",
+    ];
+    let said = self::said(&launch.nextflow(&inspect));
+    assert_eq!(count(&said, "-cu130"), 2, "{said}");
+    let show = "[ \"$1\" = --version ] && exec $real --version\necho \"$@\" >&2\nexit 2";
+    launch.replace("scgpt-finetune-annotation", show);
+    let run = launch.nextflow(&["run", &root, "-profile", "test,gpu"]);
+    let said = self::said(&run);
+    assert!(said.contains("--device cuda"), "{said}");
+    assert_eq!(count(&said, "Execution is retried"), 0, "{said}");
+}
+
+#[test]
+fn what_may_get_better_is_tried_again_and_what_cannot_is_not() {
+    let Some(launch) = Launch::new() else { return };
+    let once = "[ \"$1\" = --version ] || [ -e $0.failed ] && exec $real \"$@\"\ntouch $0.failed";
+    launch.replace("scgpt-annotate", &format!("{once}\nkill -KILL $$"));
+    launch.replace("scgpt-finetune-annotation", &format!("{once}\nexit 71"));
+    let sheet = launch.path("sheet.csv");
+    let data = root().join("assets/test");
+    let rows = format!(
+        "sample,path\ngood,{0}/first.h5ad\nbad,{0}/samples.csv\n",
+        data.display()
+    );
+    fs::write(&sheet, rows).expect("a sheet");
+    let sheet = sheet.display().to_string();
+    let said = launch.succeed(&["--input", &sheet, "--skip_unusable"]);
+    assert_eq!(count(&said, "Execution is retried"), 2, "{said}");
+    assert!(
+        said.contains("terminated with an error exit status (65) -- Error is ignored"),
+        "{said}"
+    );
+    let summary = launch.text("results/summary.tsv");
+    assert!(
+        summary.contains("\ngood\t60\t") && !summary.contains("bad"),
+        "{summary}"
+    );
+    let (is_done, said) = launch.run(&["--input", &sheet, "-resume"]);
+    assert!(!is_done && said.contains("samples.csv"), "{said}");
+    assert_eq!(count(&said, "Execution is retried"), 0, "{said}");
+}
+
+#[test]
+fn a_killed_pipeline_goes_on_with_the_lost_tasks_alone() {
+    let Some(launch) = Launch::new() else { return };
+    launch.replace(
+        "scgpt-annotate",
+        "[ \"$1\" = --version ] && exec $real --version\ntouch $0.started\nsleep 60",
+    );
+    let root = root().display().to_string();
+    let mut engine = launch
+        .command(&["run", &root, "-profile", "test"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("Java starts");
+    let start = Instant::now();
+    while !launch.path("bin/scgpt-annotate.started").exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(300),
+            "no task was started"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    engine.kill().expect("a running engine");
+    engine.wait().expect("its end");
+    fs::remove_file(launch.path("bin/scgpt-annotate")).expect("the script");
+    let said = launch.succeed(&["-resume"]);
+    assert_eq!(
+        (
+            count(&said, "Submitted process"),
+            count(&said, "Cached process")
+        ),
+        (2, 1),
+        "{said}"
+    );
+}
+
+#[test]
+fn modules_of_no_pipeline_emit_all_they_declare() {
+    let Some(launch) = Launch::new() else { return };
+    let [script, config] = ["modules.nf", "modules.config"]
+        .map(|name| root().join("tests/engines/nextflow").join(name))
+        .map(|path| path.display().to_string());
+    let done = launch.nextflow(&["run", &script, "-c", &config]);
+    let said = said(&done);
+    assert!(done.status.success(), "{said}");
+    for emitted in [
+        "model: test_metrics.json",
+        "model: model.held_out.h5ad",
+        "cells: cells.h5ad",
+        "cells: cells.svg",
+        "cells: cells.run.json",
+        "model: model.json",
+        "model: model.run.json",
+        "converted: converted\n",
+        "converted: converted.run.json",
+    ] {
+        assert!(
+            said.contains(&format!("emitted {emitted}")),
+            "{emitted}: {said}"
+        );
+    }
+    for (process, program) in [("EMBED", "embed"), ("CHECKPOINTCONVERT", "checkpoint")] {
+        let version = format!(
+            "version SCGPT_{process}: scgpt-{program} {}",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(said.contains(&version), "{version}: {said}");
+    }
+}
