@@ -49,7 +49,7 @@ fn sorted(values: &[f32]) -> Vec<f32> {
         .copied()
         .filter(|value| *value != 0.0)
         .collect();
-    let is_count = |value: &f32| *value > 0.0 && *value <= LARGEST_COUNT && value.fract() == 0.0;
+    let is_count = |value: &f32| *value > 0.0 && *value <= LARGEST_COUNT && is_whole(*value);
     if !sorted.iter().all(is_count) {
         sorted.sort_unstable_by(f32::total_cmp);
         return sorted;
@@ -86,7 +86,7 @@ pub fn bin_with(values: &mut [f32], n_bins: usize, mut draw: Option<&mut dyn FnM
     // Most values of a cell are the same few counts.
     let mut known = [None; KNOWN];
     for value in values.iter_mut().filter(|value| **value != 0.0) {
-        let place = if *value > 0.0 && value.fract() == 0.0 {
+        let place = if *value > 0.0 && is_whole(*value) {
             *value as usize
         } else {
             KNOWN
@@ -100,6 +100,11 @@ pub fn bin_with(values: &mut [f32], n_bins: usize, mut draw: Option<&mut dyn FnM
             Some(draw) => (draw() * (lower - upper) + upper).ceil(),
         } as f32;
     }
+}
+
+/// Whether a value is a whole number that fits 32 bits; faster than asking for its fraction.
+fn is_whole(value: f32) -> bool {
+    value as i32 as f32 == value
 }
 
 /// Numbers of edges below a value, and at or below it.
