@@ -99,9 +99,59 @@ impl Counts {
     }
 }
 
+/// Cuts cells into ranges of at most so many stored values, but at least one cell.
+#[derive(Debug)]
+pub struct Blocks {
+    max_values: usize,
+    done: Vec<Range<usize>>,
+    start: usize,
+    end: usize,
+    held: usize,
+}
+
+impl Blocks {
+    pub fn new(max_values: usize) -> Self {
+        Self {
+            max_values,
+            done: Vec::new(),
+            start: 0,
+            end: 0,
+            held: 0,
+        }
+    }
+
+    /// The next cell, with so many stored values.
+    pub fn add(&mut self, size: usize) {
+        if self.end > self.start && self.held.saturating_add(size) > self.max_values {
+            self.done.push(self.start..self.end);
+            (self.start, self.held) = (self.end, 0);
+        }
+        self.held = self.held.saturating_add(size);
+        self.end += 1;
+    }
+
+    /// All ranges, which follow one another.
+    pub fn finish(mut self) -> Vec<Range<usize>> {
+        if self.end > self.start {
+            self.done.push(self.start..self.end);
+        }
+        self.done
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_hold_what_they_may_but_at_least_a_cell() {
+        let mut blocks = Blocks::new(5);
+        [2, 3, 1, 9, 0, usize::MAX]
+            .into_iter()
+            .for_each(|size| blocks.add(size));
+        assert_eq!(blocks.finish(), [0..2, 2..3, 3..4, 4..5, 5..6]);
+        assert!(Blocks::new(5).finish().is_empty());
+    }
 
     #[test]
     fn selections_keep_values_in_order() {

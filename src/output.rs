@@ -4,6 +4,7 @@
 //! *folder* is used if it is empty, replaced only on request and only if it holds a `run.json`, and refused otherwise, so
 //! that no folder of the user's own can be lost. Parent folders must exist.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +26,8 @@ pub enum Error {
     Exists(PathBuf),
     #[error("could not replace folder `{}`: it holds no `{RECORD}`, so it was not written by these programs; name another output", .0.display())]
     Foreign(PathBuf),
+    #[error("could not use `{}` for unfinished work: it is not empty and was not made by these programs; move it or name another output", .0.display())]
+    Occupied(PathBuf),
     #[error("could not write to standard output")]
     Print(#[source] io::Error),
 }
@@ -165,18 +168,71 @@ impl Directory {
     }
 }
 
-/// Makes a finished folder durable and moves it to its place, where nothing but an empty folder may be.
-pub fn install(folder: &Path, target: &Path) -> Result<(), Error> {
-    check_directory(target, Existing::Refuse)?;
-    let install = || {
-        sync_tree(folder)?;
-        if target.exists() {
-            fs::remove_dir(target)?;
+/// Where a run keeps what it has until its output is complete: OUTPUT.partial, from which it can be resumed.
+#[derive(Debug)]
+pub struct WorkFolder(PathBuf);
+
+/// Says that a work folder is ours, and so may be cleared.
+const UNFINISHED: &str = ".unfinished";
+
+impl WorkFolder {
+    /// The folder for an output: as it was left, if the run is resumed, else empty.
+    pub fn create(output: &Path, resume: bool) -> Result<Self, Error> {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".partial");
+        let folder = PathBuf::from(name);
+        let is_ours = folder.join(UNFINISHED).is_file();
+        if !is_ours && check_directory(&folder, Existing::Refuse).is_err() {
+            return Err(Error::Occupied(folder));
         }
-        fs::rename(folder, target)?;
-        sync(parent(target))
-    };
-    install().map_err(Error::writing(target))
+        let create = || {
+            if is_ours && !resume {
+                fs::remove_dir_all(&folder)?;
+            }
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join(UNFINISHED), "")
+        };
+        create().map_err(Error::writing(&folder))?;
+        Ok(Self(folder))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Removes all files but those of some names.
+    pub fn keep_only(&self, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), Error> {
+        let clear = || {
+            for entry in fs::read_dir(&self.0)? {
+                let name = entry?.file_name();
+                if name != UNFINISHED && !is_kept(&name) {
+                    fs::remove_file(self.0.join(name))?;
+                }
+            }
+            Ok(())
+        };
+        clear().map_err(Error::writing(&self.0))
+    }
+
+    /// Makes the folder the output, where nothing but an empty folder may be.
+    pub fn become_output(self, target: &Path) -> Result<(), Error> {
+        check_directory(target, Existing::Refuse)?;
+        let install = || {
+            fs::remove_file(self.0.join(UNFINISHED))?;
+            sync_tree(&self.0)?;
+            if target.exists() {
+                fs::remove_dir(target)?;
+            }
+            fs::rename(&self.0, target)?;
+            sync(parent(target))
+        };
+        install().map_err(Error::writing(target))
+    }
+
+    /// Removes the folder, whose content is in the output by now; if that fails, it is only in the way.
+    pub fn remove(self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Whether [`Directory::create`] would accept the folder, without touching anything.
@@ -302,6 +358,29 @@ mod tests {
             (names(place.path()), names(&path)),
             (vec!["model".into()], vec!["weights".into()])
         );
+    }
+
+    #[test]
+    fn a_work_folder_is_kept_or_cleared_if_ours_and_becomes_the_output() {
+        let place = tempfile::tempdir().unwrap();
+        let (output, partial) = (place.path().join("out"), place.path().join("out.partial"));
+        let made = WorkFolder::create(&output, false).unwrap();
+        fs::write(made.path().join("state"), "half").unwrap();
+        WorkFolder::create(&output, true).unwrap();
+        assert!(partial.join("state").exists());
+        let work = WorkFolder::create(&output, false).unwrap();
+        assert!(!partial.join("state").exists());
+        fs::write(work.path().join("shard"), "whole").unwrap();
+        work.become_output(&output).unwrap();
+        assert_eq!(names(place.path()), ["out"]);
+        assert_eq!(names(&output), ["shard"]);
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("thesis.txt"), "mine").unwrap();
+        for resume in [false, true] {
+            let refused = WorkFolder::create(&output, resume);
+            assert!(matches!(refused, Err(Error::Occupied(_))));
+        }
+        assert_eq!(names(&partial), ["thesis.txt"]);
     }
 
     #[test]

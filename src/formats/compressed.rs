@@ -103,6 +103,11 @@ impl Lines {
         }
     }
 
+    /// The file that is read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// An error about the line that was read last.
     pub fn wrong(&self, problem: impl std::fmt::Display) -> Error {
         Error::input(&self.path, format!("line {}: {problem}", self.number))

@@ -1,6 +1,7 @@
 //! Rows of a cells-by-genes matrix, whether it is stored by row, by column or dense.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::h5ad::dense::Dense;
@@ -8,7 +9,7 @@ use super::h5ad::node::Node;
 use super::h5ad::sparse::{Sparse, is_stored_by_gene, sparse_shape};
 use super::spool::{Spool, Spooled};
 use super::text::not_kept;
-use crate::counts::Counts;
+use crate::counts::{Blocks, Counts};
 
 /// A cells-by-genes matrix of an open file.
 pub struct Matrix {
@@ -21,7 +22,8 @@ enum Storage {
     ByCell(Sparse),
     ByGene(Sparse),
     Dense(Dense),
-    Spooled(Spooled),
+    /// With the file it was read from.
+    Spooled(Spooled, PathBuf),
 }
 
 impl Matrix {
@@ -74,12 +76,12 @@ impl Matrix {
         })
     }
 
-    /// Entries that were put in order.
-    pub fn spooled(spooled: Spooled) -> Self {
+    /// Entries of a file that were put in order.
+    pub fn spooled(spooled: Spooled, path: &Path) -> Self {
         Self {
             n_cells: spooled.n_cells,
             n_genes: spooled.n_genes,
-            storage: Storage::Spooled(spooled),
+            storage: Storage::Spooled(spooled, path.to_owned()),
         }
     }
 
@@ -88,12 +90,13 @@ impl Matrix {
         let Storage::ByGene(sparse) = &self.storage else {
             return Ok(None);
         };
+        let path = sparse.path();
         let mut spool = Spool::new(memory);
         sparse.each_entry(self.n_cells, |cell, gene, value| {
-            spool.push(cell, gene, value).map_err(not_kept)
+            spool.push(cell, gene, value).map_err(not_kept(path))
         })?;
         let spooled = spool.finish(self.n_cells, self.n_genes);
-        Ok(Some(Self::spooled(spooled.map_err(not_kept)?)))
+        Ok(Some(Self::spooled(spooled.map_err(not_kept(path))?, path)))
     }
 
     pub fn n_cells(&self) -> usize {
@@ -109,7 +112,7 @@ impl Matrix {
         match &self.storage {
             Storage::ByCell(sparse) | Storage::ByGene(sparse) => Some(sparse.n_stored()),
             Storage::Dense(_) => None,
-            Storage::Spooled(spooled) => Some(spooled.n_stored),
+            Storage::Spooled(spooled, _) => Some(spooled.n_stored),
         }
     }
 
@@ -130,7 +133,7 @@ impl Matrix {
             Storage::ByCell(sparse) => sparse.read_rows(cells, self.n_genes),
             Storage::ByGene(sparse) => sparse.read_columns(cells, self.n_cells),
             Storage::Dense(dense) => dense.read(cells),
-            Storage::Spooled(spooled) => spooled.read(cells).map_err(not_kept),
+            Storage::Spooled(spooled, path) => spooled.read(cells).map_err(not_kept(path)),
         }
     }
 
@@ -144,19 +147,12 @@ impl Matrix {
             }
             Storage::ByGene(sparse) => Box::new(sparse.count_columns(self.n_cells)?.into_iter()),
             Storage::Dense(_) => Box::new(std::iter::repeat_n(self.n_genes, self.n_cells)),
-            Storage::Spooled(spooled) => return spooled.blocks(max_values).map_err(not_kept),
-        };
-        let (mut blocks, mut start, mut held) = (Vec::new(), 0, 0usize);
-        for (cell, size) in sizes.enumerate() {
-            if cell > start && held.saturating_add(size) > max_values {
-                blocks.push(start..cell);
-                (start, held) = (cell, 0);
+            Storage::Spooled(spooled, path) => {
+                return spooled.blocks(max_values).map_err(not_kept(path));
             }
-            held = held.saturating_add(size);
-        }
-        if start < self.n_cells {
-            blocks.push(start..self.n_cells);
-        }
-        Ok(blocks)
+        };
+        let mut blocks = Blocks::new(max_values);
+        sizes.for_each(|size| blocks.add(size));
+        Ok(blocks.finish())
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use crate::counts::Counts;
+use crate::counts::{Blocks, Counts};
 
 /// Entries held at least, however little memory is given.
 const FEWEST: usize = 1024;
@@ -273,7 +273,7 @@ impl Spooled {
     ///
     /// An error is one of reading the temporary file, or a cell with far more entries than genes.
     pub fn blocks(&self, max_values: usize) -> io::Result<Vec<Range<usize>>> {
-        let (mut blocks, mut start, mut held) = (Vec::new(), 0, 0usize);
+        let mut blocks = Blocks::new(max_values);
         for first in (0..self.n_cells).step_by(CHUNK) {
             let sizes = self.sizes(first..self.n_cells.min(first + CHUNK))?;
             for (cell, size) in (first..).zip(sizes) {
@@ -283,17 +283,10 @@ impl Spooled {
                         self.n_genes
                     )));
                 }
-                if cell > start && held.saturating_add(size) > max_values {
-                    blocks.push(start..cell);
-                    (start, held) = (cell, 0);
-                }
-                held = held.saturating_add(size);
+                blocks.add(size);
             }
         }
-        if start < self.n_cells {
-            blocks.push(start..self.n_cells);
-        }
-        Ok(blocks)
+        Ok(blocks.finish())
     }
 
     /// The given cells: repeated entries are summed in the order they came, zeros dropped.

@@ -25,7 +25,7 @@ impl TextTable {
             gene_names: self.gene_names,
             obs: Vec::new(),
             var: self.var,
-            matrices: vec![(Source::X, Arc::new(Matrix::spooled(self.matrix)))],
+            matrices: vec![(Source::X, Arc::new(Matrix::spooled(self.matrix, path)))],
         }
     }
 }
@@ -66,10 +66,10 @@ pub(super) fn longest_line(memory: usize) -> usize {
     (memory / 8).max(1 << 20)
 }
 
-/// A failure to keep entries in the folder for temporary files.
-pub(super) fn not_kept(error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::InvalidData => Error::input(Path::new("the matrix"), error.to_string()),
+/// A failure to keep the entries of a file in the folder for temporary files, or what is wrong with them.
+pub(super) fn not_kept(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |error| match error.kind() {
+        io::ErrorKind::InvalidData => Error::input(path, error.to_string()),
         _ => Error::write(&std::env::temp_dir(), error),
     }
 }

@@ -7,7 +7,7 @@ mod learner;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -269,7 +269,11 @@ impl Program for FinetuneAnnotation {
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.seed(options.seed);
-        let work = WorkFolder::create(&options, run)?;
+        let resume = options.training.resume;
+        if !resume {
+            output::check_directory(&options.output, output::Existing::Refuse)?;
+        }
+        let work = output::WorkFolder::create(&options.output, resume)?;
         run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
         let data = run.stage("read cells", |run| Data::read(&options, run))?;
@@ -290,45 +294,18 @@ impl Program for FinetuneAnnotation {
         let mut learner = run.stage("build the model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
-        run.stage("train", |run| learner.train(&options, &data, &work.0, run))?;
+        run.stage("train", |run| {
+            learner.train(&options, &data, work.path(), run)
+        })?;
         let files = run.stage("test", |run| {
             evaluation::test(&options, &data, &learner, run)
         })?;
         run.stage("write", |run| {
-            learner.write(&options, &data, &work.0, (files, run))
+            learner.write(&options, &data, work.path(), (files, run))
         })?;
         work.remove();
         run.output(&options.output)?;
         Ok(())
-    }
-}
-
-/// Where state and metrics lie while a run goes on: OUTPUT.partial, from which it can be resumed.
-struct WorkFolder(PathBuf);
-
-impl WorkFolder {
-    fn create(options: &Options, run: &mut Run) -> Result<Self> {
-        if !options.training.resume {
-            output::check_directory(&options.output, output::Existing::Refuse)?;
-        }
-        let mut name = options.output.as_os_str().to_owned();
-        name.push(".partial");
-        let folder = PathBuf::from(name);
-        let failed = || format!("could not create the work folder `{}`", folder.display());
-        if !options.training.resume && folder.exists() {
-            run.note(format!(
-                "`{}` is left from another run and is started again",
-                folder.display()
-            ));
-            std::fs::remove_dir_all(&folder).with_context(failed)?;
-        }
-        std::fs::create_dir_all(&folder).with_context(failed)?;
-        Ok(Self(folder))
-    }
-
-    fn remove(self) {
-        // The model is complete; a folder that cannot be removed is only in the way.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -329,14 +329,23 @@ fn a_killed_pipeline_goes_on_with_the_lost_tasks_alone() {
         .stdout(Stdio::null())
         .spawn()
         .expect("Java starts");
+    // The engine starts the next task before it has written down that one is finished.
+    let trained = || {
+        let log = fs::read_to_string(launch.path(".nextflow.log")).unwrap_or_default();
+        log.lines()
+            .any(|line| line.contains("Task completed") && line.contains("FINETUNEANNOTATION"))
+    };
     let start = Instant::now();
-    while !launch.path("bin/scgpt-annotate.started").exists() {
+    while !(launch.path("bin/scgpt-annotate.started").exists() && trained()) {
+        let end = engine.try_wait().expect("a process of ours");
+        let waited = start.elapsed();
         assert!(
-            start.elapsed() < Duration::from_secs(300),
-            "no task was started"
+            end.is_none() && waited < Duration::from_secs(300),
+            "{end:?} after {waited:?}"
         );
         std::thread::sleep(Duration::from_millis(100));
     }
+    std::thread::sleep(Duration::from_secs(2));
     engine.kill().expect("a running engine");
     engine.wait().expect("its end");
     fs::remove_file(launch.path("bin/scgpt-annotate")).expect("the script");

@@ -1,6 +1,7 @@
 //! Stored reference numbers and how to compare with them; made-up cells; the programs.
 
 pub mod cells;
+pub mod interruption;
 pub mod programs;
 pub mod python;
 pub mod trained;

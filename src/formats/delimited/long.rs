@@ -45,10 +45,14 @@ pub fn read(
                 count + 1
             ))
         })?;
-        spool.push(cell, gene, value).map_err(not_kept)?;
+        spool
+            .push(cell, gene, value)
+            .map_err(not_kept(table.path()))?;
     }
     Ok(TextTable {
-        matrix: spool.finish(cells.len(), genes.len()).map_err(not_kept)?,
+        matrix: spool
+            .finish(cells.len(), genes.len())
+            .map_err(not_kept(table.path()))?,
         cell_names: cells.into_iter().collect(),
         gene_names: genes.into_iter().collect(),
         var: Vec::new(),

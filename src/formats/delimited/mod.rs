@@ -88,7 +88,9 @@ fn read(
             } else {
                 (column, row)
             };
-            spool.push(cell, gene, value).map_err(not_kept)?;
+            spool
+                .push(cell, gene, value)
+                .map_err(not_kept(table.path()))?;
         }
     }
     let (cell_names, gene_names) = if by_cell {
@@ -99,7 +101,7 @@ fn read(
     Ok(TextTable {
         matrix: spool
             .finish(cell_names.len(), gene_names.len())
-            .map_err(not_kept)?,
+            .map_err(not_kept(table.path()))?,
         cell_names,
         gene_names,
         var: Vec::new(),

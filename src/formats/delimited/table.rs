@@ -142,6 +142,11 @@ impl Table {
         names.name(name).map_err(|problem| self.wrong(problem))
     }
 
+    /// The file that is read.
+    pub fn path(&self) -> &Path {
+        self.lines.path()
+    }
+
     /// An error about the current line.
     pub fn wrong(&self, problem: impl std::fmt::Display) -> Error {
         self.lines.wrong(problem)

@@ -1,6 +1,7 @@
 //! A compressed sparse matrix in a file: its offsets, and slices of its indices and values.
 
 use std::ops::Range;
+use std::path::Path;
 
 use hdf5::types::{H5Type, TypeDescriptor};
 use rayon::prelude::*;
@@ -89,6 +90,11 @@ impl Sparse {
             indices: Numbers::open(indices)?,
             data: Numbers::open(data)?,
         })
+    }
+
+    /// The file that holds it.
+    pub fn path(&self) -> &Path {
+        self.node.file()
     }
 
     /// Number of stored values.

@@ -104,7 +104,9 @@ impl Coordinates {
             } else {
                 (column, row)
             };
-            spool.push(cell, gene, value).map_err(not_kept)?;
+            spool
+                .push(cell, gene, value)
+                .map_err(not_kept(self.lines.path()))?;
         }
         if found < self.n_entries {
             return Err(self.lines.wrong(format!(
@@ -112,7 +114,9 @@ impl Coordinates {
                 self.n_entries
             )));
         }
-        spool.finish(n_cells, n_genes).map_err(not_kept)
+        spool
+            .finish(n_cells, n_genes)
+            .map_err(not_kept(self.lines.path()))
     }
 
     /// Row, column (both from 0) and value of the current line.

@@ -171,7 +171,7 @@ fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Re
         gene_names,
         obs: obs.into_iter().map(column).collect(),
         var: Vec::new(),
-        matrices: vec![(Source::X, Matrix::spooled(matrix).into())],
+        matrices: vec![(Source::X, Matrix::spooled(matrix, path).into())],
     })
 }
 

@@ -1,8 +1,6 @@
 //! Tokens to row groups and shards. Where one ends depends on the cells alone, so that blocks and threads change no byte.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -18,7 +16,7 @@ use super::survey::Survey;
 use crate::corpus::{self, Composition, Group, Kind, Manifest, Schema, Shard, Summary};
 use crate::failure::Failure;
 use crate::formats::Column;
-use crate::output;
+use crate::output::{self, WorkFolder};
 use crate::run_record::Run;
 
 /// A row group ends when it holds so many cells or tokens.
@@ -45,7 +43,8 @@ type Plan = Vec<(Arc<Piece>, usize)>;
 
 /// A corpus being written.
 pub struct Packer {
-    folder: PathBuf,
+    /// Where shards lie until all are finished.
+    folder: WorkFolder,
     schema: Schema,
     shard_cells: u64,
     state: State,
@@ -63,13 +62,13 @@ impl Packer {
         inputs: &Inputs,
         run: &mut Run,
     ) -> Result<Self> {
-        let folder = work_folder(options)?;
+        let folder = WorkFolder::create(&options.output, options.resume)?;
         let identity = identity(options, survey, inputs)?;
         let mut state = State {
             identity,
             ..State::default()
         };
-        let path = folder.join(STATE);
+        let path = folder.path().join(STATE);
         if options.resume && path.exists() {
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("could not read `{}`", path.display()))?;
@@ -78,14 +77,16 @@ impl Packer {
             let Some(same) = same else {
                 return Err(Failure::Input.error(format!(
                     "`{}` is of a run with other inputs, options or version; give the same ones, or start again without `--resume`",
-                    folder.display()
+                    folder.path().display()
                 )));
             };
             run.note(format!("{} finished shards are kept", same.shards.len()));
             state = same;
         }
-        remove_unfinished(&folder, &state.shards)
-            .with_context(|| format!("could not clear the work folder `{}`", folder.display()))?;
+        // What is not finished was left by a run that was killed while it wrote.
+        folder.keep_only(|name| {
+            name == STATE || state.shards.iter().any(|shard| name == shard.file.as_str())
+        })?;
         Ok(Self {
             folder,
             schema: survey.schema.clone(),
@@ -175,7 +176,7 @@ impl Packer {
             Some(shard) => shard,
             None => {
                 let name = corpus::shard_name(self.state.shards.len());
-                let path = self.folder.join(name);
+                let path = self.folder.path().join(name);
                 self.shard.insert(Shard::create(&path, &self.schema)?)
             }
         };
@@ -187,9 +188,10 @@ impl Packer {
             return Ok(());
         };
         self.state.shards.push(shard.finish()?);
-        Ok(output::write_file(&self.folder.join(STATE), |file| {
-            Ok(serde_json::to_writer(file, &self.state)?)
-        })?)
+        Ok(output::write_file(
+            &self.folder.path().join(STATE),
+            |file| Ok(serde_json::to_writer(file, &self.state)?),
+        )?)
     }
 
     /// Writes what waits, and everything that completes the corpus.
@@ -221,12 +223,12 @@ impl Packer {
         run.metric("tokens", manifest.tokens);
         run.metric("composition", &manifest.composition);
         let table = survey.gene_table();
-        output::write_file(&self.folder.join(GENES), |file| {
+        output::write_file(&self.folder.path().join(GENES), |file| {
             file.write_all(table.as_bytes())
         })?;
-        manifest.write(&self.folder, &survey.written)?;
-        let _ = fs::remove_file(self.folder.join(STATE));
-        output::install(&self.folder, &options.output)?;
+        manifest.write(self.folder.path(), &survey.written)?;
+        let _ = fs::remove_file(self.folder.path().join(STATE));
+        self.folder.become_output(&options.output)?;
         for shard in &manifest.shards {
             run.output_known(&options.output.join(&shard.file), &shard.sha256)?;
         }
@@ -273,31 +275,6 @@ fn annotation(plan: &Plan, column: usize, kind: Kind) -> Column {
         Kind::Number => Column::Number(entries.map(|(column, cell)| column.number(cell)).collect()),
         Kind::Boolean => Column::Boolean(entries.map(|(column, cell)| column.flag(cell)).collect()),
     }
-}
-
-/// Where shards lie until all are finished: OUTPUT.partial.
-fn work_folder(options: &Options) -> Result<PathBuf> {
-    let mut name = options.output.as_os_str().to_owned();
-    name.push(".partial");
-    let folder = PathBuf::from(name);
-    let failed = || format!("could not create the work folder `{}`", folder.display());
-    if !options.resume && folder.exists() {
-        fs::remove_dir_all(&folder).with_context(failed)?;
-    }
-    fs::create_dir_all(&folder).with_context(failed)?;
-    Ok(folder)
-}
-
-/// Removes what a run left behind that was killed while it wrote.
-fn remove_unfinished(folder: &Path, shards: &[Summary]) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let is_finished = shards.iter().any(|shard| name == shard.file.as_str());
-        if name != STATE && !is_finished {
-            fs::remove_file(folder.join(name))?;
-        }
-    }
-    Ok(())
 }
 
 /// The options that decide what is in the corpus.

@@ -1,0 +1,83 @@
+//! Programs that are killed or told to stop, and resumed.
+//!
+//! `SCGPT_TEST_KILLS` raises the number of kills from its default, to search longer for a moment that matters.
+
+use scgpt_tools::random::{Seed, uniform};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::tempdir;
+
+/// Lets a run end; its exit code and what it said.
+pub fn end(child: Child) -> (Option<i32>, String) {
+    let done = child.wait_with_output().expect("the program ends");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    (done.status.code(), said)
+}
+
+pub fn kill(mut child: Child) {
+    child.kill().expect("a process of ours");
+    child.wait().expect("its end");
+}
+
+/// Sends the signal by which engines ask a program to stop, and lets it end.
+pub fn stop(child: Child) -> (Option<i32>, String) {
+    let told = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {}", child.id())])
+        .status();
+    assert!(told.expect("a shell").success());
+    end(child)
+}
+
+/// Where a run keeps what it has until its output is complete.
+pub fn work_folder(output: &Path) -> PathBuf {
+    output.with_extension("partial")
+}
+
+pub fn wait_for(file: &Path) {
+    let clock = Instant::now();
+    while !file.exists() {
+        let waited = clock.elapsed();
+        assert!(waited < Duration::from_secs(60), "no {}", file.display());
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills runs that write to an output, each as often as it takes until it is done, and checks what all left.
+///
+/// `last` is the file without which the output is not complete, `within` the time in which kills come.
+pub fn kill_and_resume(
+    (last, within): (&str, Duration),
+    start: impl Fn(&Path) -> Child,
+    check: impl Fn(&Path, &str),
+) {
+    let kills = std::env::var("SCGPT_TEST_KILLS")
+        .map_or(4, |n| n.parse().expect("SCGPT_TEST_KILLS is a number"));
+    let mut moments = Seed(0).stream("moments to kill at", &[u64::from(std::process::id())]);
+    let (mut done, mut runs) = (0, 0);
+    while done < kills {
+        let folder = tempdir().expect("a temporary folder");
+        let output = folder.path().join("output");
+        let mut hit = 0;
+        loop {
+            let mut child = start(&output);
+            let after = within.mul_f64(uniform(&mut moments));
+            if done + hit < kills {
+                sleep(after);
+                child.kill().expect("a process of ours");
+            }
+            let (code, said) = end(child);
+            match code {
+                None => hit += 1,
+                Some(0) => break,
+                // The kill came between the last rename and the exit: nothing is left to resume.
+                Some(_) if said.contains("exists") && output.join(last).exists() => break,
+                Some(code) => panic!("exit code {code} when resumed after {hit} kills:\n{said}"),
+            }
+        }
+        check(&output, &format!("killed {hit} times"));
+        (done, runs) = (done + hit, runs + 1);
+        assert!(runs < 20 * kills, "no kill hits a running program");
+    }
+}
