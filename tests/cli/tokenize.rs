@@ -9,7 +9,7 @@ mod python;
 mod resume;
 
 use crate::support::cells::Simulated;
-use crate::support::programs::{json, program, succeed};
+use crate::support::programs::{json, program, succeed, tokenize};
 use assert_cmd::Command;
 use scgpt_tools::corpus::Corpus;
 use scgpt_tools::formats::Column;
@@ -24,16 +24,6 @@ use tempfile::{TempDir, tempdir};
 /// An input cannot be used; reading or writing failed.
 const INPUT: i32 = 65;
 const READ_WRITE: i32 = 74;
-
-fn tokenize(input: impl AsRef<OsStr>, output: &Path) -> Command {
-    let mut command = program("scgpt-tokenize");
-    command
-        .arg("--input")
-        .arg(input)
-        .arg("--output")
-        .arg(output);
-    command
-}
 
 fn from_sheet(sheet: &Path, output: &Path) -> Command {
     let mut command = program("scgpt-tokenize");

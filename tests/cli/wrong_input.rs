@@ -2,7 +2,7 @@
 
 use crate::support::cells::{self, Simulated};
 use crate::support::data;
-use crate::support::programs::{fail, from_to, path, program, succeed};
+use crate::support::programs::{fail, from_to, path, program, succeed, tokenize};
 use crate::support::trained::{SIZE, TRAINED, finetune};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::Column;
@@ -25,7 +25,14 @@ fn assert_says(message: &str, parts: &[&str]) {
 
 /// Runs every program that reads cells on a file; all must fail alike and leave no output.
 fn refused_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
-    refused(folder, input, &[finetune, embed, annotate, tokenize], parts);
+    refused(
+        folder,
+        input,
+        &[finetune, embed, annotate, |input, output| {
+            tokenize(input, output)
+        }],
+        parts,
+    );
 }
 
 fn refused(
@@ -49,16 +56,6 @@ fn embed(input: &Path, output: &Path) -> assert_cmd::Command {
     command
         .arg("--checkpoint")
         .arg(data("embedding/checkpoint"));
-    command
-}
-
-fn tokenize(input: &Path, output: &Path) -> assert_cmd::Command {
-    let mut command = program("scgpt-tokenize");
-    command
-        .arg("--input")
-        .arg(input)
-        .arg("--output")
-        .arg(output);
     command
 }
 

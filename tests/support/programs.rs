@@ -4,6 +4,7 @@ use assert_cmd::Command;
 use hdf5::types::VarLenUnicode;
 use scgpt_tools::checkpoint::{Checkpoint, StateDict};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Where a program was built, unless `SCGPT_TEST_PROGRAMS` names a folder with others.
@@ -37,6 +38,16 @@ pub fn from_to(program_name: &str, input: &Path, output: &Path) -> Command {
         .arg("--output")
         .arg(output)
         .args(["--device", "cpu"]);
+    command
+}
+
+pub fn tokenize(input: impl AsRef<OsStr>, output: &Path) -> Command {
+    let mut command = program("scgpt-tokenize");
+    command
+        .arg("--input")
+        .arg(input)
+        .arg("--output")
+        .arg(output);
     command
 }
 
