@@ -12,11 +12,12 @@
 //! checkpoint directories of weights, as data        expression  counts to values
 //! corpus     tokenised cells on disk
 //! formats    files of cells by genes                vocabulary  gene names and ids
-//! counts, random, compute, output, crash, clock            used by all
+//! counts, random, compute, output, crash, allocation, clock   used by all
 //! ```
 //!
 //! Two calls cover most uses from Rust: [`predict::Pretrained::load`] and [`predict::Pretrained::embed`].
 
+pub mod allocation;
 pub mod analysis;
 #[cfg(feature = "torch")]
 pub mod baselines;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use, from the highest to the lowest. `cells` and `split` prepare data for `programs` alone.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("bin", &["cli", "programs"]),
+    ("bin", &["allocation", "cli", "programs"]),
     (
         "cli",
         &[
@@ -110,6 +110,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("damage", &["random"]),
     ("random", &[]),
     ("compute", &[]),
+    ("allocation", &[]),
     ("crash", &[]),
     ("output", &[]),
     ("progress", &["clock"]),

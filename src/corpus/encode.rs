@@ -79,17 +79,19 @@ fn check(group: &Group, schema: &Schema) -> Result<(), String> {
             group.values.len()
         ));
     }
-    if let Some(gene) = group
-        .genes
-        .iter()
-        .find(|&&gene| gene as usize >= schema.genes)
+    if let Some(gene) = group.genes.iter().max()
+        && *gene as usize >= schema.genes
     {
         return Err(format!(
             "gene id {gene} is not below {}, the size of the vocabulary",
             schema.genes
         ));
     }
-    if let Some(value) = group.values.iter().find(|value| !value.is_finite()) {
+    // All are looked at before the first is looked for, which is faster than to stop there.
+    let are_finite = |all, value: &f32| all & value.is_finite();
+    if !group.values.iter().fold(true, are_finite)
+        && let Some(value) = group.values.iter().find(|value| !value.is_finite())
+    {
         return Err(format!("value {value} is not a finite number"));
     }
     let fits = |(column, (_, kind)): (&Column, &(String, Kind))| {

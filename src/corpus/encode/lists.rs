@@ -120,7 +120,9 @@ impl<'a> Lists<'a> {
         encode: impl FnOnce(Range<usize>, &mut Vec<u8>),
     ) -> Result<()> {
         let offsets = &self.offsets[cells.start..=cells.end];
-        let (mut body, encoding) = (Vec::new(), self.encoding);
+        // A token takes a byte or two.
+        let tokens = offsets[offsets.len() - 1] - offsets[0];
+        let (mut body, encoding) = (Vec::with_capacity(2 * tokens), self.encoding);
         let entries = levels(offsets, &mut body);
         encode(offsets[0]..offsets[offsets.len() - 1], &mut body);
         self.entries += entries;
@@ -306,10 +308,10 @@ fn pack(numbers: impl Iterator<Item = u64>, width: u8, body: &mut Vec<u8>) {
         held |= number << bits;
         bits += width;
         while bits >= 32 {
-            body.extend((held as u32).to_le_bytes());
+            body.extend_from_slice(&(held as u32).to_le_bytes());
             held >>= 32;
             bits -= 32;
         }
     }
-    body.extend(&held.to_le_bytes()[..usize::from(bits.div_ceil(8))]);
+    body.extend_from_slice(&held.to_le_bytes()[..usize::from(bits.div_ceil(8))]);
 }
