@@ -11,7 +11,7 @@ WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade
 	--only-binary=:all: --implementation cp --python-version 3.11 \
 	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
 
-.PHONY: all lean setup tools test check demo engines install clean
+.PHONY: all lean setup tools test check demo engines install install-libraries clean
 
 all: setup
 	cargo build --release --locked
@@ -48,7 +48,7 @@ $(DEPS)/.ready-cuda: containers/libtorch-cpu.txt containers/libtorch-cuda.txt
 # Python readers that the tests hold our files against.
 $(DEPS)/python/.ready: tests/python/requirements.txt
 	@$(PYTHON) -m venv $(DEPS)/python || { echo "missing on this system: python3-venv - install it (on Debian: apt-get install python3-venv) and run make again" >&2; exit 1; }
-	@$(DEPS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+	@$(DEPS)/python/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
 test: setup $(DEPS)/python/.ready
@@ -77,11 +77,16 @@ $(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools
 demo: all $(DEPS)/demo/pbmc68k_reduced.h5ad
 	bash tests/demo/run.sh $(DEPS)/demo/pbmc68k_reduced.h5ad demo
 
-install: all
-	install -d $(PREFIX)/bin $(PREFIX)/lib/scgpt-tools
+install: all install-libraries
+	install -d $(PREFIX)/bin
 	find target/release -maxdepth 1 -type f -executable -name 'scgpt-*' -exec install -t $(PREFIX)/bin {} +
-	cp -a $${LIBTORCH:-$(DEPS)/torch}/lib/lib{c10,gomp,shm,torch}*.so* $(PREFIX)/lib/scgpt-tools/
-	! [ -d $(DEPS)/nvidia ] || find $(DEPS)/nvidia -name '*.so*' -exec cp -a -t $(PREFIX)/lib/scgpt-tools {} +
+
+install-libraries: setup
+	install -d $(PREFIX)/lib/scgpt-tools
+	find $${LIBTORCH:-$(DEPS)/torch}/lib -maxdepth 1 -name 'lib*.so*' ! -name '*python*' -regextype posix-extended \
+		-regex '.*/lib(c10|caffe2|gomp|shm|torch)[^/]*' -exec cp -a -t $(PREFIX)/lib/scgpt-tools {} +
+	# Without what only profilers load.
+	! [ -d $(DEPS)/nvidia ] || find $(DEPS)/nvidia -name '*.so*' ! -name 'libnvperf*' ! -name 'libpcsampling*' ! -name 'libcheckpoint*' -exec cp -a -t $(PREFIX)/lib/scgpt-tools {} +
 
 clean:
 	cargo clean

@@ -2,10 +2,13 @@
 //!
 //! `UPDATE=1 cargo test --release --test main artefacts` writes the files.
 
+mod conda;
+mod container;
 mod galaxy;
+mod jobs;
 mod nextflow;
 
-use crate::support::programs;
+use crate::support::{programs, python};
 use scgpt_tools::descriptor;
 use scgpt_tools::programs::{ALL, Entry};
 use std::fs;
@@ -34,6 +37,15 @@ fn committed(path: &Path) -> Option<String> {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
 }
 
+/// The series of libtorch that the programs are built with, as the list of wheels has it.
+fn libtorch() -> String {
+    let wheels = committed(Path::new("containers/libtorch-cpu.txt")).expect("a list of wheels");
+    let torch = wheels.lines().find_map(|line| line.strip_prefix("torch=="));
+    let version = torch.and_then(|rest| rest.split(' ').next());
+    let series = version.and_then(|version| version.rsplit_once('.'));
+    series.expect("a version of torch").0.to_owned()
+}
+
 /// Writes the file if `UPDATE` is set, else fails unless it holds the text.
 fn assert_current(path: &Path, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -55,6 +67,15 @@ fn assert_current(path: &Path, text: &str) {
         path.display(),
         line.unwrap_or_default()
     );
+}
+
+/// Kubernetes' schemas, the types of AWS and Google, and rattler-build's parser.
+#[test]
+fn jobs_and_recipe_are_as_those_who_take_them_read_them() {
+    if let Some(python) = python::python() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        python::check(&python, "check_definitions.py", &[root]);
+    }
 }
 
 #[test]

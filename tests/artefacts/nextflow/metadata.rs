@@ -1,6 +1,7 @@
 //! `meta.yml` and the conda environments of a module. Texts in YAML are written as JSON writes them, which is YAML too.
 
 use super::process::{Output, Process};
+use crate::artefacts::libtorch;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -183,8 +184,13 @@ pub fn environment(descriptor: &Value, flavour: &str) -> String {
     let cuda = flavour
         .strip_prefix("cu")
         .and_then(|version| version.split_at_checked(version.len() - 1));
-    let cuda =
-        cuda.map(|(major, minor)| format!("  - \"conda-forge::cuda-version={major}.{minor}\"\n"));
+    // Environments are also made where there is no accelerator, so that the flavour of libtorch must be asked for.
+    let cuda = cuda.map(|(major, minor)| {
+        format!(
+            "  - \"conda-forge::cuda-version={major}.{minor}\"\n  - \"conda-forge::libtorch={}=cuda*\"\n",
+            libtorch()
+        )
+    });
     format!(
         "---\n# yaml-language-server: $schema=https://raw.githubusercontent.com/nf-core/modules/master/modules/environment-schema.json\n\
          channels:\n{channels}dependencies:\n  - \"{package}\"\n{}",

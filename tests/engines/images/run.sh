@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# The images, built by buildah and used as engines use them. As root, where there are buildah, podman, runc and the two base
+# images (BASE: debian:bookworm-slim, RUST: rust:1.95-bookworm; pulled, or made from Debian's packages and imported under these
+# names). Usage: run.sh [TARGET...], without names all: tiny cpu cu130. From nothing about an hour and 40 GB.
+# shellcheck disable=SC2016,SC2317
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+root=$PWD
+store=(--storage-driver vfs)
+# What podman needs where it runs in a container itself.
+limits=(--runtime runc --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network host)
+work=$(mktemp -d)
+chmod 777 "$work"
+trap 'rm -rf "$work"' EXIT
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+failed=0
+
+image() { echo "quay.io/scgpt-tools/scgpt-tools:$version-$1"; }
+
+build() {
+    buildah bud "${store[@]}" --isolation chroot --layers --pull-never -f containers/Dockerfile --target "$1" \
+        ${BASE:+--build-arg "BASE=$BASE"} ${RUST:+--build-arg "RUST=$RUST"} -t "$(image "$1")" . > "$work/build.log" 2>&1 \
+        || { tail -n 30 "$work/build.log" >&2; return 1; }
+}
+
+# TARGET COMMAND...: under a user without a name or a home, in an empty folder of its own.
+inside() {
+    local target=$1
+    shift
+    podman "${store[@]}" run --rm "${limits[@]}" --user 12345:12345 --env HOME=/nonexistent --volume "$root/assets/test:/data:ro" \
+        --volume "$work:/work" --workdir /work "$(image "$target")" "$@"
+}
+
+check() {
+    local what=$1
+    shift
+    if "$@" > "$work/said" 2>&1; then echo "ok: $what"; else
+        echo "FAILED: $what"
+        sed 's/^/    /' "$work/said"
+        failed=1
+    fi
+}
+
+# CODE COMMAND...: ends with that exit code.
+ends_with() {
+    local code=0 expected=$1
+    shift
+    "$@" || code=$?
+    [ "$code" = "$expected" ]
+}
+
+programs() {
+    if [ "$1" = tiny ]; then echo scgpt-checkpoint scgpt-tokenize; else
+        sed -n 's/^  "name": "\([^ "]*\).*/\1/p' tools/*/schema.json | sort -u | tr '\n' ' '
+    fi
+}
+
+configuration() { podman "${store[@]}" inspect --format "$2" "$(image "$1")"; }
+holds() { inside "$1" find / -xdev -name "$2" -print -quit 2> /dev/null | grep -q .; }
+
+look_into() {
+    local target=$1 library
+    for program in $(programs "$target"); do check "$target: $program starts" inside "$target" "$program" --version; done
+    check "$target: no entry point and no user" test -z "$(configuration "$target" '{{.Config.Entrypoint}}{{.Config.User}}' | tr -d '[]')"
+    check "$target: says its version" test "$(configuration "$target" '{{index .Labels "org.opencontainers.image.version"}}')" = "$version"
+    check "$target: has bash and ps" inside "$target" bash -c 'ps > /dev/null'
+    check "$target: no driver" ends_with 1 holds "$target" 'libcuda.so*'
+    check "$target: no weights" ends_with 1 holds "$target" '*.safetensors'
+    check "$target: tokenises" inside "$target" scgpt-tokenize --input /data/first.h5ad --output "corpus-$target"
+    [ "$target" != tiny ] || return 0
+    check "$target: learns" inside "$target" scgpt-finetune-annotation --input /data/reference.h5ad --labels cell_type --layers 1 --width 16 \
+        --heads 2 --hidden 16 --epochs 2 --output "model-$target" --device auto
+    check "$target: --device auto takes the processor and says so" grep -q '"device": "CPU"' "$work/model-$target/run.json"
+    check "$target: --device cuda without one ends with 69" ends_with 69 inside "$target" scgpt-embed --input /data/first.h5ad \
+        --checkpoint "model-$target" --output none.h5ad --device cuda
+    [ "$target" = cu130 ] || return 0
+    for library in libtorch_cuda.so 'libcublas.so.*' 'libcudnn.so.*' 'libnccl.so.*' 'libcudart.so.*'; do
+        check "$target: has $library" holds "$target" "$library"
+    done
+    check "$target: all but the driver is found" inside "$target" bash -c \
+        'missing=$(ldd /usr/local/lib/scgpt-tools/libtorch_cuda.so | grep "not found" | grep -v libcuda.so.1); [ -z "$missing" ] || { echo "$missing"; exit 1; }'
+}
+
+# The annotation pipeline in the image gives what the programs on this machine give.
+pipeline() {
+    local engine=$root/tests/engines/nextflow/nextflow folder=$work/pipeline
+    mkdir -p "$folder/inside" "$folder/outside"
+    cat > "$folder/podman.config" <<-CONFIG
+		podman.engineOptions = '${store[*]}'
+		podman.runOptions    = '${limits[*]} --user 12345:12345'
+	CONFIG
+    chmod -R 777 "$folder"
+    (cd "$folder/inside" && umask 0 && NXF_HOME=$folder/home "$engine" run "$root" -profile test,podman -c "$folder/podman.config")
+    (cd "$folder/outside" && PATH=$root/target/release:$PATH NXF_HOME=$folder/home "$engine" run "$root" -profile test)
+    diff <(results "$folder/inside") <(results "$folder/outside")
+}
+
+results() { (cd "$1/results" && find . \( -name '*.h5ad' -o -name '*.tsv' -o -name '*.safetensors' \) -not -path './pipeline_info/*' -exec sha256sum {} + | sort); }
+
+targets=("$@")
+[ $# -gt 0 ] || targets=(tiny cpu cu130)
+for target in "${targets[@]}"; do
+    echo "== $target =="
+    build "$target"
+    look_into "$target"
+    [ "$target" != cpu ] || check "cpu: the pipeline gives the same inside and outside" pipeline
+    podman "${store[@]}" image inspect --format '{{.Size}}' "$(image "$target")" | awk '{ printf "%s: %.0f MB\n", "'"$target"'", $1 / 1e6 }'
+done
+exit $failed
