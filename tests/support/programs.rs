@@ -12,14 +12,8 @@ pub fn path(program: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("SCGPT_TEST_PROGRAMS") {
         return Path::new(&folder).join(program);
     }
-    PathBuf::from(match program {
-        "scgpt-annotate" => env!("CARGO_BIN_EXE_scgpt-annotate"),
-        "scgpt-checkpoint" => env!("CARGO_BIN_EXE_scgpt-checkpoint"),
-        "scgpt-embed" => env!("CARGO_BIN_EXE_scgpt-embed"),
-        "scgpt-finetune-annotation" => env!("CARGO_BIN_EXE_scgpt-finetune-annotation"),
-        "scgpt-tokenize" => env!("CARGO_BIN_EXE_scgpt-tokenize"),
-        other => panic!("there is no program `{other}`"),
-    })
+    // All lie in one folder.
+    Path::new(env!("CARGO_BIN_EXE_scgpt-tokenize")).with_file_name(program)
 }
 
 /// A program to run, untouched by models that the user of this machine may have.
