@@ -193,7 +193,7 @@ fn parameter(property: &Value) -> Value {
             parameter[key] = value.clone();
         }
     }
-    if let Some(choices) = parameter["enum"].as_array_mut() {
+    if let Some(choices) = parameter.get_mut("enum").and_then(Value::as_array_mut) {
         choices.retain(|choice| !choice.is_null());
     }
     let default = property
