@@ -51,7 +51,7 @@ const OWN: [(&str, &str, &str); 12] = [
     (
         "vocab",
         "path",
-        "Vocabulary of the corpus: a vocab.json, or the folder of a pre-trained model.",
+        "Vocabulary of the corpus: a vocab.json, or the folder of a pre-trained model. Without it, the genes of all samples.",
     ),
     ("genes", "file", "File of the genes to keep, one a line."),
     (
