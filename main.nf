@@ -15,7 +15,6 @@ workflow {
         ANNOTATE(SAMPLES.out.rows, params.model, params.reference, params.labels, params.checkpoint)
     }
     else if (params.analysis == 'tokenize') {
-        demand(params.vocab, "`--vocab` is missing: give a vocab.json or the folder of a model, because samples share one vocabulary")
         TOKENIZE(SAMPLES.out.rows, params.vocab, params.genes, params.gene_map, params.aliases)
     }
     else {

@@ -1,4 +1,5 @@
-// Tokenises many samples in parallel by one vocabulary, and gathers them into one corpus.
+// Tokenises many samples in parallel, and gathers them into one corpus with one vocabulary. Unless it is given, each sample's is its
+// own genes, and gathering gives the genes of all samples the ids that one run over all files would give them.
 
 include { SCGPT_TOKENIZE                           } from '../modules/scgpttools/scgpt/tokenize/main'
 include { SCGPT_TOKENIZE as SCGPT_TOKENIZE_GATHER } from '../modules/scgpttools/scgpt/tokenize/main'
@@ -6,16 +7,16 @@ include { SCGPT_TOKENIZE as SCGPT_TOKENIZE_GATHER } from '../modules/scgpttools/
 workflow TOKENIZE {
     take:
     samples // channel: [meta, cells]
-    vocab // vocab.json or the folder of a pre-trained model
+    vocab // vocab.json, the folder of a pre-trained model, or null
     genes // file of genes to keep, or null
     gene_map // table of gene names, or null
     aliases // table of other names of genes, or null
 
     main:
-    words = file(vocab, checkIfExists: true)
+    words = given(vocab)
     sheets = samples.collectFile { meta, cells ->
         def columns = meta.findAll { column, _value -> column != 'id' } + [path: cells.name]
-        ["${meta.id}.csv", csv(columns.keySet()) + csv(columns.values())]
+        ["${meta.id}.sheet", csv(columns.keySet()) + csv(columns.values())]
     }
     with_sheets = samples
         .map { meta, cells -> [meta.id, meta, cells] }

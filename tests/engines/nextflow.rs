@@ -233,22 +233,49 @@ fn annotating_gives_the_same_with_both_parsers_and_again_from_the_cache() {
 #[test]
 fn a_corpus_gathered_from_samples_is_that_of_one_run() {
     let Some(launch) = Launch::new() else { return };
-    let said = launch.succeed(&["--analysis", "tokenize", "--tokenize_obs", "batch"]);
-    assert_eq!(count(&said, "Submitted process"), 3, "{said}");
     let data = root().join("assets/test");
+    let vocab = data.join("vocab.json").display().to_string();
+    let tokenize = ["--analysis", "tokenize", "--tokenize_obs", "batch"];
+    let said = launch.succeed(&[&tokenize[..], &["--vocab", &vocab]].concat());
+    assert_eq!(count(&said, "Submitted process"), 3, "{said}");
     let mut whole = Command::new(launch.programs.join("scgpt-tokenize"));
     whole.arg("--samples").arg(data.join("samples.csv"));
-    whole.arg("--vocab").arg(data.join("vocab.json"));
-    whole.args(["--obs", "sample,batch", "--output"]);
-    let done = whole.arg(launch.path("whole")).output().expect("it starts");
-    assert!(done.status.success(), "{}", self::said(&done));
+    whole.args(["--vocab", &vocab, "--obs", "sample,batch"]);
+    is_gathered(&launch, &mut whole);
+    assert!(launch.path("results/genes/second.tsv").exists());
+}
+
+#[test]
+fn samples_of_different_genes_make_one_vocabulary() {
+    let Some(launch) = Launch::new() else { return };
+    let tables = [
+        ("sheet.csv", "sample,path\nfew,few.csv\nmany,many.csv\n"),
+        ("few.csv", "cell,A,B,C\nc1,1,0,5\nc2,0,0,2\nc3,3,0,1\n"),
+        ("many.csv", "cell,E,C,A,D\nc1,1,0,5,0\nc2,0,7,2,4\n"),
+    ];
+    for (name, text) in tables {
+        fs::write(launch.path(name), text).expect("a table");
+    }
+    let sheet = launch.path("sheet.csv").display().to_string();
+    let layout = ["--tokenize_orientation", "cells-by-genes"];
+    launch.succeed(&[&["--analysis", "tokenize", "--input", &sheet], &layout[..]].concat());
+    let mut whole = Command::new(launch.programs.join("scgpt-tokenize"));
+    whole.args(["--samples", &sheet, "--obs", "sample"]);
+    is_gathered(&launch, whole.args(["--orientation", layout[1]]));
+    assert_eq!(count(&launch.text("results/corpus/vocab.json"), "\""), 16);
+}
+
+/// The corpus of the pipeline must be what this command writes.
+fn is_gathered(launch: &Launch, whole: &mut Command) {
+    let whole = whole.arg("--output").arg(launch.path("whole"));
+    let done = whole.output().expect("it starts");
+    assert!(done.status.success(), "{}", said(&done));
     let [gathered, whole] = ["results/corpus", "whole"].map(|folder| {
         let parts = ["cells-00000.parquet", "vocab.json"];
         let parts = parts.map(|part| format!("{folder}/{part}"));
         launch.checksums(&parts.each_ref().map(String::as_str))
     });
     assert_eq!(gathered, whole);
-    assert!(launch.path("results/genes/second.tsv").exists());
 }
 
 #[test]
@@ -284,6 +311,47 @@ fn a_gpu_is_asked_for_by_profile() {
     let said = self::said(&run);
     assert!(said.contains("--device cuda"), "{said}");
     assert_eq!(count(&said, "Execution is retried"), 0, "{said}");
+}
+
+/// What tasks ask for at each place, as local tasks with stubs write it down.
+#[test]
+fn places_get_queues_and_accelerators() {
+    let Some(launch) = Launch::new() else { return };
+    let root = root().display().to_string();
+    let config = r#"
+        docker.enabled = false
+        process {
+            executor = 'local'
+            beforeScript = { "echo '${task.queue} ${task.accelerator?.type} ${task.machineType} ${task.clusterOptions}' > asked" }
+        }"#;
+    fs::write(launch.path("asked.config"), config).expect("a configuration");
+    for (profiles, asked) in [
+        ("slurm", "normal null null --account=lab"),
+        ("gpu,slurm", "cards null null --account=lab --gres=gpu:1"),
+        ("gpu,awsbatch", "cards null null null"),
+        ("gpu,googlebatch", "null nvidia-l4 g2-* null"),
+        ("gpu,k8s", "null null null null"),
+    ] {
+        let profiles = format!("test,{profiles}");
+        let place = ["-profile", &profiles, "-w", &profiles, "-stub"];
+        let queues = [
+            "--queue",
+            "normal",
+            "--gpu_queue",
+            "cards",
+            "--account",
+            "lab",
+        ];
+        let run = ["run", &root, "-c", "asked.config"];
+        let done = launch.nextflow(&[&run[..], &place, &queues].concat());
+        assert!(done.status.success(), "{}", said(&done));
+        let found = files(&launch.path(&profiles), "/asked");
+        assert_eq!(found.len(), 3, "{profiles}");
+        for file in found {
+            let text = fs::read_to_string(file).expect("what a task asked for");
+            assert_eq!(text.trim(), asked, "{profiles}");
+        }
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ const OWN: [(&str, &str, &str); 12] = [
     (
         "vocab",
         "path",
-        "Vocabulary of the corpus: a vocab.json, or the folder of a pre-trained model.",
+        "Vocabulary of the corpus: a vocab.json, or the folder of a pre-trained model. Without it, the genes of all samples.",
     ),
     ("genes", "file", "File of the genes to keep, one a line."),
     (
@@ -193,7 +193,7 @@ fn parameter(property: &Value) -> Value {
             parameter[key] = value.clone();
         }
     }
-    if let Some(choices) = parameter["enum"].as_array_mut() {
+    if let Some(choices) = parameter.get_mut("enum").and_then(Value::as_array_mut) {
         choices.retain(|choice| !choice.is_null());
     }
     let default = property
