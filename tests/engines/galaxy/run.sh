@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The Galaxy tools in a real Galaxy, made from PyPI packages: lint, the tests of all tools, the tests of the workflow.
+# The Galaxy tools in a real Galaxy, made from PyPI packages: lint, the tests of all tools, the tests of the workflow,
+# and checks.py.
 # Usage: run.sh [TOOL...], such as `run.sh annotate`; without names everything. Programs are taken from BIN (target/release).
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -32,6 +33,9 @@ configure() {
     for file in galaxy.yml job_conf.yml tpv.yml; do
         sed "s|@ROOT@|$root|; s|@WORK@|$work|; s|@ADMIN_KEY@|$admin_key|" "$here/$file" > "$work/config/$file"
     done
+    # The models of the test data in a table that a check may empty.
+    sed "s|\${__HERE__}|$root/tools/test-data|" "$root/tools/test-data/scgpt_models.loc" > "$work/config/scgpt_models.loc"
+    sed "s|\${__HERE__}/test-data/|$work/config/|" "$root/tools/tool_data_table_conf.xml.test" > "$work/config/tool_data_table_conf.xml"
 }
 
 start() {
@@ -100,4 +104,5 @@ echo "== tests =="
 failed=0
 for tool in "${tools[@]}"; do run_tests "$root/tools/$tool/$tool.xml" || failed=1; done
 [ $# -gt 0 ] || run_tests "$root/tools/workflows/annotation.gxwf.yml" || failed=1
+[ $# -gt 0 ] || python3 "$here/checks.py" "$url" "$key" "$root/tools/test-data/cells.h5ad" "$work/config/scgpt_models.loc" || failed=1
 exit $failed

@@ -4,7 +4,10 @@ import json
 import pathlib
 import sys
 
-tests = json.loads(pathlib.Path(sys.argv[1]).read_text())["tests"]
+report = pathlib.Path(sys.argv[1])
+if not report.exists():
+    sys.exit(f"{pathlib.Path(sys.argv[2]).name}: planemo ended without a report")
+tests = json.loads(report.read_text())["tests"]
 failed = [test for test in tests if test["data"]["status"] != "success"]
 print(f"{pathlib.Path(sys.argv[2]).name}: {len(tests) - len(failed)} of {len(tests)} tests passed")
 for test in failed:
