@@ -43,8 +43,8 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Column of obs with the technical batch or donor: highly variable genes are chosen within batches, and --dar-weight and
-    /// --test-groups use it.
+    /// Column of obs with the technical batch or donor: highly variable genes are chosen within batches, and testing on whole
+    /// batches (--test-groups) and hiding the batch from the model (--dar-weight) need it.
     #[arg(long, value_name = "COLUMN")]
     pub batch: Option<String>,
     /// Share of the labelled cells of every type that is set aside to test the model on.
@@ -69,7 +69,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub held_out: Option<PathBuf>,
-    /// Give rare types the same say as common ones (class weights).
+    /// Weigh the loss so that rare types count as much as common ones (class weights).
     #[arg(long)]
     pub class_weights: bool,
     /// Parts of a pre-trained model that are not trained further.
@@ -146,19 +146,19 @@ impl Options {
 #[serde(default)]
 #[group(skip)]
 pub struct Size {
-    /// Transformer layers.
+    /// Number of transformer layers: more learn more, more slowly.
     #[arg(long)]
     #[schemars(range(min = 1, max = 96))]
     pub layers: usize,
-    /// Width of the vectors that stand for genes and cells; a multiple of the heads.
+    /// Width of the vectors that stand for genes and cells.
     #[arg(long)]
     #[schemars(range(min = 4, max = 8192))]
     pub width: usize,
-    /// Attention heads.
+    /// Attention heads of each layer; the width must be a multiple of them.
     #[arg(long)]
     #[schemars(range(min = 1, max = 128))]
     pub heads: usize,
-    /// Width of the feed-forward layers.
+    /// Width of the feed-forward network inside each layer.
     #[arg(long)]
     #[schemars(range(min = 1, max = 32768))]
     pub hidden: usize,

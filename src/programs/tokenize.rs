@@ -88,7 +88,7 @@ pub struct Options {
     /// them at random, the same way for the same seed.
     #[arg(long)]
     pub ties: Ties,
-    /// Cells in each shard.
+    /// Most cells in one file of the corpus (shard).
     #[arg(long)]
     #[schemars(range(min = 1, max = 10000000))]
     pub shard_cells: u64,

@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Longest sentence, the <cls> token included. Time and memory grow with it.
+    /// Most tokens of a cell, the CLS token included. Time and memory grow with it.
     #[arg(long)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
