@@ -1,14 +1,17 @@
 """What tests of tools cannot say: a destination's share of the machine reaches the programs, and an empty table of models is
-explained in the form. Usage: checks.py URL ADMINISTRATOR_KEY CELLS MODELS_LOC; the file of models is emptied."""
+explained in the form; a job runs in the image, if it was built here. Usage: checks.py URL ADMINISTRATOR_KEY CELLS MODELS_LOC IMAGE;
+the file of models is emptied."""
 
 import json
 import pathlib
+import shutil
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 
-url, key, cells, models = sys.argv[1:]
+url, key, cells, models, image = sys.argv[1:]
 
 
 def ask(path, body=None):
@@ -42,7 +45,8 @@ def finished(job):
     """The job, what the server measured, and the program's record if it succeeded."""
     while (details := ask(f"/api/jobs/{job}?full=true"))["state"] not in ("ok", "error", "deleted"):
         time.sleep(1)
-    given = {metric["name"]: float(metric["raw_value"]) for metric in ask(f"/api/jobs/{job}/metrics") if metric["plugin"] == "core"}
+    given = {metric["name"]: metric["raw_value"] for metric in ask(f"/api/jobs/{job}/metrics") if metric["plugin"] == "core"}
+    given |= {name: float(given[name]) for name in ("galaxy_slots", "galaxy_memory_mb") if name in given}
     record = None
     if details["state"] == "ok":
         record = ask(f"/api/datasets/{details['outputs']['record']['id']}/display?raw=true")
@@ -80,6 +84,19 @@ def destination_reaches_programs():
     assert f"computing on {device}" in details["tool_stderr"], details
 
 
+def image_runs_jobs():
+    """A job in a container, with the programs of the image."""
+    details, given, record = finished(submit("scgpt_tokenize", "in the image", {"tables": upload(cells), "origin|source": "inputs"}))
+    assert record and record["threads"] == given["galaxy_slots"], details
+    assert image in given.values(), given
+
+
+def has_image():
+    """Whether tests/engines/images/run.sh was run here."""
+    ask_podman = ["podman", "--storage-driver", "vfs", "image", "exists", image]
+    return shutil.which("podman") is not None and subprocess.run(ask_podman).returncode == 0
+
+
 def empty_table_is_explained():
     """The form opens with advice instead of a choice, and a job is refused before it starts."""
     pathlib.Path(models).write_text("# no models\n")
@@ -96,6 +113,11 @@ def empty_table_is_explained():
         assert "jobs" not in answer and list(answer["err_data"]) == ["origin|name"], answer
 
 
-for check in (destination_reaches_programs, empty_table_is_explained):
+checks = [destination_reaches_programs, empty_table_is_explained]
+if has_image():
+    checks.insert(0, image_runs_jobs)
+else:
+    print("skipped: no image; tests/engines/images/run.sh makes it")
+for check in checks:
     check()
     print(f"{check.__name__}: passed")

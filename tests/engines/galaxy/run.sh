@@ -12,6 +12,7 @@ port=${PORT:-8899}
 url=http://127.0.0.1:$port
 admin_key=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
 work=${WORK:-$(mktemp -d)}
+image=quay.io/scgpt-tools/scgpt-tools:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-cpu
 
 # An environment of Python packages, made once for each state of its list.
 environment() {
@@ -31,7 +32,7 @@ configure() {
         echo '</section></toolbox>'
     } > "$work/config/tool_conf.xml"
     for file in galaxy.yml job_conf.yml tpv.yml; do
-        sed "s|@ROOT@|$root|; s|@WORK@|$work|; s|@ADMIN_KEY@|$admin_key|" "$here/$file" > "$work/config/$file"
+        sed "s|@ROOT@|$root|g; s|@WORK@|$work|g; s|@ADMIN_KEY@|$admin_key|; s|@IMAGE@|$image|" "$here/$file" > "$work/config/$file"
     done
     # The models of the test data in a table that a check may empty.
     sed "s|\${__HERE__}|$root/tools/test-data|" "$root/tools/test-data/scgpt_models.loc" > "$work/config/scgpt_models.loc"
@@ -104,5 +105,5 @@ echo "== tests =="
 failed=0
 for tool in "${tools[@]}"; do run_tests "$root/tools/$tool/$tool.xml" || failed=1; done
 [ $# -gt 0 ] || run_tests "$root/tools/workflows/annotation.gxwf.yml" || failed=1
-[ $# -gt 0 ] || python3 "$here/checks.py" "$url" "$key" "$root/tools/test-data/cells.h5ad" "$work/config/scgpt_models.loc" || failed=1
+[ $# -gt 0 ] || python3 "$here/checks.py" "$url" "$key" "$root/tools/test-data/cells.h5ad" "$work/config/scgpt_models.loc" "$image" || failed=1
 exit $failed

@@ -56,16 +56,20 @@ programs() {
 }
 
 configuration() { podman "${store[@]}" inspect --format "$2" "$(image "$1")"; }
-holds() { inside "$1" find / -xdev -name "$2" -print -quit 2> /dev/null | grep -q .; }
+# Finds the file in the image; the shell outlives what find may not read.
+find_in() { inside "$1" bash -c "find / -xdev -name '$2' -print -quit 2> /dev/null || true"; }
+holds() { find_in "$1" "$2" | grep .; }
+lacks() { local found && found=$(find_in "$1" "$2") && echo "$found" && [ -z "$found" ]; }
+is_set() { local found && found=$(configuration "$1" "$2") && echo "$found" && [ "$found" = "$3" ]; }
 
 look_into() {
     local target=$1 library
     for program in $(programs "$target"); do check "$target: $program starts" inside "$target" "$program" --version; done
-    check "$target: no entry point and no user" test -z "$(configuration "$target" '{{.Config.Entrypoint}}{{.Config.User}}' | tr -d '[]')"
-    check "$target: says its version" test "$(configuration "$target" '{{index .Labels "org.opencontainers.image.version"}}')" = "$version"
+    check "$target: no entry point and no user" is_set "$target" '{{.Config.Entrypoint}}{{.Config.User}}' '[]'
+    check "$target: says its version" is_set "$target" '{{index .Labels "org.opencontainers.image.version"}}' "$version"
     check "$target: has bash and ps" inside "$target" bash -c 'ps > /dev/null'
-    check "$target: no driver" ends_with 1 holds "$target" 'libcuda.so*'
-    check "$target: no weights" ends_with 1 holds "$target" '*.safetensors'
+    check "$target: no driver" lacks "$target" 'libcuda.so*'
+    check "$target: no weights" lacks "$target" '*.safetensors'
     check "$target: tokenises" inside "$target" scgpt-tokenize --input /data/first.h5ad --output "corpus-$target"
     [ "$target" != tiny ] || return 0
     check "$target: learns" inside "$target" scgpt-finetune-annotation --input /data/reference.h5ad --labels cell_type --layers 1 --width 16 \
