@@ -1,7 +1,7 @@
 //! The images: hand-written, and true to the programs' descriptors.
 
 use super::committed;
-use scgpt_tools::descriptor::FLAVOURS;
+use scgpt_tools::descriptor::{FLAVOURS, IMAGE};
 use std::path::Path;
 
 #[test]
@@ -20,6 +20,13 @@ fn images_are_those_that_descriptors_name() {
         let label = format!("org.opencontainers.image.{label}=\"{value}\"");
         assert!(text.contains(&label), "`{label}` is missing");
     }
+    let apptainer = committed(Path::new("containers/apptainer.def")).expect("a definition");
+    let image = format!(
+        "From: {IMAGE}:{}-{}\n",
+        env!("CARGO_PKG_VERSION"),
+        FLAVOURS[0]
+    );
+    assert!(apptainer.contains(&image), "`{image}` is missing");
     // Engines start a shell under a user of their own.
     for forbidden in ["\nENTRYPOINT", "\nUSER"] {
         assert!(!text.contains(forbidden), "{forbidden}");
