@@ -19,7 +19,9 @@ def recipe(folder):
     """The recipe without its requirements, in a folder of its own."""
     text = (ROOT / "conda/recipe.yaml").read_text()
     text, removed = re.subn(r"requirements:\n(  .*\n)+", "", text)
-    assert removed == 1
+    libraries = [f"{os.environ['LIBTORCH']}/lib", *map(str, (ROOT / ".deps/nvidia").glob("*/lib"))]
+    text, added = re.subn(r"  - script:\n", f"  - script:\n      - export LD_LIBRARY_PATH={':'.join(libraries)}\n", text)
+    assert removed == added == 1
     (folder / "recipe.yaml").write_text(text.replace("path: ..", f"path: {ROOT}"))
     (folder / "build.sh").write_text((ROOT / "conda/build.sh").read_text())
     return Stage0Recipe.from_file(folder / "recipe.yaml")
