@@ -81,11 +81,11 @@ install: all install-libraries
 	install -d $(PREFIX)/bin
 	find target/release -maxdepth 1 -type f -executable -name 'scgpt-*' -exec install -t $(PREFIX)/bin {} +
 
+# Without what only profilers load.
 install-libraries: setup
 	install -d $(PREFIX)/lib/scgpt-tools
 	find $${LIBTORCH:-$(DEPS)/torch}/lib -maxdepth 1 -name 'lib*.so*' ! -name '*python*' -regextype posix-extended \
 		-regex '.*/lib(c10|caffe2|gomp|shm|torch)[^/]*' -exec cp -a -t $(PREFIX)/lib/scgpt-tools {} +
-	# Without what only profilers load.
 	! [ -d $(DEPS)/nvidia ] || find $(DEPS)/nvidia -name '*.so*' ! -name 'libnvperf*' ! -name 'libpcsampling*' ! -name 'libcheckpoint*' -exec cp -a -t $(PREFIX)/lib/scgpt-tools {} +
 
 clean:

@@ -32,22 +32,32 @@ pub const CODES: [(u8, &str, &str, bool); 8] = [
         false,
     ),
     (USAGE, "usage", "wrong options; nothing was done", false),
-    (65, "input", "an input cannot be used as it is", false),
     (
-        69,
+        Failure::Input.code(),
+        "input",
+        "an input cannot be used as it is",
+        false,
+    ),
+    (
+        Failure::Device.code(),
         "device",
         "the accelerator is missing or failed; try another node",
         true,
     ),
-    (71, "memory", "not enough memory; try with more", true),
     (
-        74,
+        Failure::Memory.code(),
+        "memory",
+        "not enough memory; try with more",
+        true,
+    ),
+    (
+        Failure::ReadWrite.code(),
         "read_write",
         "reading or writing failed, as on a full disk",
         true,
     ),
     (
-        75,
+        Failure::Interrupted.code(),
         "interrupted",
         "stopped by a signal; the same command with --resume goes on",
         true,
@@ -167,7 +177,7 @@ const KNOWN: &[Known] = &[
 
 impl Failure {
     /// The exit code of a program that ends with this failure.
-    pub fn code(self) -> u8 {
+    pub const fn code(self) -> u8 {
         match self {
             Failure::Input => 65,
             Failure::Device => 69,

@@ -186,21 +186,22 @@ impl WorkFolder {
             return Err(Error::Occupied(folder));
         }
         let create = || {
-            if is_ours && !resume {
-                fs::remove_dir_all(&folder)?;
-            }
             fs::create_dir_all(&folder)?;
             fs::write(folder.join(UNFINISHED), "")
         };
         create().map_err(Error::writing(&folder))?;
-        Ok(Self(folder))
+        let folder = Self(folder);
+        if !resume {
+            folder.keep_only(|_| false)?;
+        }
+        Ok(folder)
     }
 
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Removes all files but those of some names.
+    /// Removes all files but those of some names. The folder stays ours, whenever this is interrupted.
     pub fn keep_only(&self, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), Error> {
         let clear = || {
             for entry in fs::read_dir(&self.0)? {
@@ -218,12 +219,13 @@ impl WorkFolder {
     pub fn become_output(self, target: &Path) -> Result<(), Error> {
         check_directory(target, Existing::Refuse)?;
         let install = || {
-            fs::remove_file(self.0.join(UNFINISHED))?;
             sync_tree(&self.0)?;
             if target.exists() {
                 fs::remove_dir(target)?;
             }
+            // The mark goes last: without it, an interrupted run could not be resumed.
             fs::rename(&self.0, target)?;
+            fs::remove_file(target.join(UNFINISHED))?;
             sync(parent(target))
         };
         install().map_err(Error::writing(target))
@@ -231,6 +233,7 @@ impl WorkFolder {
 
     /// Removes the folder, whose content is in the output by now; if that fails, it is only in the way.
     pub fn remove(self) {
+        let _ = self.keep_only(|_| false);
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -61,6 +61,22 @@ pub struct Resources {
     pub gpu: bool,
 }
 
+/// What it takes to pass cells through a model, and to look at files.
+#[cfg(feature = "torch")]
+const INFERENCE: Resources = Resources {
+    cpus: 4,
+    memory_gb: 8,
+    gpu: true,
+};
+const INSPECTION: Resources = Resources {
+    cpus: 1,
+    memory_gb: 2,
+    gpu: false,
+};
+/// What a file of cells and a folder with a checkpoint must hold.
+#[cfg(feature = "torch")]
+const CELLS: &[&str] = &["X", "obs", "var"];
+const CHECKPOINT: &[&str] = &["args.json", "vocab.json"];
 /// Files of a model folder.
 #[cfg(feature = "torch")]
 const MODEL: &[&str] = &["args.json", "vocab.json", "model.safetensors", "run.json"];
@@ -79,6 +95,13 @@ pub struct Entry {
     pub check: fn(&Map<String, Value>) -> Vec<String>,
     /// [`Program::run`] on checked options.
     pub run: fn(&Map<String, Value>, &mut Run) -> anyhow::Result<()>,
+}
+
+impl Entry {
+    /// The binary, which may have subcommands.
+    pub fn binary(&self) -> &'static str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
 }
 
 /// Every program, for tests and generators of all of them. A constant: only a binary that names it contains their code.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Facts, MODEL, Program, Resources, TOPICS, steps};
+use super::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, steps};
 use crate::analysis::classification;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -86,13 +86,9 @@ impl Program for Annotate {
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0226"],
-        resources: Resources {
-            cpus: 4,
-            memory_gb: 8,
-            gpu: true,
-        },
+        resources: INFERENCE,
         contents: &[
-            ("input", &["X", "obs", "var"]),
+            ("input", CELLS),
             ("output", &["obs/scgpt_label", "obs/scgpt_probability"]),
             ("model", MODEL),
         ],

@@ -6,7 +6,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Program, Resources, TOPICS, steps};
+use super::{CHECKPOINT, Facts, INSPECTION, Program, TOPICS, steps};
 use crate::checkpoint::convert::{self, Target};
 use crate::checkpoint::{Attention, inspect};
 use crate::output;
@@ -26,12 +26,6 @@ pub struct InspectOptions {
     pub json: bool,
 }
 
-const SMALL: Resources = Resources {
-    cpus: 1,
-    memory_gb: 2,
-    gpu: false,
-};
-
 /// Says what a checkpoint is and what is wrong with it.
 pub struct Inspect;
 
@@ -42,8 +36,8 @@ impl Program for Inspect {
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2945"],
-        resources: SMALL,
-        contents: &[("checkpoint", &["args.json", "vocab.json"])],
+        resources: INSPECTION,
+        contents: &[("checkpoint", CHECKPOINT)],
     };
     type Options = InspectOptions;
 
@@ -113,11 +107,8 @@ impl Program for Convert {
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0335"],
-        resources: SMALL,
-        contents: &[
-            ("checkpoint", &["args.json", "vocab.json"]),
-            ("output", &["args.json", "vocab.json"]),
-        ],
+        resources: INSPECTION,
+        contents: &[("checkpoint", CHECKPOINT), ("output", CHECKPOINT)],
     };
     type Options = ConvertOptions;
 

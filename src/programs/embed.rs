@@ -8,7 +8,7 @@ use ndarray::ArrayView2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Program, Resources, TOPICS, steps};
+use super::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, steps};
 use crate::analysis::projection::Pca;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -87,15 +87,11 @@ impl Program for Embed {
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2939"],
-        resources: Resources {
-            cpus: 4,
-            memory_gb: 8,
-            gpu: true,
-        },
+        resources: INFERENCE,
         contents: &[
-            ("input", &["X", "obs", "var"]),
+            ("input", CELLS),
             ("output", &["obsm/X_scGPT"]),
-            ("checkpoint", &["args.json", "vocab.json"]),
+            ("checkpoint", CHECKPOINT),
         ],
     };
     type Options = Options;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use self::data::Data;
 use self::learner::Learner;
-use super::{Facts, MODEL, Program, Resources, TOPICS, steps};
+use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::checkpoint::{Checkpoint, InputStyle};
 use crate::predict::annotation::Settings;
 use crate::run_record::Run;
@@ -243,9 +243,9 @@ impl Program for FinetuneAnnotation {
             gpu: true,
         },
         contents: &[
-            ("input", &["X", "obs", "var"]),
+            ("input", CELLS),
             ("output", MODEL),
-            ("checkpoint", &["args.json", "vocab.json"]),
+            ("checkpoint", CHECKPOINT),
         ],
     };
     type Options = Options;

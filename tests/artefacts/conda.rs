@@ -15,8 +15,7 @@ const BUILD: [&str; 4] = ["cargo-bundle-licenses", "cmake", "make", "patchelf"];
 
 /// How a package is tested: every program starts.
 fn commands(indent: &str) -> String {
-    let binary = |entry: &Entry| entry.name.split(' ').next().unwrap_or_default();
-    let binaries: BTreeSet<&str> = ALL.iter().map(binary).collect();
+    let binaries: BTreeSet<&str> = ALL.iter().map(Entry::binary).collect();
     let line = |binary: &str| format!("{indent}- {binary} --version\n");
     binaries.into_iter().map(line).collect()
 }

@@ -100,8 +100,7 @@ fn every_binary_is_in_the_table() {
         .map(|part| part.split('"').nth(1).expect("a name"));
     for binary in binaries {
         assert!(
-            ALL.iter()
-                .any(|entry| entry.name.split(' ').next() == Some(binary)),
+            ALL.iter().any(|entry| entry.binary() == binary),
             "`{binary}` is not in `programs::ALL`"
         );
     }

@@ -8,6 +8,7 @@ mod process;
 use self::process::{Process, folder};
 use super::{assert_current, committed};
 use scgpt_tools::descriptor::{self, IMAGE};
+use scgpt_tools::failure::CODES;
 use scgpt_tools::programs::{ALL, Entry};
 use serde_json::Value;
 use std::path::Path;
@@ -63,6 +64,18 @@ fn the_gpu_profile_names_the_programs_that_are_faster_with_one() {
     let mut listed: Vec<&str> = listed.unwrap_or_default().split('|').collect();
     listed.sort_unstable();
     assert_eq!(listed, names, "`conf/gpu.config`");
+}
+
+#[test]
+fn the_exit_codes_that_are_tried_again_are_those_of_the_descriptors() {
+    let config = committed(Path::new("conf/base.config")).unwrap_or_default();
+    let codes = CODES.iter().filter(|(_, _, _, retry)| *retry);
+    let codes: Vec<String> = codes.map(|(code, ..)| code.to_string()).collect();
+    let listed = format!("task.exitStatus in [{}]", codes.join(", "));
+    assert!(
+        config.contains(&listed),
+        "`conf/base.config` lacks `{listed}`"
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Process {
             self.label == label,
             format!("the label that fits the program is `{label}`"),
         );
-        let binary = entry.name.split(' ').next().unwrap_or_default();
+        let binary = entry.binary();
         let print = format!("{binary} --version | sed \"s/.* //\"");
         demand(
             self.version == (binary.to_owned(), print.clone()),
