@@ -7,8 +7,14 @@ pub mod checkpoint;
 pub mod embed;
 #[cfg(feature = "torch")]
 pub mod finetune_annotation;
+#[cfg(feature = "torch")]
+mod from_scratch;
+#[cfg(feature = "torch")]
+pub mod pretrain;
 mod steps;
 pub mod tokenize;
+#[cfg(feature = "torch")]
+mod watch;
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -114,6 +120,8 @@ pub const ALL: &[Entry] = &[
     entry::<embed::Embed>(),
     #[cfg(feature = "torch")]
     entry::<finetune_annotation::FinetuneAnnotation>(),
+    #[cfg(feature = "torch")]
+    entry::<pretrain::Pretrain>(),
     entry::<tokenize::Tokenize>(),
 ];
 

@@ -77,6 +77,8 @@ pub struct Heads {
     pub modalities: Option<usize>,
     /// `flag_encoder` of pre-training.
     pub flag_encoder: bool,
+    /// Named conditions of the third input.
+    pub conditions: Option<usize>,
     /// Rows of `pert_encoder`.
     pub perturbation_flags: Option<usize>,
 }
@@ -99,6 +101,8 @@ impl Heads {
             batch_norm: has("bn.running_mean"),
             modalities: rows_of(state, "mod_encoder.embedding.weight"),
             flag_encoder: has("flag_encoder.weight"),
+            conditions: rows_of(state, "condition_encoder.weight")
+                .map(|rows| rows.saturating_sub(1)),
             perturbation_flags: rows_of(state, "pert_encoder.weight"),
         }
     }

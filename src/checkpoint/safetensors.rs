@@ -97,16 +97,21 @@ fn read_tensor(file: &mut impl Read, name: &str, info: &TensorInfo) -> Result<Te
 ///
 /// Metadata say `format` is `pt`, which other readers use to place the tensors.
 pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
+    // The crate can write to a file itself, but makes it readable by its owner alone.
+    let bytes = to_bytes(state)?;
+    let mut file = File::create(path)?;
+    file.write_all(&bytes)?;
+    Ok(file.sync_all()?)
+}
+
+/// A state dict as the content of a file.
+pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>, Error> {
     let views = state
         .iter()
         .map(|(name, tensor)| Ok((name, view(tensor)?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    // The crate can write to a file itself, but makes it readable by its owner alone.
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    let mut file = File::create(path)?;
-    file.write_all(&bytes)?;
-    Ok(file.sync_all()?)
+    Ok(safetensors::serialize(views, Some(metadata))?)
 }
 
 fn view(tensor: &Tensor) -> Result<TensorView<'_>, Error> {

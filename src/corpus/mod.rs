@@ -3,6 +3,7 @@
 //! sections 7.5 and 13.
 
 mod bank;
+mod collection;
 mod encode;
 mod error;
 mod folder;
@@ -11,6 +12,7 @@ mod pages;
 mod shard;
 mod table;
 
+pub use collection::{Collection, Piece, TOKEN_BYTES};
 pub use encode::{Encoded, encode};
 pub use error::Error;
 pub use folder::{Corpus, Size, Table};

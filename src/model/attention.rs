@@ -55,11 +55,90 @@ impl Sequences {
         &self.lengths
     }
 
+    /// Number of tokens of all cells.
+    pub fn tokens(&self) -> i64 {
+        self.lengths.iter().sum()
+    }
+
     /// A per-cell tensor `[cells, width]` repeated for every token of the cell.
     pub fn spread(&self, per_cell: &Tensor) -> Tensor {
         let repeats = Tensor::from_slice(&self.lengths).to_device(per_cell.device());
         per_cell.repeat_interleave_self_tensor(&repeats, 0, None)
     }
+}
+
+/// Perceived tokens, whose values are known, and generated tokens, whose values are to be told, of the same cells.
+#[derive(Debug)]
+pub struct Split {
+    pub perceived: Sequences,
+    pub generated: Sequences,
+    /// The perceived tokens of every cell with one more behind them, which stands for whoever asks.
+    keys: Sequences,
+    /// For every token of `keys`, its place among the perceived tokens; the place behind the last for the additional ones.
+    places: Tensor,
+}
+
+/// Columns that are added to queries, keys and values; a multiple of what fused kernels on GPUs ask for.
+const EXTRA_COLUMNS: i64 = 8;
+
+impl Split {
+    pub fn new(perceived: Vec<i64>, generated: Vec<i64>, device: Device) -> Self {
+        let behind = perceived.iter().sum::<i64>();
+        let cells = starts(&perceived).into_iter().zip(&perceived);
+        let places: Vec<i64> = cells
+            .flat_map(|(start, length)| (start..start + length).chain([behind]))
+            .collect();
+        let keys = perceived.iter().map(|length| length + 1).collect();
+        Self {
+            keys: Sequences::new(keys, device),
+            perceived: Sequences::new(perceived, device),
+            generated: Sequences::new(generated, device),
+            places: Tensor::from_slice(&places).to_device(device),
+        }
+    }
+
+    /// Context of the generated tokens, `[generated, width]`, in memory linear in the tokens: their queries, keys and values, and
+    /// keys and values of the perceived ones, `[tokens, heads, head width]` each.
+    ///
+    /// The own key differs from query to query, which no fused kernel knows. But weights depend on differences of scores alone:
+    /// with its own score taken off all scores of a query, the own key scores 0 for every query, and one key of zeros per cell
+    /// stands for it. Two of the additional columns take the score off (in two parts, so that it keeps its digits in a short
+    /// number format); one of the values' tells the weight that fell on the key of zeros, which belongs to the own value.
+    pub fn attend(&self, [q, k, v]: [&Tensor; 3], (keys, values): (&Tensor, &Tensor)) -> Tensor {
+        let width = q.size()[2];
+        let own = (q.to_kind(Kind::Float) * k).sum_dim_intlist(-1, true, Kind::Float);
+        let whole = own.detach().to_kind(q.kind());
+        let rest = (own - &whole).to_kind(q.kind());
+        let q = widen(&Tensor::cat(&[q, &-whole, &-rest], 2), width);
+        let ones = Tensor::ones([keys.size()[0], keys.size()[1], 2], (q.kind(), q.device()));
+        let keys = self.with_own(&widen(&Tensor::cat(&[keys, &ones], 2), width), None);
+        let values = self.with_own(&widen(values, width), Some(width));
+        let scale = 1.0 / (width as f64).sqrt();
+        let context = attend(
+            (&q, &self.generated),
+            (&keys, &values, &self.keys),
+            Some(scale),
+        )
+        .view([q.size()[0], q.size()[1], -1]);
+        let own_weight = context.narrow(2, width, 1);
+        (context.narrow(2, 0, width) + own_weight * v).flatten(1, 2)
+    }
+
+    /// The tokens in the order of `keys`, with zeros in the additional places but for a one in the given column.
+    fn with_own(&self, tokens: &Tensor, one_at: Option<i64>) -> Tensor {
+        let size = tokens.size();
+        let own = Tensor::zeros([1, size[1], size[2]], (tokens.kind(), tokens.device()));
+        if let Some(column) = one_at {
+            let _ = own.narrow(2, column, 1).fill_(1.0);
+        }
+        Tensor::cat(&[tokens, &own], 0).index_select(0, &self.places)
+    }
+}
+
+/// `[tokens, heads, columns]` with zeros behind, as wide as `width` and the additional columns.
+fn widen(tokens: &Tensor, width: i64) -> Tensor {
+    let missing = width + EXTRA_COLUMNS - tokens.size()[2];
+    tokens.constant_pad_nd([0, missing])
 }
 
 fn starts(lengths: &[i64]) -> Vec<i64> {
@@ -162,7 +241,8 @@ impl Attention {
     /// Tokens `[tokens, width]` to contextualised tokens of the same shape.
     pub fn forward(&self, x: &Tensor, sequences: &Sequences) -> Tensor {
         let [q, k, v] = self.project(x);
-        self.output.forward(&attend(&q, &k, &v, sequences, false))
+        self.output
+            .forward(&attend((&q, sequences), (&k, &v, sequences), None))
     }
 
     /// The same for the first token of every cell only, `[cells, width]`; `first` are those tokens.
@@ -181,13 +261,31 @@ impl Attention {
         };
         let q = rows(0, width, first).view([-1, self.heads, width / self.heads]);
         let kv = rows(width, 2 * width, x).view([-1, 2, self.heads, width / self.heads]);
-        self.output.forward(&attend(
-            &q,
-            &kv.select(1, 0),
-            &kv.select(1, 1),
-            sequences,
-            true,
-        ))
+        let queries = Sequences::new(vec![1; sequences.lengths.len()], x.device());
+        let (k, v) = (kv.select(1, 0), kv.select(1, 1));
+        self.output
+            .forward(&attend((&q, &queries), (&k, &v, sequences), None))
+    }
+
+    /// Perceived tokens to their context, and generated tokens to theirs: of the perceived tokens of their cell and of
+    /// themselves, never of each other (reference section 7.1). `x [tokens, width]` holds the perceived tokens of all cells, then
+    /// the generated ones.
+    ///
+    /// As in the published models, the output projection is applied to the perceived tokens only.
+    pub fn forward_split(&self, x: &Tensor, split: &Split) -> Tensor {
+        let sizes = [split.perceived.tokens(), split.generated.tokens()];
+        let [q, k, v] = self.project(x).map(|t| t.split_with_sizes(sizes, 0));
+        let perceived = attend(
+            (&q[0], &split.perceived),
+            (&k[0], &v[0], &split.perceived),
+            None,
+        );
+        let perceived = self.output.forward(&perceived);
+        if sizes[1] == 0 {
+            return perceived;
+        }
+        let generated = split.attend([&q[1], &k[1], &v[1]], (&k[0], &v[0]));
+        Tensor::cat(&[perceived, generated], 0)
     }
 
     /// Attention weights of every cell, `[heads, length, length]` each: for looking at, not for training.
@@ -212,41 +310,47 @@ impl Attention {
     }
 }
 
-/// Scaled dot-product attention inside cells; with `first_only` there is one query per cell.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sequences: &Sequences, first_only: bool) -> Tensor {
-    let Some(padding) = &sequences.padding else {
-        return attend_by_cell(q, k, v, sequences, first_only);
-    };
-    let (k, v) = (padding.pad(k), padding.pad(v));
-    if first_only {
-        return fused(&q.unsqueeze(1), &k, &v, Some(&padding.keys)).squeeze_dim(1);
+/// Scaled dot-product attention inside cells: queries `[query tokens, heads, head width]` and keys and values of the same cells.
+/// `scale` multiplies the scores; by default it is 1 / sqrt(head width).
+fn attend(
+    (q, queries): (&Tensor, &Sequences),
+    (k, v, keys): (&Tensor, &Tensor, &Sequences),
+    scale: Option<f64>,
+) -> Tensor {
+    match (&queries.padding, &keys.padding) {
+        (Some(of_queries), Some(of_keys)) => {
+            let (k, v) = (of_keys.pad(k), of_keys.pad(v));
+            of_queries.unpad(&fused(
+                &of_queries.pad(q),
+                &k,
+                &v,
+                Some(&of_keys.keys),
+                scale,
+            ))
+        }
+        _ => attend_by_cell((q, queries), (k, v, keys), scale),
     }
-    padding.unpad(&fused(&padding.pad(q), &k, &v, Some(&padding.keys)))
 }
 
 fn attend_by_cell(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    sequences: &Sequences,
-    first_only: bool,
+    (q, queries): (&Tensor, &Sequences),
+    (k, v, keys): (&Tensor, &Tensor, &Sequences),
+    scale: Option<f64>,
 ) -> Tensor {
-    let starts = sequences.starts();
-    let cell = |(cell, (&start, &length)): (usize, (&i64, &i64))| {
-        let span = |t: &Tensor| t.narrow(0, start, length).unsqueeze(0);
-        let q = if first_only {
-            q.narrow(0, cell as i64, 1).unsqueeze(0)
-        } else {
-            span(q)
-        };
-        fused(&q, &span(k), &span(v), None).squeeze_dim(0)
+    let spans = |sequences: &Sequences| {
+        sequences
+            .starts()
+            .into_iter()
+            .zip(sequences.lengths.clone())
     };
-    let mut cells: Vec<Tensor> = starts
-        .iter()
-        .zip(&sequences.lengths)
-        .enumerate()
-        .map(cell)
-        .collect();
+    let cut = |t: &Tensor, (start, length): (i64, i64)| t.narrow(0, start, length).unsqueeze(0);
+    let cell = |(query, key)| {
+        fused(&cut(q, query), &cut(k, key), &cut(v, key), None, scale).squeeze_dim(0)
+    };
+    let asking = spans(queries)
+        .zip(spans(keys))
+        .filter(|((_, length), _)| *length > 0);
+    let mut cells: Vec<Tensor> = asking.map(cell).collect();
     if cells.len() == 1 {
         cells.remove(0)
     } else {
@@ -255,7 +359,7 @@ fn attend_by_cell(
 }
 
 /// `[cells, tokens, heads, head width]` to `[cells, query tokens, width]` by libtorch's fused kernel.
-fn fused(q: &Tensor, k: &Tensor, v: &Tensor, keep: Option<&Tensor>) -> Tensor {
+fn fused(q: &Tensor, k: &Tensor, v: &Tensor, keep: Option<&Tensor>, scale: Option<f64>) -> Tensor {
     let heads_first = |t: &Tensor| t.transpose(1, 2);
     let context = Tensor::scaled_dot_product_attention(
         &heads_first(q),
@@ -264,7 +368,7 @@ fn fused(q: &Tensor, k: &Tensor, v: &Tensor, keep: Option<&Tensor>) -> Tensor {
         keep,
         0.0,
         false,
-        None,
+        scale,
         false,
     );
     context.transpose(1, 2).flatten(2, 3)

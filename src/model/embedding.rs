@@ -111,3 +111,40 @@ impl ValueEncoder {
         }
     }
 }
+
+/// The mark of a token whose value is to be generated; it stands where others have their value.
+#[derive(Debug)]
+pub struct Flag(Tensor);
+
+impl Flag {
+    pub fn new(store: &mut Store, width: i64) -> Self {
+        Self(store.parameter("flag_encoder.weight", &[2, width], Init::Normal))
+    }
+
+    /// Marks gene vectors `[tokens, width]`. Published tables have two rows, of which the second is the mark.
+    pub fn add_to(&self, genes: &Tensor) -> Tensor {
+        genes + self.0.get(1)
+    }
+}
+
+/// The third input: one category per gene and cell, such as a pathway or "perturbed" (paper, Methods, "Condition tokens").
+#[derive(Debug)]
+pub struct ConditionEncoder(Tensor);
+
+impl ConditionEncoder {
+    /// `conditions` counts the named ones; row 0 is that of genes without one, which is zero and stays so.
+    pub fn new(store: &mut Store, conditions: i64, width: i64) -> Self {
+        let table = store.parameter(
+            "condition_encoder.weight",
+            &[conditions + 1, width],
+            Init::Normal,
+        );
+        tch::no_grad(|| drop(table.get(0).zero_()));
+        Self(table)
+    }
+
+    /// Ids `[tokens]` to vectors `[tokens, width]`.
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.0, ids, 0, false, false)
+    }
+}

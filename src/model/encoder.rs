@@ -1,6 +1,6 @@
 //! The trunk: a stack of post-norm transformer layers over embedded tokens (reference section 3, "Encoder layer").
 
-use super::attention::{Attention, Sequences};
+use super::attention::{Attention, Sequences, Split};
 use super::layers::{LayerNorm, Linear};
 use super::noise::Noise;
 use super::store::Store;
@@ -53,6 +53,10 @@ impl Layer {
         self.finish(&first, context, noise)
     }
 
+    fn forward_split(&self, x: &Tensor, split: &Split, noise: &mut Noise) -> Tensor {
+        self.finish(x, self.attention.forward_split(x, split), noise)
+    }
+
     fn finish(&self, x: &Tensor, context: Tensor, noise: &mut Noise) -> Tensor {
         let x = self.norm1.forward(&(x + noise.apply(context)));
         let hidden = noise.apply(self.linear1.forward(&x).relu());
@@ -101,6 +105,12 @@ impl Encoder {
             Width::AllTokens => last.forward(&x, sequences, noise),
             Width::FirstToken => last.forward_first(&x, sequences, noise),
         }
+    }
+
+    /// Perceived tokens, then generated ones, `[tokens, width]`, to the last layer's output of the same shape.
+    pub fn forward_split(&self, x: &Tensor, split: &Split, noise: &mut Noise) -> Tensor {
+        let step = |x: Tensor, layer: &Layer| layer.forward_split(&x, split, noise);
+        self.layers.iter().fold(x.shallow_clone(), step)
     }
 
     /// The output of every layer, first to last, `[tokens, width]` each.

@@ -16,11 +16,11 @@ mod scgpt;
 mod store;
 pub mod weights;
 
-pub use attention::Sequences;
-pub use embedding::{GeneEncoder, ValueEncoder};
+pub use attention::{Sequences, Split};
+pub use embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
 pub use encoder::{Encoder, Width};
 pub use heads::{CellDecoder, ClassDecoder, ExpressionDecoder, reverse_gradient};
 pub use noise::Noise;
 pub use norm::PlainNorm;
-pub use scgpt::{Encoded, Genes, Heads, Inputs, Model, Pooling};
+pub use scgpt::{Encoded, Generated, Genes, Heads, Inputs, Model, Pooling, SplitInputs};
 pub use store::{Flat, Init, Store};

@@ -1,7 +1,7 @@
 //! The assembled model: front-ends, trunk and the heads that an architecture or a task asks for (reference section 4).
 
-use super::attention::Sequences;
-use super::embedding::{GeneEncoder, ValueEncoder};
+use super::attention::{Sequences, Split};
+use super::embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
 use super::encoder::{Encoder, Width};
 use super::heads::{Activation, CellDecoder, ClassDecoder, ExpressionDecoder};
 use super::noise::Noise;
@@ -23,6 +23,10 @@ pub struct Heads {
     pub batches: Option<usize>,
     /// A plain batch norm before the trunk, as checkpoints of 2023 have it.
     pub plain_norm: bool,
+    /// The mark of tokens whose value is to be generated.
+    pub generative: bool,
+    /// Conditions of a gene in a cell that the third input tells apart.
+    pub conditions: Option<usize>,
 }
 
 impl Heads {
@@ -34,6 +38,8 @@ impl Heads {
             cell_expression: stored.mvc.is_some(),
             batches: stored.discriminator.map(|classifier| classifier.outputs),
             plain_norm: stored.batch_norm,
+            generative: stored.flag_encoder,
+            conditions: stored.conditions,
         }
     }
 }
@@ -55,6 +61,55 @@ pub struct Inputs {
     /// Values, `[tokens]` f32.
     pub values: Tensor,
     pub sequences: Sequences,
+    /// Condition of every gene in its cell, `[tokens]` int64, 0 for none; absent where the model has no third input.
+    pub conditions: Option<Tensor>,
+}
+
+/// Tokens of some cells of which the model is to tell the values of a part.
+#[derive(Debug)]
+pub struct SplitInputs {
+    /// Vocabulary ids of the perceived tokens, then of the generated ones, `[tokens]` int64.
+    pub gene_ids: Tensor,
+    /// Values of the perceived tokens, `[perceived]` f32.
+    pub values: Tensor,
+    /// As in [`Inputs`], in the order of `gene_ids`.
+    pub conditions: Option<Tensor>,
+    pub split: Split,
+}
+
+impl SplitInputs {
+    /// The perceived genes and values, and the genes to generate, of each cell as tensors.
+    pub fn new<'t>(
+        perceived: impl ExactSizeIterator<Item = (&'t [i64], &'t [f32])> + Clone,
+        generated: impl ExactSizeIterator<Item = &'t [i64]> + Clone,
+        device: Device,
+    ) -> Self {
+        let lengths = perceived.clone().map(|(genes, _)| genes.len() as i64);
+        let asked = generated.clone().map(|genes| genes.len() as i64);
+        let split = Split::new(lengths.collect(), asked.collect(), device);
+        let known = perceived.clone().map(|(genes, _)| genes);
+        let genes: Vec<i64> = known.chain(generated).flatten().copied().collect();
+        let values: Vec<f32> = perceived.flat_map(|(_, values)| values).copied().collect();
+        Self {
+            gene_ids: Tensor::from_slice(&genes).to_device(device),
+            values: Tensor::from_slice(&values).to_device(device),
+            conditions: None,
+            split,
+        }
+    }
+}
+
+/// What the trunk made of them.
+#[derive(Debug)]
+pub struct Generated {
+    /// Gene vectors of the generated tokens before anything was added, `[generated, width]`.
+    pub genes: Tensor,
+    /// Contextualised perceived tokens, `[perceived, width]`.
+    pub perceived: Tensor,
+    /// Contextualised generated tokens, `[generated, width]`.
+    pub hidden: Tensor,
+    /// The `<cls>` token of each cell, `[cells, width]`.
+    pub cells: Tensor,
 }
 
 impl Inputs {
@@ -75,6 +130,7 @@ impl Inputs {
             gene_ids: Tensor::from_slice(&genes).to_device(device),
             values: Tensor::from_slice(&values).to_device(device),
             sequences: Sequences::new(lengths, device),
+            conditions: None,
         }
     }
 }
@@ -106,6 +162,8 @@ pub struct Model {
     gene_encoder: GeneEncoder,
     value_encoder: ValueEncoder,
     norm: Option<PlainNorm>,
+    flag: Option<Flag>,
+    conditions: Option<ConditionEncoder>,
     encoder: Encoder,
     pub expression: Option<ExpressionDecoder>,
     pub classifier: Option<ClassDecoder>,
@@ -131,6 +189,10 @@ impl Model {
             ),
             value_encoder: ValueEncoder::new(store, architecture),
             norm: heads.plain_norm.then(|| PlainNorm::new(store, "bn", width)),
+            flag: heads.generative.then(|| Flag::new(store, width)),
+            conditions: heads
+                .conditions
+                .map(|n| ConditionEncoder::new(store, n as i64, width)),
             encoder: Encoder::new(store, architecture),
             expression: heads
                 .expression
@@ -156,11 +218,58 @@ impl Model {
     pub fn embed(&self, inputs: &Inputs, noise: &mut Noise) -> (Tensor, Tensor) {
         let genes = self.gene_encoder.forward(&inputs.gene_ids);
         let tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
-        let tokens = self
-            .norm
+        (genes, self.finish(tokens, inputs.conditions.as_ref()))
+    }
+
+    /// Adds conditions and normalises, where the model does.
+    fn finish(&self, mut tokens: Tensor, conditions: Option<&Tensor>) -> Tensor {
+        if let (Some(encoder), Some(conditions)) = (&self.conditions, conditions) {
+            tokens = tokens + encoder.forward(conditions);
+        }
+        match &self.norm {
+            Some(norm) => norm.forward(&tokens),
+            None => tokens,
+        }
+    }
+
+    /// Contextualises perceived and generated tokens; given cell embeddings `[cells, width]` take the place of the `<cls>`
+    /// tokens, the first perceived of each cell (reference section 7.1).
+    pub fn generate(
+        &self,
+        inputs: &SplitInputs,
+        cells: Option<&Tensor>,
+        noise: &mut Noise,
+    ) -> Generated {
+        let sizes = [
+            inputs.split.perceived.tokens(),
+            inputs.split.generated.tokens(),
+        ];
+        let starts = Tensor::from_slice(&inputs.split.perceived.starts())
+            .to_device(inputs.gene_ids.device());
+        let genes = self.gene_encoder.forward(&inputs.gene_ids);
+        let [known, asked] =
+            [0, 1].map(|part| genes.split_with_sizes(sizes, 0)[part].shallow_clone());
+        let flag = self
+            .flag
             .as_ref()
-            .map_or(tokens.shallow_clone(), |norm| norm.forward(&tokens));
-        (genes, tokens)
+            .expect("a generative model marks what it is asked for");
+        let tokens = [
+            self.value_encoder.add_to(&known, &inputs.values, noise),
+            flag.add_to(&asked),
+        ];
+        let mut tokens = self.finish(Tensor::cat(&tokens, 0), inputs.conditions.as_ref());
+        if let Some(cells) = cells {
+            tokens = tokens.index_copy(0, &starts, &cells.to_kind(tokens.kind()));
+        }
+        let hidden = self.encoder.forward_split(&tokens, &inputs.split, noise);
+        let mut parts = hidden.split_with_sizes(sizes, 0);
+        let (hidden, perceived) = (parts.remove(1), parts.remove(0));
+        Generated {
+            genes: asked,
+            cells: perceived.index_select(0, &starts),
+            perceived,
+            hidden,
+        }
     }
 
     pub fn encode(&self, inputs: &Inputs, wanted: Width, noise: &mut Noise) -> Encoded {

@@ -120,6 +120,33 @@ pub fn load(store: &Store, state: &StateDict) -> Table {
     table
 }
 
+/// The state dict with the first gene vectors of a stored table, so many as are known, and this model's own for the others; none
+/// if the table has as many rows as the model's and nothing is to be done.
+pub fn with_more_genes(store: &Store, state: &StateDict, known: usize) -> Option<StateDict> {
+    const TABLE: &str = "encoder.embedding.weight";
+    let (stored, own) = (state.get(TABLE)?, store.tensor(TABLE)?);
+    let (rows, width) = (own.size()[0], own.size()[1]);
+    if stored.shape() == [rows as usize, width as usize] && known as i64 == rows {
+        return None;
+    }
+    let &[stored_rows, stored_width] = stored.shape() else {
+        return None;
+    };
+    if stored_width as i64 != width || known > stored_rows {
+        return None;
+    }
+    let mut values = from_torch(own).to_f32();
+    let kept = known * stored_width;
+    values[..kept].copy_from_slice(&stored.to_f32()[..kept]);
+    let mut extended = state.clone();
+    let table = Stored::from_f32(vec![rows as usize, stored_width], &values);
+    extended.insert(
+        TABLE.to_owned(),
+        table.expect("as many values as the shape says"),
+    );
+    Some(extended)
+}
+
 /// Every parameter and buffer of a model.
 pub fn state(store: &Store) -> StateDict {
     store

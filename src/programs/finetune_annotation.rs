@@ -10,13 +10,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use self::data::Data;
 use self::learner::Learner;
+use super::from_scratch::Size;
 use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
-use crate::checkpoint::{Checkpoint, InputStyle};
+use crate::checkpoint::Checkpoint;
 use crate::predict::annotation::Settings;
 use crate::run_record::Run;
 use crate::train::annotation::Weights;
@@ -141,65 +140,6 @@ impl Options {
     }
 }
 
-/// Size of a model that is trained from scratch.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-#[group(skip)]
-pub struct Size {
-    /// Number of transformer layers: more learn more, more slowly.
-    #[arg(long)]
-    #[schemars(range(min = 1, max = 96))]
-    pub layers: usize,
-    /// Width of the vectors that stand for genes and cells.
-    #[arg(long)]
-    #[schemars(range(min = 4, max = 8192))]
-    pub width: usize,
-    /// Attention heads of each layer; the width must be a multiple of them.
-    #[arg(long)]
-    #[schemars(range(min = 1, max = 128))]
-    pub heads: usize,
-    /// Width of the feed-forward network inside each layer.
-    #[arg(long)]
-    #[schemars(range(min = 1, max = 32768))]
-    pub hidden: usize,
-    /// How the value of a gene enters the model.
-    #[arg(long)]
-    pub value_encoding: ValueEncoding,
-}
-
-impl Default for Size {
-    fn default() -> Self {
-        Self {
-            layers: 4,
-            width: 128,
-            heads: 4,
-            hidden: 128,
-            value_encoding: ValueEncoding::Scaling,
-        }
-    }
-}
-
-/// How the value of a gene enters a model from scratch.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ValueEncoding {
-    /// Through a small network whose output is added to the gene's vector, as published models do.
-    Continuous,
-    /// As a factor of the gene's vector.
-    Scaling,
-}
-
-impl ValueEncoding {
-    fn style(self) -> InputStyle {
-        match self {
-            Self::Continuous => InputStyle::Continuous,
-            Self::Scaling => InputStyle::Scaling,
-        }
-    }
-}
-
 /// Parts of a pre-trained model that are not trained further.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
@@ -252,11 +192,8 @@ impl Program for FinetuneAnnotation {
 
     fn check(options: &Options) -> Vec<String> {
         let mut problems = Vec::new();
-        let Size { width, heads, .. } = options.size;
-        if options.checkpoint.is_none() && width % heads != 0 {
-            problems.push(format!(
-                "`--width` {width} is not a multiple of `--heads` {heads}"
-            ));
+        if options.checkpoint.is_none() {
+            problems.extend(options.size.problem());
         }
         if options.batch.is_none() && !options.test_groups.is_empty() {
             problems.push("`--test-groups` needs `--batch`, the column the groups are in".into());
@@ -329,19 +266,7 @@ const IRRELEVANT: [&str; 8] = [
     "held_out",
 ];
 
-/// One word for everything that decides the course of a run: version, options and the content of the input files.
+/// One word for everything that decides the course of a run.
 pub fn fingerprint(options: &Options, run: &Run) -> String {
-    let mut options = serde_json::to_value(options).expect("options are JSON");
-    if let Value::Object(map) = &mut options {
-        IRRELEVANT.iter().for_each(|name| drop(map.remove(*name)));
-    }
-    let mut hash = Sha256::new();
-    hash.update(format!("{} {options}", env!("CARGO_PKG_VERSION")));
-    run.inputs()
-        .iter()
-        .for_each(|input| hash.update(&input.sha256));
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    steps::fingerprint(options, &IRRELEVANT, run)
 }

@@ -7,6 +7,13 @@ use std::path::{Path, PathBuf};
 use std::ops::Range;
 
 #[cfg(feature = "torch")]
+use serde::Serialize;
+#[cfg(feature = "torch")]
+use serde_json::Value;
+#[cfg(feature = "torch")]
+use sha2::{Digest, Sha256};
+
+#[cfg(feature = "torch")]
 use crate::{
     cells::{self, Cells, Columns},
     compute,
@@ -126,4 +133,23 @@ impl Walk<'_> {
             Values::Bins | Values::Unchanged => self.cells.read(range, self.columns),
         }
     }
+}
+
+/// One word for everything that decides the course of a run: version, options but those named, and the content of the input
+/// files, wherever they lie.
+#[cfg(feature = "torch")]
+pub fn fingerprint(options: &impl Serialize, irrelevant: &[&str], run: &Run) -> String {
+    let mut options = serde_json::to_value(options).expect("options are JSON");
+    if let Value::Object(map) = &mut options {
+        irrelevant.iter().for_each(|name| drop(map.remove(*name)));
+    }
+    let mut hash = Sha256::new();
+    hash.update(format!("{} {options}", env!("CARGO_PKG_VERSION")));
+    run.inputs()
+        .iter()
+        .for_each(|input| hash.update(&input.sha256));
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

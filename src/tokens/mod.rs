@@ -3,7 +3,9 @@
 //! Source: reference sections 9.5 (bins) and 10 (tokens, masking, the embedding collator).
 
 pub mod binning;
+pub mod conditions;
 pub mod masking;
+pub mod perception;
 mod tokenizer;
 
 pub use tokenizer::{LongCells, Options, Settings, Tokenizer, Tokens, Values};

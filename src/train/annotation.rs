@@ -1,7 +1,7 @@
 //! Learning cell types: classification of the `<cls>` token, with the reference's other objectives as weighted extras
 //! (reference section 11.1; losses of section 8).
 
-use super::objective::{Objective, Part, Term, Totals};
+use super::objective::{Objective, Part, Pass, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::counts::Counts;
 use crate::model::{
@@ -92,7 +92,7 @@ impl Weights {
             expression: self.gep_weight > 0.0,
             cell_expression: self.gepc_weight > 0.0,
             batches: (self.dar_weight > 0.0).then_some(batches),
-            plain_norm: false,
+            ..Heads::default()
         }
     }
 }
@@ -135,38 +135,6 @@ impl Objective for Annotation<'_> {
         Model::new(store, self.architecture, self.genes, self.heads)
     }
 
-    fn example(&self, cell: usize, epoch: Option<u64>) -> Example {
-        let (columns, values) = self.cells.row(cell);
-        let mut tokens = self.tokenizer.tokens(cell as u64, columns, values);
-        if let Some(epoch) = epoch.filter(|_| self.gene_dropout > 0.0) {
-            let mut stream = self.seed.stream("gene dropout", &[epoch, cell as u64]);
-            tokens = thinned(&tokens, self.gene_dropout, &mut stream);
-        }
-        let mut masked = vec![0.0; tokens.len()];
-        let mut values = tokens.values.clone();
-        if self.weights.masks() {
-            // Validation masks are the same in every epoch; 0 is theirs, epochs count from 1.
-            let mut stream = self
-                .seed
-                .stream("mask", &[epoch.map_or(0, |epoch| epoch + 1), cell as u64]);
-            // `<cls>` is never masked: its value says nothing about the cell (quirk Q13).
-            let eligible: Vec<usize> = (1..tokens.len()).collect();
-            let chosen = masking::choose(&eligible, self.weights.mask_ratio, &mut stream);
-            masking::apply(&mut values, &chosen, self.architecture.mask_value as f32);
-            chosen.iter().for_each(|&at| masked[at] = 1.0);
-        }
-        let class = self.classes[cell];
-        let batch = self.batches.map_or(0, |batches| batches[cell]);
-        Example {
-            genes: tokens.genes,
-            values,
-            targets: tokens.values,
-            masked,
-            class,
-            batch,
-        }
-    }
-
     fn totals(&self, examples: &[Example]) -> Totals {
         let masked = examples
             .iter()
@@ -188,7 +156,7 @@ impl Objective for Annotation<'_> {
         &self,
         model: &Model,
         shard: &[Example],
-        totals: &Totals,
+        (totals, _): (&Totals, Pass),
         noise: &mut Noise,
     ) -> Part {
         let batch = Batch::new(shard, self.device);
@@ -255,6 +223,39 @@ impl Objective for Annotation<'_> {
 }
 
 impl Annotation<'_> {
+    /// The example made of a cell in an epoch, or for validation: a function of the two and the seed alone.
+    pub fn example(&self, cell: usize, epoch: Option<u64>) -> Example {
+        let (columns, values) = self.cells.row(cell);
+        let mut tokens = self.tokenizer.tokens(cell as u64, columns, values);
+        if let Some(epoch) = epoch.filter(|_| self.gene_dropout > 0.0) {
+            let mut stream = self.seed.stream("gene dropout", &[epoch, cell as u64]);
+            tokens = thinned(&tokens, self.gene_dropout, &mut stream);
+        }
+        let mut masked = vec![0.0; tokens.len()];
+        let mut values = tokens.values.clone();
+        if self.weights.masks() {
+            // Validation masks are the same in every epoch; 0 is theirs, epochs count from 1.
+            let mut stream = self
+                .seed
+                .stream("mask", &[epoch.map_or(0, |epoch| epoch + 1), cell as u64]);
+            // `<cls>` is never masked: its value says nothing about the cell (quirk Q13).
+            let eligible: Vec<usize> = (1..tokens.len()).collect();
+            let chosen = masking::choose(&eligible, self.weights.mask_ratio, &mut stream);
+            masking::apply(&mut values, &chosen, self.architecture.mask_value as f32);
+            chosen.iter().for_each(|&at| masked[at] = 1.0);
+        }
+        let class = self.classes[cell];
+        let batch = self.batches.map_or(0, |batches| batches[cell]);
+        Example {
+            genes: tokens.genes,
+            values,
+            targets: tokens.values,
+            masked,
+            class,
+            batch,
+        }
+    }
+
     /// The loss of the classes, and how many of them are right.
     fn classify(
         &self,

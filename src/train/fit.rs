@@ -1,30 +1,30 @@
 //! The loop: steps, epochs, validation, the best weights, and a state to resume from.
 
 use super::checkpoint;
-use super::gradient::{Figures, Gradient, Pass, Settings};
+use super::examples::{Cut, Examples, Minibatch};
+use super::gradient::{Figures, Gradient, Settings};
 use super::metrics::Metrics;
-use super::objective::Objective;
+use super::objective::{Objective, Pass};
 use super::optimizer::{Adam, clip};
 use super::options::Plan;
+use super::ranks::Ranks;
 use super::schedule::Position;
 use crate::model::{Flat, Store};
-use crate::random::{self, Seed};
+use crate::random::Seed;
 use anyhow::Result;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use tch::{Device, Tensor, no_grad};
 
-/// Everything a run needs beside its objective and model.
+/// Everything a run needs beside its objective, examples and model.
 pub struct Fit<'a> {
     pub plan: &'a Plan,
-    /// Cells to learn from, and cells to choose the best epoch by.
-    pub training: Vec<usize>,
-    pub validation: Vec<usize>,
     pub seed: Seed,
     pub threads: usize,
     pub device: Device,
+    /// The processes that train together.
+    pub ranks: &'a dyn Ranks,
     /// Where state and metrics are written.
     pub folder: PathBuf,
     /// What a state must have been written with to be resumed: settings and data in one word.
@@ -40,10 +40,21 @@ pub struct Progress {
     pub step: u64,
     pub best_loss: Option<f64>,
     pub best_epoch: u64,
-    /// Sums over the cells of this epoch so far.
-    sums: Vec<(String, f64)>,
-    cells: u64,
+    /// Step after which the best weights were found.
+    pub best_step: u64,
+    /// Over the cells of this epoch so far, and over those since the last line of metrics.
+    epoch_sums: Sums,
+    recent_sums: Sums,
+    /// Checksum of the cells of this epoch so far.
+    seen: u64,
     metrics_length: u64,
+}
+
+/// Sums of figures over cells.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Sums {
+    figures: Vec<(String, f64)>,
+    cells: u64,
 }
 
 /// What is told to whoever watches.
@@ -63,11 +74,14 @@ pub trait Observer {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub enum Outcome {
     Finished {
         best_epoch: u64,
+        best_step: u64,
         best_loss: Option<f64>,
+        /// The weights after the last step, as [`Flat::values`](crate::model::Flat) holds them.
+        last: Tensor,
     },
     /// The state is saved; `--resume` goes on.
     Interrupted,
@@ -84,10 +98,15 @@ pub struct Diverged {
     pub step: u64,
 }
 
+/// An epoch did not show every training cell once.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("epoch {0} did not show every training cell once; please report this")]
+pub struct Missed(pub u64);
+
 /// A run in motion.
 struct Run<'a, O: Objective> {
     fit: &'a Fit<'a>,
-    objective: &'a O,
+    examples: &'a dyn Examples<O::Example>,
     gradient: Gradient<'a, O>,
     flat: Flat,
     adam: Adam,
@@ -95,7 +114,8 @@ struct Run<'a, O: Objective> {
     average: Tensor,
     best: Tensor,
     progress: Progress,
-    metrics: Metrics,
+    /// Written by the leading rank only.
+    metrics: Option<Metrics>,
 }
 
 /// Cells that go through the model at once on a CPU: few enough for the caches, enough to keep the threads busy.
@@ -103,56 +123,63 @@ const CPU_MICROBATCH: usize = 4;
 /// Cells whose validation losses are averaged together; losses between cells see this many.
 const VALIDATION_MINIBATCH: usize = 256;
 
-impl Fit<'_> {
-    /// Trains the model whose weights are in the store; they are the best ones when it returns.
+impl<'a> Fit<'a> {
+    /// Trains the model whose weights are in the store. When it returns they are the best ones, and the last ones, a flat vector,
+    /// are returned beside.
     pub fn run<O: Objective>(
-        &self,
-        objective: &O,
+        &'a self,
+        objective: &'a O,
+        examples: &'a dyn Examples<O::Example>,
         store: &mut Store,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         let mut flat = store.flatten();
-        let on_cpu = self.device == Device::Cpu;
-        let settings = Settings {
-            threads: if on_cpu { self.threads } else { 1 },
-            shard: self.plan.options.microbatch.unwrap_or(if on_cpu {
-                CPU_MICROBATCH
-            } else {
-                self.plan.options.batch_size
-            }),
-            kind: self.plan.options.precision.kind(self.device),
-            seed: self.seed,
-            dropout: self.plan.dropout,
-        };
-        let gradient = Gradient::new(objective, store, &flat, settings);
-        let mut adam = Adam::new(
-            &flat,
-            self.plan.options.adam_eps,
-            self.plan.options.weight_decay,
-        );
+        let options = &self.plan.options;
+        let gradient = Gradient::new(objective, store, &flat, self.settings(), self.ranks);
+        let mut adam = Adam::new(&flat, options.adam_eps, options.weight_decay);
         let mut average = flat.values.copy();
         let mut best = flat.values.copy();
         let mut progress = Progress::default();
-        if self.plan.options.resume && self.state().exists() {
+        if options.resume && self.state().exists() {
             progress = checkpoint::load(
                 &self.state(),
                 (&mut flat, &mut adam, [&mut average, &mut best]),
                 &self.fingerprint,
             )?;
         }
-        let metrics = Metrics::open(&self.folder.join("metrics.jsonl"), progress.metrics_length)?;
+        let metrics = self
+            .ranks
+            .leads()
+            .then(|| Metrics::open(&self.folder, progress.metrics_length));
         let mut run = Run {
             fit: self,
-            objective,
+            examples,
             gradient,
             flat,
             adam,
             average,
             best,
             progress,
-            metrics,
+            metrics: metrics.transpose()?,
         };
         run.epochs(observer)
+    }
+
+    fn settings(&self) -> Settings {
+        let options = &self.plan.options;
+        let on_cpu = self.device == Device::Cpu;
+        let shard = if on_cpu {
+            CPU_MICROBATCH
+        } else {
+            options.batch_size
+        };
+        Settings {
+            threads: if on_cpu { self.threads } else { 1 },
+            shard: options.microbatch.unwrap_or(shard),
+            kind: options.precision.kind(self.device),
+            seed: self.seed,
+            dropout: self.plan.dropout,
+        }
     }
 
     /// The file a run resumes from.
@@ -160,17 +187,9 @@ impl Fit<'_> {
         self.folder.join("state.safetensors")
     }
 
-    fn steps(&self) -> u64 {
-        self.plan.epochs * self.training.len().div_ceil(self.plan.options.batch_size) as u64
-    }
-
-    /// The order of the cells in an epoch.
-    fn order(&self, epoch: u64) -> Vec<usize> {
-        let mut stream = self.seed.stream("order of cells", &[epoch]);
-        random::permutation(&mut stream, self.training.len())
-            .into_iter()
-            .map(|i| self.training[i])
-            .collect()
+    /// Cells of a step, over all ranks.
+    fn minibatch(&self) -> usize {
+        self.plan.options.batch_size * self.ranks.share().of
     }
 }
 
@@ -182,10 +201,13 @@ impl<O: Objective> Run<'_, O> {
                 return Ok(Outcome::Interrupted);
             }
         }
+        let last = self.flat.values.copy();
         no_grad(|| self.flat.values.copy_(&self.best));
         Ok(Outcome::Finished {
             best_epoch: self.progress.best_epoch,
+            best_step: self.progress.best_step,
             best_loss: self.progress.best_loss,
+            last,
         })
     }
 
@@ -202,40 +224,60 @@ impl<O: Objective> Run<'_, O> {
 
     /// One epoch, or the rest of it; false if interrupted.
     fn epoch(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        let order = self.fit.order(self.progress.epoch);
-        for cells in order
-            .chunks(self.fit.plan.options.batch_size)
-            .skip(self.progress.minibatch as usize)
-        {
-            if observer.interrupted() {
+        let cut = Cut {
+            size: self.fit.minibatch(),
+            from: self.progress.minibatch,
+            share: self.fit.ranks.share(),
+        };
+        let minibatches = self.examples.epoch(self.progress.epoch, cut);
+        for minibatch in minibatches {
+            if self.interrupted(observer)? {
                 return Ok(false);
             }
-            let loss = self.step(cells)?;
+            let loss = self.step(&minibatch?)?;
             observer.step(&Report {
                 epoch: self.progress.epoch,
-                cells_done: self.progress.cells,
+                cells_done: self.progress.epoch_sums.cells,
                 loss,
             });
-            if self
-                .progress
-                .step
-                .is_multiple_of(self.fit.plan.options.save_every)
-            {
-                self.save()?;
-            }
+            self.at_intervals(observer)?;
         }
         self.finish_epoch(observer)?;
         self.save()?;
         Ok(true)
     }
 
-    /// One optimiser step on the given cells; the loss before it.
-    fn step(&mut self, cells: &[usize]) -> Result<f64> {
+    /// Whether any rank was told to stop.
+    fn interrupted(&self, observer: &dyn Observer) -> Result<bool> {
+        let mut told = [f64::from(u8::from(observer.interrupted()))];
+        self.fit.ranks.add_numbers(&mut told)?;
+        Ok(told[0] > 0.0)
+    }
+
+    /// What is done every so many steps.
+    fn at_intervals(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let options = &self.fit.plan.options;
+        let is_due = |every: u64| every > 0 && self.progress.step.is_multiple_of(every);
+        let (log, validate, save) = (
+            is_due(options.log_every),
+            is_due(options.validate_every),
+            is_due(options.save_every),
+        );
+        if validate {
+            self.check(observer)?;
+        } else if log {
+            self.log(&[])?;
+        }
+        if save { self.save() } else { Ok(()) }
+    }
+
+    /// One optimiser step; the loss before it.
+    fn step(&mut self, minibatch: &Minibatch<O::Example>) -> Result<f64> {
         let _ = self.flat.gradients.zero_();
-        let examples = self.examples(cells, Some(self.progress.epoch));
         let figures = self
             .gradient
-            .minibatch(&examples, Pass::Training(self.progress.step));
+            .minibatch(&minibatch.examples, Pass::Training(self.progress.step))?;
+        self.fit.ranks.add(&mut self.flat.gradients)?;
         let norm = clip(&mut self.flat, self.fit.plan.options.clip);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {
@@ -245,9 +287,9 @@ impl<O: Objective> Run<'_, O> {
         let rate = self.learning_rate();
         self.adam.step(&mut self.flat, rate);
         self.update_average();
-        let count = cells.len() as u64;
-        add(&mut self.progress.sums, &figures, count as f64);
-        self.progress.cells += count;
+        self.progress.epoch_sums.add(&figures, minibatch.cells);
+        self.progress.recent_sums.add(&figures, minibatch.cells);
+        self.progress.seen = self.progress.seen.wrapping_add(minibatch.checksum);
         self.progress.minibatch += 1;
         self.progress.step += 1;
         Ok(loss)
@@ -276,73 +318,88 @@ impl<O: Objective> Run<'_, O> {
 
     fn learning_rate(&self) -> f64 {
         let Progress { epoch, step, .. } = self.progress;
+        let steps_per_epoch = self.examples.cells().div_ceil(self.fit.minibatch() as u64);
         self.fit.plan.learning_rate_at(Position {
             epoch,
             step,
-            steps: self.fit.steps(),
+            steps: self.fit.plan.epochs * steps_per_epoch,
         })
     }
 
-    fn examples(&self, cells: &[usize], epoch: Option<u64>) -> Vec<O::Example> {
-        let objective = self.objective;
-        cells
-            .par_iter()
-            .map(|&cell| objective.example(cell, epoch))
-            .collect()
-    }
-
-    /// Validates, keeps the weights if they are the best, and writes the epoch's metrics.
+    /// Ends an epoch: it must have shown every cell once, and its weights are validated.
     fn finish_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let rate = self.learning_rate();
-        let training = averages(
-            &std::mem::take(&mut self.progress.sums),
-            self.progress.cells,
-        );
-        self.exchange_average();
-        let validation = self.validate();
-        // Without cells to validate on, the last epoch is the best.
-        let loss = validation.first().map(|(_, loss)| *loss);
         let epoch = self.progress.epoch + 1;
-        if loss.is_none()
-            || self
-                .progress
-                .best_loss
-                .is_none_or(|best| loss.is_some_and(|loss| loss < best))
-        {
-            (self.progress.best_loss, self.progress.best_epoch) = (loss, epoch);
-            no_grad(|| self.best.copy_(&self.flat.values));
+        if self.progress.seen != self.examples.checksum() {
+            return Err(Missed(epoch).into());
         }
-        self.exchange_average();
-        let record = record(&self.progress, rate, &training, &validation);
-        observer.epoch(&summary(
-            epoch,
-            self.fit.plan.epochs,
-            &training,
-            &validation,
-        ));
-        self.metrics.write(record)?;
+        self.progress.recent_sums = std::mem::take(&mut self.progress.epoch_sums);
+        self.check(observer)?;
         self.progress = Progress {
             epoch,
             minibatch: 0,
-            cells: 0,
-            metrics_length: self.metrics.length()?,
+            seen: 0,
             ..self.progress.clone()
         };
         Ok(())
     }
 
-    /// Mean losses over the validation cells, the same masks in every epoch (quirk Q28).
-    fn validate(&mut self) -> Vec<(String, f64)> {
-        let mut sums = Vec::new();
-        for cells in self.fit.validation.chunks(VALIDATION_MINIBATCH) {
-            let examples = self.examples(cells, None);
-            let figures = self.gradient.minibatch(&examples, Pass::Evaluation);
-            add(&mut sums, &figures, cells.len() as f64);
+    /// Validates, keeps the weights if they are the best, and writes a line of metrics.
+    fn check(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.exchange_average();
+        let validation = self.validate()?;
+        // Without cells to validate on, the last weights are the best.
+        let loss = validation.first().map(|(_, loss)| *loss);
+        let best = self.progress.best_loss;
+        if loss.is_none() || best.is_none_or(|best| loss.is_some_and(|loss| loss < best)) {
+            self.progress.best_loss = loss;
+            self.progress.best_epoch = self.progress.epoch + 1;
+            self.progress.best_step = self.progress.step;
+            no_grad(|| self.best.copy_(&self.flat.values));
         }
-        averages(&sums, self.fit.validation.len() as u64)
+        self.exchange_average();
+        let training = self.progress.recent_sums.averages();
+        observer.epoch(&summary(
+            &self.progress,
+            self.fit.plan.epochs,
+            &training,
+            &validation,
+        ));
+        self.log(&validation)
+    }
+
+    /// Mean losses over the validation cells.
+    fn validate(&mut self) -> Result<Vec<(String, f64)>> {
+        let cut = Cut {
+            size: VALIDATION_MINIBATCH,
+            from: 0,
+            share: self.fit.ranks.share(),
+        };
+        let mut sums = Sums::default();
+        for minibatch in self.examples.validation(cut) {
+            let minibatch = minibatch?;
+            let figures = self
+                .gradient
+                .minibatch(&minibatch.examples, Pass::Evaluation)?;
+            sums.add(&figures, minibatch.cells);
+        }
+        Ok(sums.averages())
+    }
+
+    /// Writes a line of metrics on the cells since the last one.
+    fn log(&mut self, validation: &[(String, f64)]) -> Result<()> {
+        let training = std::mem::take(&mut self.progress.recent_sums).averages();
+        let record = record(&self.progress, self.learning_rate(), &training, validation);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.write(record)?;
+            self.progress.metrics_length = metrics.length()?;
+        }
+        Ok(())
     }
 
     fn save(&self) -> Result<()> {
+        if !self.fit.ranks.leads() {
+            return Ok(());
+        }
         let state = (&self.flat, &self.adam, [&self.average, &self.best]);
         checkpoint::save(
             &self.fit.state(),
@@ -353,20 +410,23 @@ impl<O: Objective> Run<'_, O> {
     }
 }
 
-/// Adds means over some cells to running sums.
-fn add(sums: &mut Vec<(String, f64)>, figures: &Figures, cells: f64) {
-    for (name, value) in figures {
-        match sums.iter_mut().find(|(known, _)| known == name) {
-            Some((_, sum)) => *sum += value * cells,
-            None => sums.push(((*name).to_owned(), value * cells)),
+impl Sums {
+    /// Adds means over some cells.
+    fn add(&mut self, figures: &Figures, cells: u64) {
+        for (name, value) in figures {
+            let value = value * cells as f64;
+            match self.figures.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum += value,
+                None => self.figures.push(((*name).to_owned(), value)),
+            }
         }
+        self.cells += cells;
     }
-}
 
-fn averages(sums: &[(String, f64)], cells: u64) -> Vec<(String, f64)> {
-    sums.iter()
-        .map(|(name, sum)| (name.clone(), sum / cells as f64))
-        .collect()
+    fn averages(&self) -> Vec<(String, f64)> {
+        let mean = |(name, sum): &(String, f64)| (name.clone(), sum / self.cells as f64);
+        self.figures.iter().map(mean).collect()
+    }
 }
 
 fn record(
@@ -386,13 +446,15 @@ fn record(
     record.insert("step".into(), json!(progress.step));
     record.insert("learning_rate".into(), json!(rate));
     record.insert("training".into(), Value::Object(object(training)));
-    record.insert("validation".into(), Value::Object(object(validation)));
-    record.insert("best_epoch".into(), json!(progress.best_epoch));
+    if !validation.is_empty() {
+        record.insert("validation".into(), Value::Object(object(validation)));
+        record.insert("best_epoch".into(), json!(progress.best_epoch));
+    }
     record
 }
 
 fn summary(
-    epoch: u64,
+    progress: &Progress,
     epochs: u64,
     training: &[(String, f64)],
     validation: &[(String, f64)],
@@ -405,7 +467,8 @@ fn summary(
             .join(", ")
     };
     format!(
-        "epoch {epoch} of {epochs}: training {}; validation {}",
+        "epoch {} of {epochs}: training {}; validation {}",
+        progress.epoch + 1,
         list(training),
         list(validation)
     )

@@ -1,8 +1,10 @@
 //! The gradient of a minibatch, computed in shards on several threads with one and the same result.
 
-use super::objective::{Objective, Part, Term, Totals};
+use super::objective::{Objective, Part, Pass, Term, Totals};
+use super::ranks::Ranks;
 use crate::model::{Flat, Noise, Store};
 use crate::random::Seed;
+use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,7 @@ struct Worker<M> {
 /// Computes losses and gradients of minibatches.
 pub struct Gradient<'o, O: Objective> {
     objective: &'o O,
+    ranks: &'o dyn Ranks,
     workers: Vec<Worker<O::Model>>,
     /// Where each trainable parameter's gradient lies in the flat buffer.
     slots: Mutex<Vec<Tensor>>,
@@ -29,15 +32,6 @@ pub struct Gradient<'o, O: Objective> {
     dropout: f64,
 }
 
-/// Where in a run a minibatch stands.
-#[derive(Debug, Clone, Copy)]
-pub enum Pass {
-    /// Training step, whose number seeds dropout.
-    Training(u64),
-    /// No dropout, no gradient.
-    Evaluation,
-}
-
 /// A shard after its forward pass, and the gradient that the other cells of its minibatch send to its embeddings.
 type Pulled = (Part, Vec<Tensor>);
 
@@ -45,7 +39,13 @@ type Pulled = (Part, Vec<Tensor>);
 pub type Figures = Vec<(&'static str, f64)>;
 
 impl<'o, O: Objective> Gradient<'o, O> {
-    pub fn new(objective: &'o O, store: &Store, flat: &Flat, settings: Settings) -> Self {
+    pub fn new(
+        objective: &'o O,
+        store: &Store,
+        flat: &Flat,
+        settings: Settings,
+        ranks: &'o dyn Ranks,
+    ) -> Self {
         let trainable = |store: &Store| {
             store
                 .parameters()
@@ -72,6 +72,7 @@ impl<'o, O: Objective> Gradient<'o, O> {
         } = settings;
         Self {
             objective,
+            ranks,
             workers,
             slots: Mutex::new(slots(store, flat)),
             shard,
@@ -81,14 +82,25 @@ impl<'o, O: Objective> Gradient<'o, O> {
         }
     }
 
-    /// The losses of a minibatch. In training their gradient is added to the flat buffer.
-    pub fn minibatch(&mut self, examples: &[O::Example], pass: Pass) -> Figures {
-        let totals = self.objective.totals(examples);
-        if self.objective.couples() {
+    /// The losses of a minibatch, of which this rank has the given examples. In training the gradient of their share is added to
+    /// the flat buffer.
+    ///
+    /// Losses between cells are those between the cells of one rank.
+    pub fn minibatch(&mut self, examples: &[O::Example], pass: Pass) -> Result<Figures> {
+        let mut totals = self.objective.totals(examples);
+        totals.add_up(self.ranks)?;
+        let mut figures = if self.objective.couples() {
             self.coupled(examples, &totals, pass)
         } else {
             self.separate(examples, &totals, pass)
-        }
+        };
+        let mut numbers: Vec<f64> = figures.iter().map(|(_, value)| *value).collect();
+        self.ranks.add_numbers(&mut numbers)?;
+        figures
+            .iter_mut()
+            .zip(numbers)
+            .for_each(|((_, value), sum)| *value = sum);
+        Ok(figures)
     }
 
     /// Forward and backward of every shard at once: no more than one shard per thread is in memory.
@@ -205,7 +217,7 @@ fn forward<O: Objective>(
     // In another format than the weights' own, the model is made of casts of them, through which gradients flow back.
     let cast = (kind != Kind::Float).then(|| objective.model(&mut worker.store.cast(kind)));
     let model = cast.as_ref().unwrap_or(&worker.model);
-    let mut run = || objective.forward(model, shard, totals, &mut noise);
+    let mut run = || objective.forward(model, shard, (totals, pass), &mut noise);
     match pass {
         Pass::Training(_) => run(),
         Pass::Evaluation => no_grad(run),

@@ -1,6 +1,8 @@
 //! What a training run minimises.
 
+use super::ranks::Ranks;
 use crate::model::{Noise, Store};
+use anyhow::Result;
 use tch::Tensor;
 
 /// A named part of the loss of a minibatch: a scalar, already averaged over the minibatch it belongs to, and its weight.
@@ -20,6 +22,25 @@ pub struct Totals {
     pub class_weight: f64,
 }
 
+impl Totals {
+    /// Adds up the totals of all ranks.
+    pub fn add_up(&mut self, ranks: &dyn Ranks) -> Result<()> {
+        let mut numbers = [self.cells, self.masked, self.class_weight];
+        ranks.add_numbers(&mut numbers)?;
+        [self.cells, self.masked, self.class_weight] = numbers;
+        Ok(())
+    }
+}
+
+/// Where in a run a minibatch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Training step, whose number seeds dropout.
+    Training(u64),
+    /// No dropout, no gradient.
+    Evaluation,
+}
+
 /// What the forward pass of some cells of a minibatch gives.
 #[derive(Debug, Default)]
 pub struct Part {
@@ -37,25 +58,22 @@ pub struct Part {
 /// goes back into each. So the size of a shard never changes what is learnt.
 pub trait Objective: Sync {
     /// A training cell, ready for the model.
-    type Example: Send + Sync;
+    type Example: Send + Sync + 'static;
     /// The model, whose weights live in a store.
     type Model: Send;
 
     /// Builds the model on a store.
     fn model(&self, store: &mut Store) -> Self::Model;
 
-    /// The example made of a cell in an epoch, or for validation: a function of the two and the seed alone.
-    fn example(&self, cell: usize, epoch: Option<u64>) -> Self::Example;
-
     /// The denominators of a minibatch.
     fn totals(&self, examples: &[Self::Example]) -> Totals;
 
-    /// The losses of some cells of a minibatch.
+    /// The losses of some cells of a minibatch with the given totals.
     fn forward(
         &self,
         model: &Self::Model,
         shard: &[Self::Example],
-        totals: &Totals,
+        at: (&Totals, Pass),
         noise: &mut Noise,
     ) -> Part;
 

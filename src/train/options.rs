@@ -68,6 +68,12 @@ pub struct Options {
     /// Stop after this many epochs without a better validation loss; 0 never stops early.
     #[arg(long)]
     pub patience: u64,
+    /// Validate every so many steps too, not only after every epoch, which takes days on large corpora; 0 does not.
+    #[arg(long)]
+    pub validate_every: u64,
+    /// Write a line of metrics every so many steps; 0 writes one for every validation only.
+    #[arg(long)]
+    pub log_every: u64,
     /// Write the state of the run every so many steps, and after every epoch.
     #[arg(long)]
     #[schemars(range(min = 1))]
@@ -95,6 +101,8 @@ impl Default for Options {
             average: 0.995,
             clip: 1.0,
             patience: 0,
+            validate_every: 0,
+            log_every: 0,
             save_every: 200,
             resume: false,
         }

@@ -35,6 +35,8 @@ pub const HEADS: Heads = Heads {
     cell_expression: false,
     batches: None,
     plain_norm: false,
+    generative: false,
+    conditions: None,
 };
 
 /// Inputs as stored, pads in the stream.
@@ -42,6 +44,7 @@ fn padded(stored: &Stored) -> Inputs {
     Inputs {
         gene_ids: stored.get("gene_ids").flatten(0, -1),
         values: stored.get("values").flatten(0, -1),
+        conditions: None,
         sequences: Sequences::with_pads(stored.get("key_padding_mask")),
     }
 }
@@ -56,6 +59,7 @@ fn ragged(stored: &Stored) -> Inputs {
     Inputs {
         gene_ids: stored.get("gene_ids").flatten(0, -1).index_select(0, &keep),
         values: stored.get("values").flatten(0, -1).index_select(0, &keep),
+        conditions: None,
         sequences: Sequences::new(Vec::try_from(lengths).expect("lengths"), Device::Cpu),
     }
 }

@@ -22,6 +22,7 @@ fn cells(folder: &str) -> Tensor {
     let inputs = Inputs {
         gene_ids: stored.get("gene_ids").flatten(0, -1),
         values: stored.get("values").flatten(0, -1),
+        conditions: None,
         sequences: Sequences::with_pads(stored.get("key_padding_mask")),
     };
     let (_store, model) = model(folder, HEADS);

@@ -5,5 +5,6 @@ mod embedding;
 mod layouts;
 mod losses;
 mod preprocessing;
+mod pretrain;
 mod tokenizer;
 mod training;

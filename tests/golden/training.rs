@@ -4,13 +4,11 @@ use super::annotation::{GENES, HEADS};
 use crate::support::{Stored, checkpoint, data, difference};
 use scgpt_tools::checkpoint::Architecture;
 use scgpt_tools::counts::Counts;
-use scgpt_tools::model::{Flat, Model, Noise, Store, weights};
+use scgpt_tools::model::{Flat, Heads, Model, Store, weights};
 use scgpt_tools::random::Seed;
 use scgpt_tools::tokens::{Options, Settings as TokenSettings, Tokenizer, Values};
 use scgpt_tools::train::annotation::{Annotation, Example, Weights};
-use scgpt_tools::train::{
-    Adam, Figures, Gradient, Objective, Part, Pass, Settings, Term, Totals, clip,
-};
+use scgpt_tools::train::{Adam, Alone, Figures, Gradient, Objective, Pass, Settings, clip};
 use serde::Deserialize;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -19,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 struct Recorded {
     grad_norms_step0: HashMap<String, Option<f64>>,
     #[serde(rename = "eps_0.0001")]
-    large_eps: Steps,
+    large_eps: Option<Steps>,
     #[serde(rename = "eps_1e-08")]
     small_eps: Option<Steps>,
 }
@@ -35,40 +33,6 @@ struct Steps {
 struct StepRecord {
     total: f64,
     grad_norm_before_clip: Option<f64>,
-}
-
-/// The recorded cells instead of cells from a matrix; all else is the objective that users train.
-struct Fixed<'a> {
-    objective: Annotation<'a>,
-}
-
-impl Objective for Fixed<'_> {
-    type Example = Example;
-    type Model = Model;
-    fn model(&self, store: &mut Store) -> Model {
-        self.objective.model(store)
-    }
-    fn example(&self, cell: usize, _: Option<u64>) -> Example {
-        recorded_cell(cell as i64)
-    }
-    fn totals(&self, examples: &[Example]) -> Totals {
-        self.objective.totals(examples)
-    }
-    fn forward(
-        &self,
-        model: &Model,
-        shard: &[Example],
-        totals: &Totals,
-        noise: &mut Noise,
-    ) -> Part {
-        self.objective.forward(model, shard, totals, noise)
-    }
-    fn couples(&self) -> bool {
-        self.objective.couples()
-    }
-    fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
-        self.objective.couple(embeddings)
-    }
 }
 
 fn recorded_cell(cell: i64) -> Example {
@@ -87,20 +51,19 @@ fn recorded_cell(cell: i64) -> Example {
     }
 }
 
-/// A model being trained on the recorded minibatch.
-struct Trainee {
-    store: Store,
-    flat: Flat,
-    architecture: Architecture,
-    weights: Weights,
+/// A model being trained on recorded minibatches.
+pub struct Trainee {
+    pub store: Store,
+    pub flat: Flat,
     kind: Kind,
 }
 
 impl Trainee {
-    fn new(weights: Weights) -> Self {
-        let golden = checkpoint("annotation/checkpoint");
+    /// A golden model with all its weights.
+    pub fn new(folder: &str, heads: Heads) -> Self {
+        let golden = checkpoint(folder);
         let mut store = Store::new(Seed(0), Device::Cpu);
-        Model::new(&mut store, &golden.architecture, GENES, HEADS);
+        Model::new(&mut store, &golden.architecture, GENES, heads);
         weights::load(&store, &golden.state)
             .require_all()
             .expect("all weights");
@@ -108,43 +71,17 @@ impl Trainee {
         Self {
             store,
             flat,
-            architecture: golden.architecture,
-            weights,
             kind: Kind::Float,
         }
     }
 
-    /// Runs `work` with the machinery of the training loop, cut into shards of the given size.
-    fn with<R>(
+    /// The gradient of a minibatch by the machinery of the training loop, cut into shards of the given size; its losses.
+    pub fn gradient<O: Objective>(
         &mut self,
+        (objective, examples): (&O, &[O::Example]),
         (shard, threads): (usize, usize),
-        work: impl FnOnce(&mut Step) -> R,
-    ) -> R {
-        let options = TokenSettings {
-            options: Options::default(),
-            cls: None,
-            cls_value: 0.0,
-            values: Values::Unchanged,
-        };
-        let tokenizer = Tokenizer::new(options, Vec::new(), Seed(0));
-        let cells = Counts::empty(0);
-        let objective = Fixed {
-            objective: Annotation {
-                cells: &cells,
-                tokenizer: &tokenizer,
-                classes: &[],
-                batches: None,
-                class_weights: None,
-                weights: &self.weights,
-                gene_dropout: 0.0,
-                label_smoothing: 0.0,
-                architecture: &self.architecture,
-                genes: GENES,
-                heads: HEADS,
-                seed: Seed(0),
-                device: Device::Cpu,
-            },
-        };
+        pass: Pass,
+    ) -> Figures {
         let settings = Settings {
             threads,
             shard,
@@ -152,27 +89,62 @@ impl Trainee {
             seed: Seed(0),
             dropout: 0.0,
         };
-        let examples: Vec<Example> = (0..6).map(|cell| objective.example(cell, None)).collect();
-        let gradient = Gradient::new(&objective, &self.store, &self.flat, settings);
-        work(&mut Step {
-            gradient,
-            examples,
-            flat: &mut self.flat,
-        })
-    }
-}
-
-struct Step<'a, 'o> {
-    gradient: Gradient<'o, Fixed<'o>>,
-    examples: Vec<Example>,
-    flat: &'a mut Flat,
-}
-
-impl Step<'_, '_> {
-    fn gradient(&mut self) -> Figures {
         let _ = self.flat.gradients.zero_();
-        self.gradient.minibatch(&self.examples, Pass::Training(0))
+        Gradient::new(objective, &self.store, &self.flat, settings, &Alone)
+            .minibatch(examples, pass)
+            .expect("one process cannot fail to agree with itself")
     }
+}
+
+/// The objective that users train, without cells of a matrix.
+struct Fixture {
+    architecture: Architecture,
+    tokenizer: Tokenizer,
+    cells: Counts,
+    weights: Weights,
+}
+
+impl Fixture {
+    fn new(weights: Weights) -> Self {
+        let settings = TokenSettings {
+            options: Options::default(),
+            cls: None,
+            cls_value: 0.0,
+            values: Values::Unchanged,
+        };
+        Self {
+            architecture: checkpoint("annotation/checkpoint").architecture,
+            tokenizer: Tokenizer::new(settings, Vec::new(), Seed(0)),
+            cells: Counts::empty(0),
+            weights,
+        }
+    }
+
+    fn objective(&self) -> Annotation<'_> {
+        Annotation {
+            cells: &self.cells,
+            tokenizer: &self.tokenizer,
+            classes: &[],
+            batches: None,
+            class_weights: None,
+            weights: &self.weights,
+            gene_dropout: 0.0,
+            label_smoothing: 0.0,
+            architecture: &self.architecture,
+            genes: GENES,
+            heads: HEADS,
+            seed: Seed(0),
+            device: Device::Cpu,
+        }
+    }
+}
+
+fn trainee() -> Trainee {
+    Trainee::new("annotation/checkpoint", HEADS)
+}
+
+fn recorded_cells() -> Vec<Example> {
+    (0..6).map(recorded_cell).collect()
 }
 
 /// Slices of a flat vector by parameter name.
@@ -187,7 +159,7 @@ fn by_name(store: &Store, flat: &Tensor) -> HashMap<String, Tensor> {
     store.parameters().iter().map(slice).collect()
 }
 
-fn figure(figures: &Figures, name: &str) -> f64 {
+pub fn figure(figures: &Figures, name: &str) -> f64 {
     figures
         .iter()
         .find(|(known, _)| *known == name)
@@ -200,12 +172,17 @@ fn recorded(folder: &str) -> Recorded {
     serde_json::from_slice(&file).expect("JSON")
 }
 
+/// The name that a parameter has here; recordings of pre-training use the published one.
+fn own_name(name: &str) -> String {
+    name.replace("Wqkv.", "in_proj_")
+}
+
 /// Gradients of the first step, each within 1e-4 of its tensor's norm.
-fn check_gradients(folder: &str, trainee: &Trainee) {
+pub fn check_gradients(folder: &str, trainee: &Trainee) {
     let stored = Stored::read(&format!("{folder}/grads_step0.safetensors"));
     let gradients = by_name(&trainee.store, &trainee.flat.gradients);
     for (name, norm) in recorded(folder).grad_norms_step0 {
-        let Some(found) = gradients.get(&name) else {
+        let Some(found) = gradients.get(&own_name(&name)) else {
             panic!("no parameter `{name}`")
         };
         match norm {
@@ -225,38 +202,45 @@ fn check_gradients(folder: &str, trainee: &Trainee) {
     }
 }
 
-fn check_steps(folder: &str, weights: &Weights, recorded: &Steps, check: impl Fn(&Tensor)) {
-    let mut trainee = Trainee::new(weights.clone());
-    trainee.with((4, 2), |step| {
-        let mut adam = Adam::new(step.flat, recorded.eps, 0.0);
-        for record in &recorded.steps {
-            let figures = step.gradient();
-            let loss = figure(&figures, "loss");
-            assert!(
-                (loss - record.total).abs() <= 1e-5 * record.total,
-                "loss {loss}, recorded {record:?}"
-            );
-            let Some(expected) = record.grad_norm_before_clip else {
-                break;
-            };
-            let norm = clip(step.flat, 1.0);
-            assert!(
-                (norm - expected).abs() <= 1e-4 * expected,
-                "gradient norm {norm}, recorded {expected}"
-            );
-            adam.step(step.flat, recorded.lr);
-        }
-    });
-    let eps = if recorded.eps == 1e-4 {
-        "0.0001"
-    } else {
-        "1e-08"
+/// The recorded steps with the given epsilon, and the weights after them.
+pub fn check_steps<O: Objective>(
+    (folder, eps): (&str, &str),
+    mut trainee: Trainee,
+    task: (&O, &[O::Example]),
+    check: impl Fn(&Tensor),
+) {
+    let recorded = recorded(folder);
+    let recorded = match eps {
+        "0.0001" => recorded.large_eps,
+        _ => recorded.small_eps,
     };
+    let recorded = recorded.expect("recorded with this epsilon");
+    let mut adam = Adam::new(&trainee.flat, recorded.eps, 0.0);
+    for record in &recorded.steps {
+        let figures = trainee.gradient(task, (4, 2), Pass::Training(0));
+        let loss = figure(&figures, "loss");
+        assert!(
+            (loss - record.total).abs() <= 1e-5 * record.total,
+            "loss {loss}, recorded {record:?}"
+        );
+        let Some(expected) = record.grad_norm_before_clip else {
+            break;
+        };
+        let norm = clip(&mut trainee.flat, 1.0);
+        assert!(
+            (norm - expected).abs() <= 1e-4 * expected,
+            "gradient norm {norm}, recorded {expected}"
+        );
+        adam.step(&mut trainee.flat, recorded.lr);
+    }
     let stored = Stored::read(&format!(
         "{folder}/params_after_3_steps_eps{eps}.safetensors"
     ));
+    let names: HashMap<String, &str> = stored.names().map(|name| (own_name(name), name)).collect();
     let off = |(name, tensor): (&String, &Tensor)| {
-        (tensor.detach() - stored.get(name)).abs().flatten(0, -1)
+        (tensor.detach() - stored.get(names[name]))
+            .abs()
+            .flatten(0, -1)
     };
     let off = trainee
         .store
@@ -276,7 +260,7 @@ fn within_a_millionth(off: &Tensor) {
 }
 
 /// With a tiny epsilon, gradients near zero decide directions: 1e-5 for 99.9 percent of the entries, 1e-4 for all.
-fn mostly_within(off: &Tensor) {
+pub fn mostly_within(off: &Tensor) {
     let worst = off.max().double_value(&[]);
     let beyond = off
         .gt(1e-5)
@@ -299,45 +283,35 @@ fn all_losses() -> Weights {
 
 #[test]
 fn train_cls() {
-    let mut trainee = Trainee::new(Weights::default());
-    trainee.with((6, 1), |step| drop(step.gradient()));
-    check_gradients("annotation/train_cls", &trainee);
-    let recorded = recorded("annotation/train_cls");
-    check_steps(
-        "annotation/train_cls",
-        &Weights::default(),
-        &recorded.large_eps,
-        within_a_millionth,
-    );
-    let small = recorded.small_eps.expect("recorded with both");
-    check_steps(
-        "annotation/train_cls",
-        &Weights::default(),
-        &small,
-        mostly_within,
-    );
+    let (fixture, cells) = (Fixture::new(Weights::default()), recorded_cells());
+    let task = (&fixture.objective(), &cells[..]);
+    let folder = "annotation/train_cls";
+    let mut once = trainee();
+    once.gradient(task, (6, 1), Pass::Training(0));
+    check_gradients(folder, &once);
+    check_steps((folder, "0.0001"), trainee(), task, within_a_millionth);
+    check_steps((folder, "1e-08"), trainee(), task, mostly_within);
 }
 
 #[test]
 fn train_cls_cce_ecs() {
-    let mut trainee = Trainee::new(all_losses());
-    trainee.with((6, 1), |step| drop(step.gradient()));
-    check_gradients("annotation/train_cls_cce_ecs", &trainee);
-    let recorded = recorded("annotation/train_cls_cce_ecs");
-    check_steps(
-        "annotation/train_cls_cce_ecs",
-        &all_losses(),
-        &recorded.large_eps,
-        within_a_millionth,
-    );
+    let (fixture, cells) = (Fixture::new(all_losses()), recorded_cells());
+    let task = (&fixture.objective(), &cells[..]);
+    let folder = "annotation/train_cls_cce_ecs";
+    let mut once = trainee();
+    once.gradient(task, (6, 1), Pass::Training(0));
+    check_gradients(folder, &once);
+    check_steps((folder, "0.0001"), trainee(), task, within_a_millionth);
 }
 
 #[test]
 fn shards_and_threads_do_not_change_the_gradient() {
+    let cells = recorded_cells();
     for weights in [Weights::default(), all_losses()] {
+        let fixture = Fixture::new(weights);
         let gradient = |setting| {
-            let mut trainee = Trainee::new(weights.clone());
-            trainee.with(setting, |step| drop(step.gradient()));
+            let mut trainee = trainee();
+            trainee.gradient((&fixture.objective(), &cells), setting, Pass::Training(0));
             trainee.flat.gradients
         };
         let whole = gradient((6, 1));
@@ -358,10 +332,10 @@ fn shards_and_threads_do_not_change_the_gradient() {
 
 #[test]
 fn bf16_gradients_point_the_same_way_and_are_kept_in_f32() {
+    let (fixture, cells) = (Fixture::new(all_losses()), recorded_cells());
     let gradient = |kind| {
-        let mut trainee = Trainee::new(all_losses());
-        trainee.kind = kind;
-        trainee.with((4, 2), |step| drop(step.gradient()));
+        let mut trainee = Trainee { kind, ..trainee() };
+        trainee.gradient((&fixture.objective(), &cells), (4, 2), Pass::Training(0));
         assert_eq!(trainee.flat.gradients.kind(), Kind::Float);
         trainee.flat.gradients
     };

@@ -7,18 +7,17 @@ use serde_json::{Map, json};
 use tch::Device;
 
 use super::data::Data;
-use super::{Options, Size, fingerprint, gene_vectors};
+use super::{Options, fingerprint, gene_vectors};
 use crate::checkpoint::{Architecture, InputStyle, write};
-use crate::failure::Failure;
 use crate::model::{Genes, Heads, Model, Store, weights};
 use crate::predict::{self, Workers, annotation::Settings};
 use crate::programs::steps;
-use crate::progress::{self, Progress};
+use crate::programs::watch::{self, Watch};
 use crate::random::Seed;
 use crate::run_record::Run;
 use crate::tokens::{self, Tokenizer};
 use crate::train::annotation::Annotation;
-use crate::train::{Fit, Observer, Outcome, Plan, Report, Usual};
+use crate::train::{Alone, Fit, InMemory, METRICS_FILES, Plan, Usual};
 
 /// Cells that a model from scratch is shown, every epoch's anew.
 const CELLS_SHOWN: u64 = 60_000;
@@ -48,7 +47,15 @@ impl Learner {
                     rows: data.vocabulary.len() as i64,
                     pad: data.vocabulary.pad().map(i64::from),
                 };
-                (new_architecture(options), genes, false)
+                (
+                    options.size.architecture(
+                        options.training.dropout.unwrap_or(DROPOUT),
+                        options.tokens.n_bins,
+                        options.tokens.max_length,
+                    ),
+                    genes,
+                    false,
+                )
             }
         };
         let heads = Heads {
@@ -114,30 +121,24 @@ impl Learner {
             seed: Seed(options.seed),
             device: self.store.device(),
         };
-        let fit = Fit {
-            plan: &plan,
+        let examples = InMemory {
+            example: |cell, epoch| objective.example(cell, epoch),
             training: data.split.training.clone(),
             validation: data.split.validation.clone(),
             seed: Seed(options.seed),
+        };
+        let fit = Fit {
+            plan: &plan,
+            seed: Seed(options.seed),
             threads: run.threads(),
             device: self.store.device(),
+            ranks: &Alone,
             folder: work.to_owned(),
             fingerprint: fingerprint(options, run),
         };
-        let mut watch = Watch::new(&fit, run);
-        let outcome = fit.run(&objective, &mut self.store, &mut watch)?;
-        match outcome {
-            Outcome::Finished {
-                best_epoch,
-                best_loss,
-            } => {
-                run.metric("best_epoch", best_epoch);
-                run.metric("best_validation_loss", best_loss);
-                Ok(())
-            }
-            Outcome::Interrupted => Err(Failure::Interrupted
-                .error("stopped by a signal; the same command with `--resume` goes on")),
-        }
+        let mut watch = Watch::new(plan.epochs, data.split.training.len() as u64, run);
+        let outcome = fit.run(&objective, &examples, &mut self.store, &mut watch)?;
+        watch::report(&outcome, run)
     }
 
     /// The options of training with nothing left open, which is said.
@@ -209,12 +210,12 @@ impl Learner {
                 serde_json::to_vec_pretty(table)?,
             ));
         }
-        let metrics = work.join("metrics.jsonl");
-        files.push((
-            "metrics.jsonl".into(),
-            std::fs::read(&metrics)
-                .with_context(|| format!("could not read `{}`", metrics.display()))?,
-        ));
+        for name in METRICS_FILES {
+            let path = work.join(name);
+            let content = std::fs::read(&path)
+                .with_context(|| format!("could not read `{}`", path.display()))?;
+            files.push((name.into(), content));
+        }
         let contents = write::Contents {
             state: &weights::state(&self.store),
             architecture: &self.architecture,
@@ -246,30 +247,6 @@ fn new_tokenizer(options: &Options, data: &Data, style: InputStyle) -> Tokenizer
     Tokenizer::new(settings, ids.map(i64::from).collect(), Seed(options.seed))
 }
 
-fn new_architecture(options: &Options) -> Architecture {
-    let Size {
-        layers,
-        width,
-        heads,
-        hidden,
-        value_encoding,
-    } = options.size;
-    Architecture {
-        embsize: width,
-        nheads: heads,
-        d_hid: hidden,
-        nlayers: layers,
-        n_layers_cls: 3,
-        dropout: options.training.dropout.unwrap_or(DROPOUT),
-        pad_token: "<pad>".into(),
-        pad_value: -2,
-        mask_value: -1,
-        n_bins: options.tokens.n_bins,
-        input_emb_style: value_encoding.style(),
-        max_seq_len: options.tokens.max_length,
-    }
-}
-
 /// Weights that give every class the same total among the training cells.
 fn balanced(data: &Data) -> Vec<f32> {
     let classes = data.classes_of(&data.split.training);
@@ -278,42 +255,4 @@ fn balanced(data: &Data) -> Vec<f32> {
     (0..data.class_names.len())
         .map(|class| share / count(class) as f32)
         .collect()
-}
-
-/// Shows the progress of training.
-struct Watch<'r> {
-    run: &'r Run,
-    progress: Progress,
-    per_epoch: u64,
-    done: u64,
-}
-
-impl<'r> Watch<'r> {
-    fn new(fit: &Fit, run: &'r Run) -> Self {
-        let per_epoch = fit.training.len() as u64;
-        let progress = Progress::new("training", fit.plan.epochs * per_epoch, "cells");
-        Self {
-            run,
-            progress,
-            per_epoch,
-            done: 0,
-        }
-    }
-}
-
-impl Observer for Watch<'_> {
-    fn step(&mut self, report: &Report) {
-        let done = report.epoch * self.per_epoch + report.cells_done;
-        self.progress.set_fields(format!("loss {:.4}", report.loss));
-        self.progress.advance(done - self.done);
-        self.done = done;
-    }
-
-    fn epoch(&mut self, line: &str) {
-        progress::note(line);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.run.interrupted()
-    }
 }

@@ -1,0 +1,276 @@
+//! The model, how it learns, and what is written of it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, json};
+use tch::{Device, Tensor, no_grad};
+
+use super::data::Data;
+use super::{Options, baselines, fingerprint, stream};
+use crate::checkpoint::{Architecture, safetensors, write};
+use crate::model::{Genes, Heads, Model, Store, weights};
+use crate::programs::steps;
+use crate::programs::watch::{self, Watch};
+use crate::random::Seed;
+use crate::run_record::Run;
+use crate::train::pretraining::{Example, Pretraining};
+use crate::train::{Fit, METRICS_FILES, Outcome, Plan, Ranks, Usual};
+
+/// Dropout of a model from scratch.
+const DROPOUT: f64 = 0.1;
+/// Cells that a model from scratch is shown, every epoch's anew.
+const CELLS_SHOWN: u64 = 200_000;
+
+/// The model being trained.
+pub struct Learner {
+    architecture: Architecture,
+    genes: Genes,
+    heads: Heads,
+    store: Store,
+    table: Option<weights::Table>,
+}
+
+impl Learner {
+    pub fn build(options: &Options, data: &Data, device: Device, run: &mut Run) -> Result<Self> {
+        let architecture = match &data.checkpoint {
+            Some(checkpoint) => Architecture {
+                max_seq_len: options.max_length,
+                ..checkpoint.architecture.clone()
+            },
+            None => options.size.architecture(
+                options.training.dropout.unwrap_or(DROPOUT),
+                options.n_bins,
+                options.max_length,
+            ),
+        };
+        let stored = data
+            .checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.embedding_rows());
+        let genes = Genes {
+            rows: data.vocabulary.len().max(stored) as i64,
+            pad: data.vocabulary.pad().map(i64::from),
+        };
+        let heads = heads(options, data);
+        let mut store = Store::new(Seed(options.seed), device);
+        Model::new(&mut store, &architecture, genes, heads);
+        let table = data.checkpoint.as_ref().map(|checkpoint| {
+            let extended = weights::with_more_genes(&store, &checkpoint.state, data.known);
+            weights::load(&store, extended.as_ref().unwrap_or(&checkpoint.state))
+        });
+        if let Some(table) = &table {
+            steps::report_weights(table, run);
+            table.require_trunk()?;
+        }
+        let count: usize = store.parameters().values().map(Tensor::numel).sum();
+        run.note(format!("{count} parameters"));
+        run.metric("parameters", count);
+        Ok(Self {
+            architecture,
+            genes,
+            heads,
+            store,
+            table,
+        })
+    }
+
+    fn objective<'a>(&'a self, options: &'a Options, data: &'a Data) -> Pretraining<'a> {
+        Pretraining {
+            goals: &options.goals,
+            architecture: &self.architecture,
+            genes: self.genes,
+            heads: self.heads,
+            conditions: data.gene_conditions.as_ref(),
+            max_length: options.max_length,
+            seed: Seed(options.seed),
+            device: self.store.device(),
+        }
+    }
+
+    /// Trains to the end and returns the last weights; the best ones are in the model.
+    pub fn train(
+        &mut self,
+        options: &Options,
+        data: &Data,
+        (work, ranks): (&Path, &dyn Ranks),
+        run: &mut Run,
+    ) -> Result<Tensor> {
+        let plan = self.plan(options, data, run);
+        let mut store = self.store.share();
+        let objective = self.objective(options, data);
+        let fit = Fit {
+            plan: &plan,
+            seed: Seed(options.seed),
+            threads: run.threads(),
+            device: self.store.device(),
+            ranks,
+            folder: work.to_owned(),
+            fingerprint: fingerprint(options, run),
+        };
+        let (stream, server, requests) =
+            stream::connect(data, &objective, (Seed(options.seed), options.memory));
+        let mut watch = Watch::new(plan.epochs, data.training_cells(), run);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(move || server.serve(requests));
+            let outcome = fit.run(&objective, &stream, &mut store, &mut watch);
+            drop(stream);
+            outcome
+        })?;
+        watch::report(&outcome, run)?;
+        let Outcome::Finished {
+            best_loss, last, ..
+        } = outcome
+        else {
+            unreachable!("an interrupted run is an error")
+        };
+        self.store = store;
+        if options.baselines && ranks.leads() {
+            self.compare(options, data, best_loss, run);
+        }
+        Ok(last)
+    }
+
+    /// The options of training with nothing left open, which is said.
+    fn plan(&self, options: &Options, data: &Data, run: &mut Run) -> Plan {
+        let usual = match data.checkpoint {
+            Some(_) => Usual {
+                epochs: 6,
+                learning_rate: 1e-4,
+                dropout: self.architecture.dropout,
+            },
+            None => Usual {
+                epochs: (CELLS_SHOWN / data.training_cells()).clamp(1, 30),
+                learning_rate: 1e-3,
+                dropout: DROPOUT,
+            },
+        };
+        let plan = options.training.settle(usual);
+        let Plan {
+            epochs,
+            learning_rate,
+            dropout,
+            ..
+        } = plan;
+        run.note(format!(
+            "{epochs} epochs, learning rate {learning_rate}, dropout {dropout}"
+        ));
+        plan
+    }
+
+    /// Says how simpler methods tell the same values of the same cells.
+    fn compare(&self, options: &Options, data: &Data, best_loss: Option<f64>, run: &mut Run) {
+        let Some(loss) = best_loss else { return };
+        let objective = self.objective(options, data);
+        let examples = data
+            .validation
+            .iter()
+            .map(|cell| objective.example(cell, None));
+        let errors = baselines::errors(
+            &examples.collect::<Vec<Example>>(),
+            &data.means,
+            &data.compared,
+        );
+        let model = loss / options.goals.gep_weight;
+        run.note(format!(
+            "mean squared error of {} hidden values, in squared bins: {model:.2}; by the mean of each gene {:.2}, by the mean of the most similar cells {:.2}",
+            errors.values, errors.gene_mean, errors.nearest_cells
+        ));
+        if model >= errors.gene_mean.min(errors.nearest_cells) {
+            run.warning("a simpler method tells the hidden values better than this model: train it longer or on more cells");
+        }
+        run.metric(
+            "validation_error",
+            json!({ "model": model, "baselines": errors }),
+        );
+    }
+
+    pub fn write(
+        &self,
+        options: &Options,
+        data: &Data,
+        (work, last): (&Path, &Tensor),
+        run: &Run,
+    ) -> Result<()> {
+        let best = weights::state(&self.store);
+        let last = self.with_weights(last, || weights::state(&self.store));
+        let mut arguments = data
+            .checkpoint
+            .as_ref()
+            .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
+        arguments.insert("training_tasks".into(), json!(options.goals.task));
+        arguments.insert("mask_ratio".into(), json!(options.goals.mask_ratio));
+        arguments.insert(
+            "scgpt_pretraining".into(),
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "fingerprint": fingerprint(options, run),
+                "classes": data.classes,
+                "conditions": data.conditions,
+            }),
+        );
+        let mut files = vec![("last.safetensors".to_owned(), safetensors::to_bytes(&last)?)];
+        if let Some(table) = &self.table {
+            files.push((
+                "loaded_weights.json".into(),
+                serde_json::to_vec_pretty(table)?,
+            ));
+        }
+        for name in METRICS_FILES {
+            let path = work.join(name);
+            let content = std::fs::read(&path)
+                .with_context(|| format!("could not read `{}`", path.display()))?;
+            files.push((name.into(), content));
+        }
+        let contents = write::Contents {
+            state: &best,
+            architecture: &self.architecture,
+            arguments: &arguments,
+            vocabulary: &data.vocabulary,
+            files: &files,
+        };
+        Ok(write::write(&options.output, contents, write::Form::OWN)?)
+    }
+
+    /// Does something while the model has other weights, given as one flat vector.
+    fn with_weights<T>(&self, flat: &Tensor, work: impl FnOnce() -> T) -> T {
+        let exchange = |flat: &Tensor| {
+            let mut start = 0;
+            no_grad(|| {
+                for tensor in self.store.parameters().values() {
+                    let length = tensor.numel() as i64;
+                    let part = flat.narrow(0, start, length).view_as(tensor);
+                    let kept = tensor.copy();
+                    tensor.shallow_clone().copy_(&part);
+                    flat.narrow(0, start, length).view_as(&kept).copy_(&kept);
+                    start += length;
+                }
+            });
+        };
+        let flat = flat.copy();
+        exchange(&flat);
+        let done = work();
+        exchange(&flat);
+        done
+    }
+}
+
+/// The heads that the goals need, and those of the model to go on from that they would otherwise lose.
+fn heads(options: &Options, data: &Data) -> Heads {
+    let needed = options.goals.heads(data.classes.len());
+    let stored = data
+        .checkpoint
+        .as_ref()
+        .map(|checkpoint| Heads::of(&checkpoint.heads));
+    let stored = stored.unwrap_or_default();
+    Heads {
+        generative: needed.generative || stored.generative,
+        cell_expression: needed.cell_expression || stored.cell_expression,
+        plain_norm: stored.plain_norm,
+        conditions: data
+            .conditions
+            .as_ref()
+            .map(|conditions| conditions.names.len()),
+        ..needed
+    }
+}

@@ -1,0 +1,62 @@
+//! Training watched from outside: its progress is shown, and a signal stops it.
+
+use anyhow::Result;
+
+use crate::failure::Failure;
+use crate::progress::{self, Progress};
+use crate::run_record::Run;
+use crate::train::{Observer, Outcome, Report};
+
+/// Shows the progress of training.
+pub struct Watch<'r> {
+    run: &'r Run,
+    progress: Progress,
+    per_epoch: u64,
+    done: u64,
+}
+
+impl<'r> Watch<'r> {
+    pub fn new(epochs: u64, per_epoch: u64, run: &'r Run) -> Self {
+        let progress = Progress::new("training", epochs * per_epoch, "cells");
+        Self {
+            run,
+            progress,
+            per_epoch,
+            done: 0,
+        }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn step(&mut self, report: &Report) {
+        let done = report.epoch * self.per_epoch + report.cells_done;
+        self.progress.set_fields(format!("loss {:.4}", report.loss));
+        self.progress.advance(done - self.done);
+        self.done = done;
+    }
+
+    fn epoch(&mut self, line: &str) {
+        progress::note(line);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.run.interrupted()
+    }
+}
+
+/// Records how a run ended; an interrupted one is an error.
+pub fn report(outcome: &Outcome, run: &mut Run) -> Result<()> {
+    match outcome {
+        Outcome::Finished {
+            best_epoch,
+            best_loss,
+            ..
+        } => {
+            run.metric("best_epoch", best_epoch);
+            run.metric("best_validation_loss", best_loss);
+            Ok(())
+        }
+        Outcome::Interrupted => Err(Failure::Interrupted
+            .error("stopped by a signal; the same command with `--resume` goes on")),
+    }
+}
