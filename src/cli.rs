@@ -20,6 +20,7 @@ use crate::options::{Definition, Refusal, Resolved, Shared};
 use crate::output;
 use crate::programs::{Entry, Program, entry};
 use crate::progress::{self, Format, Verbosity};
+use crate::ranks;
 use crate::run_record::Run;
 
 /// The whole of a program's `main`.
@@ -145,10 +146,12 @@ fn run(entry: &Entry, resolved: &Resolved) -> u8 {
         run.record_at(path);
     }
     let (code, message) = conclude(guard(|| (entry.run)(&resolved.program, &mut run)));
-    match run.finish(code, message) {
+    let code = match run.finish(code, message) {
         Err(error) if code == 0 => conclude(Err(error.into())).0,
         _ => code,
-    }
+    };
+    ranks::leave(code, Failure::Interrupted.code());
+    code
 }
 
 fn verbosity(shared: &Shared) -> Verbosity {

@@ -1,5 +1,6 @@
 //! Where tensors are computed: the device, and one libtorch thread per thread of ours.
 
+use crate::ranks::local_rank;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -73,7 +74,8 @@ impl Options {
         let devices = if loaded { Cuda::device_count() } else { 0 };
         match (self.device.as_str(), devices) {
             ("auto", 0) => Ok(Device::Cpu),
-            ("auto" | "cuda", 1..) => Ok(Device::Cuda(0)),
+            // Processes that share a machine take a GPU each.
+            ("auto" | "cuda", 1..) => Ok(Device::Cuda(local_rank() % devices as usize)),
             _ => self.numbered(loaded, devices),
         }
     }

@@ -113,6 +113,15 @@ impl Classify for crate::corpus::Error {
     }
 }
 
+impl Classify for crate::ranks::Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Launch(_) => Failure::Input,
+            Self::Lost(_) => Failure::Device,
+        }
+    }
+}
+
 impl Classify for crate::cells::Error {
     fn failure(&self) -> Failure {
         match self {
@@ -155,6 +164,7 @@ const KNOWN: &[Known] = &[
     known::<crate::output::Error>,
     known::<crate::formats::Error>,
     known::<crate::corpus::Error>,
+    known::<crate::ranks::Error>,
     known::<crate::cells::Error>,
     known::<crate::checkpoint::write::Error>,
     input::<crate::checkpoint::Error>,

@@ -1,4 +1,4 @@
-//! The request to stop: SIGINT or SIGTERM, seen by loops that can save and leave in good order.
+//! The request to stop: SIGINT, SIGTERM or SIGUSR1, seen by loops that can save and leave in good order.
 //!
 //! A program that never asks keeps the default action of the signals and ends at once.
 
@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::consts::{SIGUSR1, TERM_SIGNALS};
 use signal_hook::flag;
 
 /// Tells whether the program was asked to stop; cheap to copy and to ask.
@@ -20,7 +20,7 @@ impl Interrupt {
         let start = || {
             let requested = Arc::new(AtomicBool::new(false));
             register(&requested)
-                .expect("SIGINT, SIGTERM and SIGQUIT may be watched by any process");
+                .expect("SIGINT, SIGTERM, SIGQUIT and SIGUSR1 may be watched by any process");
             Interrupt(requested)
         };
         WATCHED.get_or_init(start).clone()
@@ -33,7 +33,8 @@ impl Interrupt {
 }
 
 fn register(requested: &Arc<AtomicBool>) -> io::Result<()> {
-    for &signal in TERM_SIGNALS {
+    // SIGUSR1 is what `mpirun` passes on without killing soon after, and what Slurm users ask for before the time is up.
+    for &signal in TERM_SIGNALS.iter().chain(&[SIGUSR1]) {
         // The order matters: the shutdown sees the flag as the signal before left it.
         flag::register_conditional_shutdown(signal, 130, Arc::clone(requested))?;
         flag::register(signal, Arc::clone(requested))?;

@@ -12,6 +12,7 @@
 //! checkpoint directories of weights, as data        expression  counts to values
 //! corpus     tokenised cells on disk
 //! formats    files of cells by genes                vocabulary  gene names and ids
+//! ranks      processes that train together
 //! counts, random, compute, output, crash, allocation, clock   used by all
 //! ```
 //!
@@ -47,6 +48,7 @@ pub mod predict;
 pub mod programs;
 pub mod progress;
 pub mod random;
+pub mod ranks;
 pub mod run_record;
 pub mod split;
 pub mod tokens;

@@ -178,9 +178,7 @@ const UNFINISHED: &str = ".unfinished";
 impl WorkFolder {
     /// The folder for an output: as it was left, if the run is resumed, else empty.
     pub fn create(output: &Path, resume: bool) -> Result<Self, Error> {
-        let mut name = output.as_os_str().to_owned();
-        name.push(".partial");
-        let folder = PathBuf::from(name);
+        let folder = Self::path_of(output);
         let is_ours = folder.join(UNFINISHED).is_file();
         if !is_ours && check_directory(&folder, Existing::Refuse).is_err() {
             return Err(Error::Occupied(folder));
@@ -195,6 +193,13 @@ impl WorkFolder {
             folder.keep_only(|_| false)?;
         }
         Ok(folder)
+    }
+
+    /// Where the folder for an output is.
+    pub fn path_of(output: &Path) -> PathBuf {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".partial");
+        PathBuf::from(name)
     }
 
     pub fn path(&self) -> &Path {

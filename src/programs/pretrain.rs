@@ -15,8 +15,12 @@ use self::data::Data;
 use self::learner::Learner;
 use super::from_scratch::{Size, ValueEncoding};
 use super::{CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
+use crate::checkpoint::Checkpoint;
 use crate::corpus;
+use crate::failure::Failure;
 use crate::options;
+use crate::output::WorkFolder;
+use crate::ranks::{self, Ranks};
 use crate::run_record::Run;
 use crate::tokens::binning::Ties;
 use crate::train;
@@ -154,6 +158,7 @@ impl Program for Pretrain {
     fn check(options: &Options) -> Vec<String> {
         let Goals {
             task,
+            gep_weight,
             cce_weight,
             cls_weight,
             ..
@@ -161,6 +166,11 @@ impl Program for Pretrain {
         let mut problems = Vec::new();
         if options.checkpoint.is_none() {
             problems.extend(options.size.problem());
+        }
+        if gep_weight == 0.0 {
+            problems.push(
+                "`--gep-weight` is 0: by telling hidden values the best weights are chosen".into(),
+            );
         }
         if cce_weight > 0.0 && task != Task::Pcpt {
             problems.push(
@@ -175,24 +185,36 @@ impl Program for Pretrain {
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.seed(options.seed);
-        let ranks = train::ranks(&options.compute)?;
-        let resume = options.training.resume;
-        if !resume && ranks.leads() {
-            output::check_directory(&options.output, output::Existing::Refuse)?;
-        }
-        let work = output::WorkFolder::create(&options.output, resume)?;
-        run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
+        let ranks = ranks::join(match device {
+            tch::Device::Cuda(gpu) => Some(gpu),
+            _ => None,
+        })?;
+        check_ranks(&options, ranks, run)?;
+        let resume = options.training.resume;
+        let work = if ranks.leads() {
+            if !resume {
+                output::check_directory(&options.output, output::Existing::Refuse)?;
+            }
+            run.record_at(options.output.join("run.json"));
+            Some(WorkFolder::create(&options.output, resume)?)
+        } else {
+            None
+        };
         let data = run.stage("read cells", |run| Data::read(&options, run))?;
+        if resume && is_complete(&options, run) {
+            run.note(format!(
+                "`{}` is complete already",
+                options.output.display()
+            ));
+            work.into_iter().for_each(WorkFolder::remove);
+            return Ok(());
+        }
         let mut learner = run.stage("build the model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
-        let last = run.stage("train", |run| {
-            learner.train(&options, &data, (work.path(), ranks.as_ref()), run)
-        })?;
-        if !ranks.leads() {
-            return Ok(());
-        }
+        let last = run.stage("train", |run| learner.train(&options, &data, ranks, run))?;
+        let Some(work) = work else { return Ok(()) };
         run.stage("write", |run| {
             learner.write(&options, &data, (work.path(), &last), run)
         })?;
@@ -200,6 +222,32 @@ impl Program for Pretrain {
         run.output(&options.output)?;
         Ok(())
     }
+}
+
+/// What several processes cannot do, and how many there are.
+fn check_ranks(options: &Options, ranks: &dyn Ranks, run: &mut Run) -> Result<()> {
+    let size = ranks.size();
+    if size > 1 && options.goals.cce_weight > 0.0 {
+        return Err(Failure::Input.error("`--cce-weight` compares the cells of a minibatch, which several processes share out: train with one, or leave it out"));
+    }
+    if size > 1 {
+        let cells = options.training.batch_size;
+        run.note(format!(
+            "process {} of {size}, with {cells} cells each per step",
+            ranks.rank() + 1
+        ));
+        run.metric("processes", size);
+    }
+    Ok(())
+}
+
+/// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
+fn is_complete(options: &Options, run: &Run) -> bool {
+    let written = Checkpoint::open(&options.output);
+    written.is_ok_and(|model| {
+        let settings = model.arguments.get(learner::ARGUMENTS);
+        settings.is_some_and(|settings| settings["fingerprint"] == fingerprint(options, run))
+    })
 }
 
 /// Options that do not change what is learnt; input files count by their content, wherever they lie.

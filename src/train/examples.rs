@@ -1,7 +1,7 @@
 //! Where a run's examples come from.
 
-use super::ranks::Share;
 use crate::random::{self, Seed};
+use crate::ranks::Share;
 use anyhow::Result;
 use rayon::prelude::*;
 

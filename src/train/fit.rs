@@ -7,10 +7,11 @@ use super::metrics::Metrics;
 use super::objective::{Objective, Pass};
 use super::optimizer::{Adam, clip};
 use super::options::Plan;
-use super::ranks::Ranks;
 use super::schedule::Position;
+use super::together::add_up;
 use crate::model::{Flat, Store};
 use crate::random::Seed;
+use crate::ranks::{Ranks, any_stops};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -231,7 +232,7 @@ impl<O: Objective> Run<'_, O> {
         };
         let minibatches = self.examples.epoch(self.progress.epoch, cut);
         for minibatch in minibatches {
-            if self.interrupted(observer)? {
+            if any_stops(self.fit.ranks, observer.interrupted())? {
                 return Ok(false);
             }
             let loss = self.step(&minibatch?)?;
@@ -245,13 +246,6 @@ impl<O: Objective> Run<'_, O> {
         self.finish_epoch(observer)?;
         self.save()?;
         Ok(true)
-    }
-
-    /// Whether any rank was told to stop.
-    fn interrupted(&self, observer: &dyn Observer) -> Result<bool> {
-        let mut told = [f64::from(u8::from(observer.interrupted()))];
-        self.fit.ranks.add_numbers(&mut told)?;
-        Ok(told[0] > 0.0)
     }
 
     /// What is done every so many steps.
@@ -277,7 +271,7 @@ impl<O: Objective> Run<'_, O> {
         let figures = self
             .gradient
             .minibatch(&minibatch.examples, Pass::Training(self.progress.step))?;
-        self.fit.ranks.add(&mut self.flat.gradients)?;
+        add_up(self.fit.ranks, &mut self.flat.gradients)?;
         let norm = clip(&mut self.flat, self.fit.plan.options.clip);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {

@@ -1,9 +1,9 @@
 //! The gradient of a minibatch, computed in shards on several threads with one and the same result.
 
 use super::objective::{Objective, Part, Pass, Term, Totals};
-use super::ranks::Ranks;
 use crate::model::{Flat, Noise, Store};
 use crate::random::Seed;
+use crate::ranks::Ranks;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -95,7 +95,7 @@ impl<'o, O: Objective> Gradient<'o, O> {
             self.separate(examples, &totals, pass)
         };
         let mut numbers: Vec<f64> = figures.iter().map(|(_, value)| *value).collect();
-        self.ranks.add_numbers(&mut numbers)?;
+        self.ranks.sum_f64(&mut numbers)?;
         figures
             .iter_mut()
             .zip(numbers)

@@ -9,8 +9,8 @@ mod metrics;
 pub mod objective;
 mod optimizer;
 mod options;
-mod ranks;
 mod schedule;
+mod together;
 
 pub mod annotation;
 pub mod pretraining;
@@ -23,5 +23,4 @@ pub use metrics::FILES as METRICS_FILES;
 pub use objective::{Objective, Part, Pass, Term, Totals};
 pub use optimizer::{Adam, clip};
 pub use options::{Options, Plan, Usual};
-pub use ranks::{Alone, Ranks, Share, ranks};
 pub use schedule::{Schedule, cosine};

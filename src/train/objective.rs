@@ -1,7 +1,7 @@
 //! What a training run minimises.
 
-use super::ranks::Ranks;
 use crate::model::{Noise, Store};
+use crate::ranks::Ranks;
 use anyhow::Result;
 use tch::Tensor;
 
@@ -26,7 +26,7 @@ impl Totals {
     /// Adds up the totals of all ranks.
     pub fn add_up(&mut self, ranks: &dyn Ranks) -> Result<()> {
         let mut numbers = [self.cells, self.masked, self.class_weight];
-        ranks.add_numbers(&mut numbers)?;
+        ranks.sum_f64(&mut numbers)?;
         [self.cells, self.masked, self.class_weight] = numbers;
         Ok(())
     }

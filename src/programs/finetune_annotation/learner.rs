@@ -14,10 +14,11 @@ use crate::predict::{self, Workers, annotation::Settings};
 use crate::programs::steps;
 use crate::programs::watch::{self, Watch};
 use crate::random::Seed;
+use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::tokens::{self, Tokenizer};
 use crate::train::annotation::Annotation;
-use crate::train::{Alone, Fit, InMemory, METRICS_FILES, Plan, Usual};
+use crate::train::{Fit, InMemory, METRICS_FILES, Plan, Usual};
 
 /// Cells that a model from scratch is shown, every epoch's anew.
 const CELLS_SHOWN: u64 = 60_000;

@@ -50,16 +50,21 @@ impl GeneMeans {
 
     /// The mean of a gene; that of all genes for one that no cell expresses.
     pub fn of(&self, gene: i64) -> f64 {
-        let mean = |(sum, cells): (u64, u64)| sum as f64 / cells as f64;
-        let (sum, cells) = self.sums.get(gene as usize).copied().unwrap_or_default();
-        if cells > 0 {
-            return mean((sum, cells));
+        match self.sums.get(gene as usize) {
+            Some(&(sum, cells)) if cells > 0 => sum as f64 / cells as f64,
+            _ => self.overall(),
         }
-        let all = self
-            .sums
-            .iter()
-            .fold((0, 0), |(s, c), (sum, cells)| (s + sum, c + cells));
-        if all.1 > 0 { mean(all) } else { 0.0 }
+    }
+
+    /// The mean of all values.
+    pub fn overall(&self) -> f64 {
+        let add = |(sum, cells), (more, others): &(u64, u64)| (sum + more, cells + others);
+        let (sum, cells) = self.sums.iter().fold((0, 0), add);
+        if cells > 0 {
+            sum as f64 / cells as f64
+        } else {
+            0.0
+        }
     }
 }
 

@@ -6,17 +6,23 @@ use anyhow::{Context, Result};
 use serde_json::{Map, json};
 use tch::{Device, Tensor, no_grad};
 
+use super::baselines::{self, Errors};
 use super::data::Data;
-use super::{Options, baselines, fingerprint, stream};
+use super::{Options, fingerprint, stream};
 use crate::checkpoint::{Architecture, safetensors, write};
 use crate::model::{Genes, Heads, Model, Store, weights};
+use crate::output::WorkFolder;
 use crate::programs::steps;
 use crate::programs::watch::{self, Watch};
+use crate::progress;
 use crate::random::Seed;
+use crate::ranks::Ranks;
 use crate::run_record::Run;
 use crate::train::pretraining::{Example, Pretraining};
-use crate::train::{Fit, METRICS_FILES, Outcome, Plan, Ranks, Usual};
+use crate::train::{Fit, METRICS_FILES, Outcome, Plan, Usual};
 
+/// Key of `args.json` under which a model says how it was pre-trained.
+pub const ARGUMENTS: &str = "scgpt_pretraining";
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
 /// Cells that a model from scratch is shown, every epoch's anew.
@@ -59,9 +65,12 @@ impl Learner {
             let extended = weights::with_more_genes(&store, &checkpoint.state, data.known);
             weights::load(&store, extended.as_ref().unwrap_or(&checkpoint.state))
         });
-        if let Some(table) = &table {
-            steps::report_weights(table, run);
-            table.require_trunk()?;
+        match &table {
+            Some(table) => {
+                steps::report_weights(table, run);
+                table.require_trunk()?;
+            }
+            None => start_at_mean(&store, data.means.overall()),
         }
         let count: usize = store.parameters().values().map(Tensor::numel).sum();
         run.note(format!("{count} parameters"));
@@ -93,7 +102,7 @@ impl Learner {
         &mut self,
         options: &Options,
         data: &Data,
-        (work, ranks): (&Path, &dyn Ranks),
+        ranks: &dyn Ranks,
         run: &mut Run,
     ) -> Result<Tensor> {
         let plan = self.plan(options, data, run);
@@ -105,9 +114,11 @@ impl Learner {
             threads: run.threads(),
             device: self.store.device(),
             ranks,
-            folder: work.to_owned(),
+            folder: WorkFolder::path_of(&options.output),
             fingerprint: fingerprint(options, run),
         };
+        let asked = options.baselines && ranks.leads() && !data.validation.is_empty();
+        let simpler = asked.then(|| self.simpler(&objective, data));
         let (stream, server, requests) =
             stream::connect(data, &objective, (Seed(options.seed), options.memory));
         let mut watch = Watch::new(plan.epochs, data.training_cells(), run);
@@ -125,8 +136,8 @@ impl Learner {
             unreachable!("an interrupted run is an error")
         };
         self.store = store;
-        if options.baselines && ranks.leads() {
-            self.compare(options, data, best_loss, run);
+        if let (Some(loss), Some(simpler)) = (best_loss, simpler) {
+            compare(loss / options.goals.gep_weight, &simpler, run);
         }
         Ok(last)
     }
@@ -158,10 +169,8 @@ impl Learner {
         plan
     }
 
-    /// Says how simpler methods tell the same values of the same cells.
-    fn compare(&self, options: &Options, data: &Data, best_loss: Option<f64>, run: &mut Run) {
-        let Some(loss) = best_loss else { return };
-        let objective = self.objective(options, data);
+    /// How simpler methods tell the hidden values: what the model must beat.
+    fn simpler(&self, objective: &Pretraining, data: &Data) -> Errors {
         let examples = data
             .validation
             .iter()
@@ -171,18 +180,11 @@ impl Learner {
             &data.means,
             &data.compared,
         );
-        let model = loss / options.goals.gep_weight;
-        run.note(format!(
-            "mean squared error of {} hidden values, in squared bins: {model:.2}; by the mean of each gene {:.2}, by the mean of the most similar cells {:.2}",
+        progress::note(&format!(
+            "mean squared error of {} hidden values, in squared bins: by the mean of each gene {:.2}, by the mean of the most similar cells {:.2}",
             errors.values, errors.gene_mean, errors.nearest_cells
         ));
-        if model >= errors.gene_mean.min(errors.nearest_cells) {
-            run.warning("a simpler method tells the hidden values better than this model: train it longer or on more cells");
-        }
-        run.metric(
-            "validation_error",
-            json!({ "model": model, "baselines": errors }),
-        );
+        errors
     }
 
     pub fn write(
@@ -201,7 +203,7 @@ impl Learner {
         arguments.insert("training_tasks".into(), json!(options.goals.task));
         arguments.insert("mask_ratio".into(), json!(options.goals.mask_ratio));
         arguments.insert(
-            "scgpt_pretraining".into(),
+            ARGUMENTS.into(),
             json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "fingerprint": fingerprint(options, run),
@@ -252,6 +254,29 @@ impl Learner {
         let done = work();
         exchange(&flat);
         done
+    }
+}
+
+/// Sets the model beside the simpler methods.
+fn compare(model: f64, simpler: &Errors, run: &mut Run) {
+    let best = simpler.gene_mean.min(simpler.nearest_cells);
+    run.note(format!(
+        "mean squared error of hidden values: {model:.2}, which is {:.0} % of the best simpler method's {best:.2}",
+        100.0 * model / best
+    ));
+    if model >= best {
+        run.warning("a simpler method tells the hidden values better than this model: train it longer or on more cells");
+    }
+    run.metric(
+        "validation_error",
+        json!({ "model": model, "baselines": simpler }),
+    );
+}
+
+/// Lets the expression head start at the mean of all values instead of at 0.
+fn start_at_mean(store: &Store, mean: f64) {
+    if let Some(bias) = store.tensor("decoder.fc.4.bias") {
+        no_grad(|| drop(bias.shallow_clone().fill_(mean)));
     }
 }
 
