@@ -3,6 +3,8 @@
 //! Log-normalised values of highly variable genes, projected on 50 principal components, then (a) logistic regression and
 //! (b) the vote of the nearest neighbours. Genes, means and components are learnt from the training cells alone.
 
+pub mod hidden_values;
+
 use ndarray::Array2;
 use rayon::prelude::*;
 

@@ -180,6 +180,8 @@ const KNOWN: &[Known] = &[
     #[cfg(feature = "torch")]
     input::<crate::predict::annotation::Error>,
     #[cfg(feature = "torch")]
+    input::<crate::predict::generation::Error>,
+    #[cfg(feature = "torch")]
     input::<crate::train::Diverged>,
     #[cfg(feature = "torch")]
     input::<crate::train::Unusable>,

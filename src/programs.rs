@@ -10,6 +10,8 @@ pub mod finetune_annotation;
 #[cfg(feature = "torch")]
 mod from_scratch;
 #[cfg(feature = "torch")]
+pub mod generate;
+#[cfg(feature = "torch")]
 pub mod pretrain;
 mod steps;
 pub mod tokenize;
@@ -120,6 +122,8 @@ pub const ALL: &[Entry] = &[
     entry::<embed::Embed>(),
     #[cfg(feature = "torch")]
     entry::<finetune_annotation::FinetuneAnnotation>(),
+    #[cfg(feature = "torch")]
+    entry::<generate::Generate>(),
     #[cfg(feature = "torch")]
     entry::<pretrain::Pretrain>(),
     entry::<tokenize::Tokenize>(),

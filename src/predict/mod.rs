@@ -4,6 +4,7 @@
 //! an answer that cannot depend on minibatch, chunk or thread count.
 
 pub mod annotation;
+pub mod generation;
 mod pretrained;
 
 pub use annotation::Annotator;
@@ -80,36 +81,40 @@ impl Workers {
         } else {
             GPU_MINIBATCH
         };
-        let (next, device) = (AtomicUsize::new(0), self.device);
-        let results: Vec<Mutex<Vec<Vec<f32>>>> =
-            (0..n.div_ceil(size)).map(|_| Mutex::default()).collect();
-        let work = |model: &mut Model| {
+        let device = self.device;
+        let rows = self.each(n.div_ceil(size), |model, i| {
+            let cells: Vec<Tokens> = (i * size..n.min((i + 1) * size)).map(&tokens).collect();
+            let inputs = Inputs::new(
+                cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])),
+                device,
+            );
+            let encode = || model.encode(&inputs, Width::FirstToken, &mut Noise::off());
+            to_rows(&no_grad(|| read(model, &encode())))
+        });
+        rows.concat()
+    }
+
+    /// Does something `n` times, with a model for each thread; the results in order.
+    pub fn each<R: Send>(&mut self, n: usize, work: impl Fn(&Model, usize) -> R + Sync) -> Vec<R> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Mutex<Option<R>>> = (0..n).map(|_| Mutex::new(None)).collect();
+        let run = |model: &mut Model| {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(result) = results.get(i) else { break };
-                let cells: Vec<Tokens> = (i * size..n.min((i + 1) * size)).map(&tokens).collect();
-                let inputs = Inputs::new(
-                    cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])),
-                    device,
-                );
-                let rows = no_grad(|| {
-                    read(
-                        model,
-                        &model.encode(&inputs, Width::FirstToken, &mut Noise::off()),
-                    )
-                });
-                *result.lock().expect("no worker panicked") = to_rows(&rows);
+                *result.lock().expect("no worker panicked") = Some(work(model, i));
             }
         };
         std::thread::scope(|scope| {
             for model in &mut self.models {
-                let work = &work;
-                scope.spawn(move || work(model));
+                let run = &run;
+                scope.spawn(move || run(model));
             }
         });
+        let done = |result: Mutex<Option<R>>| result.into_inner().expect("no worker panicked");
+        let results = results.into_iter().map(done);
         results
-            .into_iter()
-            .flat_map(|rows| rows.into_inner().expect("no worker panicked"))
+            .map(|result| result.expect("every task ran"))
             .collect()
     }
 }

@@ -97,6 +97,7 @@ pub fn write<const N: usize>(
         cell_names: &cell_names,
         gene_names: genes,
         obs: &obs,
+        layers: &[],
     };
     h5ad::create(path, &cells).expect("a new file");
 }

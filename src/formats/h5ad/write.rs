@@ -72,6 +72,8 @@ pub struct Cells<'a> {
     pub cell_names: &'a [String],
     pub gene_names: &'a [String],
     pub obs: &'a [(String, Column)],
+    /// Further matrices of the same shape, by name.
+    pub layers: &'a [(&'a str, &'a Counts)],
 }
 
 /// Writes a new file in the current encoding, with `X` as compressed rows of single precision.
@@ -245,19 +247,11 @@ const INDEX: &str = "_index";
 
 fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
     encode::mark(root, "anndata", "0.1.0")?;
-    let counts = cells.counts;
-    let x = encode::group(root, "X")?;
-    encode::mark(&x, "csr_matrix", "0.1.0")?;
-    encode::array_attribute(
-        &x,
-        "shape",
-        &[counts.n_cells() as i64, counts.n_genes as i64],
-    )?;
-    let offsets: Vec<i64> = counts.offsets.iter().map(|&offset| offset as i64).collect();
-    let genes: Vec<i32> = counts.genes.iter().map(|&gene| gene as i32).collect();
-    encode::compressed(&x, "indptr", &[offsets.len()], &offsets)?;
-    encode::compressed(&x, "indices", &[genes.len()], &genes)?;
-    encode::compressed(&x, "data", &[counts.values.len()], &counts.values)?;
+    write_counts(root, "X", cells.counts)?;
+    let layers = encode::dict(root, "layers")?;
+    for (name, counts) in cells.layers {
+        write_counts(&layers, name, counts)?;
+    }
     for (name, index, columns) in [
         ("obs", cells.cell_names, cells.obs),
         ("var", cells.gene_names, &[]),
@@ -270,9 +264,23 @@ fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
         let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
         encode::mark_frame(&frame, INDEX, &names)?;
     }
-    ["layers", "obsm", "obsp", "uns", "varm", "varp"]
+    ["obsm", "obsp", "uns", "varm", "varp"]
         .iter()
         .try_for_each(|name| encode::dict(root, name).map(drop))
+}
+
+/// A matrix as compressed rows.
+fn write_counts(parent: &hdf5::Group, name: &str, counts: &Counts) -> hdf5::Result<()> {
+    let group = encode::group(parent, name)?;
+    encode::mark(&group, "csr_matrix", "0.1.0")?;
+    let shape = [counts.n_cells() as i64, counts.n_genes as i64];
+    encode::array_attribute(&group, "shape", &shape)?;
+    let offsets: Vec<i64> = counts.offsets.iter().map(|&offset| offset as i64).collect();
+    let genes: Vec<i32> = counts.genes.iter().map(|&gene| gene as i32).collect();
+    encode::compressed(&group, "indptr", &[offsets.len()], &offsets)?;
+    encode::compressed(&group, "indices", &[genes.len()], &genes)?;
+    encode::compressed(&group, "data", &[counts.values.len()], &counts.values)?;
+    Ok(())
 }
 
 /// Lets `write` fill a file in the folder of `output`, which takes its place only if that succeeds.

@@ -123,6 +123,7 @@ pub fn write_test_cells(options: &Options, data: &Data, path: &Path) -> Result<(
             .collect::<Vec<_>>(),
         gene_names: &genes,
         obs: &[(options.labels.clone(), Column::from_labels(&labels))],
+        layers: &[],
     };
     Ok(h5ad::create(path, &content)?)
 }

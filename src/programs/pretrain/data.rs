@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::Options;
-use super::baselines::GeneMeans;
+use crate::baselines::hidden_values::GeneMeans;
 use crate::checkpoint::Checkpoint;
 use crate::corpus::{Collection, Group, Piece};
 use crate::failure::Failure;
