@@ -3,6 +3,7 @@
 include { SAMPLES  } from './workflows/samples'
 include { ANNOTATE } from './workflows/annotate'
 include { TOKENIZE } from './workflows/tokenize'
+include { PRETRAIN } from './workflows/pretrain'
 
 workflow {
     demand(params.input, "`--input` is missing: give a sample sheet, a CSV with the columns `sample` and `path`")
@@ -17,8 +18,23 @@ workflow {
     else if (params.analysis == 'tokenize') {
         TOKENIZE(SAMPLES.out.rows, params.vocab, params.genes, params.gene_map, params.aliases)
     }
+    else if (params.analysis == 'pretrain') {
+        demand(
+            !params.containsKey('tokenize_min_cells') && !params.containsKey('tokenize_n_hvg'),
+            "`--tokenize_min_cells` and `--tokenize_n_hvg` choose genes over all samples, which are tokenised one by one here: choose genes by `--genes` or `--vocab`",
+        )
+        PRETRAIN(
+            SAMPLES.out.rows,
+            params.vocab,
+            params.genes,
+            params.gene_map,
+            params.aliases,
+            params.checkpoint,
+            params.gene_conditions,
+        )
+    }
     else {
-        error("`--analysis`: there is `annotate` and `tokenize`, found `${params.analysis}`")
+        error("`--analysis`: there is `annotate`, `tokenize` and `pretrain`, found `${params.analysis}`")
     }
     channel.topic('versions')
         .unique()

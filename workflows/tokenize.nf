@@ -1,7 +1,8 @@
-// Tokenises many samples in parallel, and gathers them into one corpus with one vocabulary. Unless it is given, each sample's is its
-// own genes, and gathering gives the genes of all samples the ids that one run over all files would give them.
+// Tokenises many samples in parallel, and gathers them into one corpus with one vocabulary. Unless it is given, gathering gives the
+// genes of all samples the ids that one run over all files would give them.
 
-include { SCGPT_TOKENIZE                           } from '../modules/scgpttools/scgpt/tokenize/main'
+include { CORPORA                                  } from './corpora'
+include { given                                    } from './corpora'
 include { SCGPT_TOKENIZE as SCGPT_TOKENIZE_GATHER } from '../modules/scgpttools/scgpt/tokenize/main'
 
 workflow TOKENIZE {
@@ -13,36 +14,13 @@ workflow TOKENIZE {
     aliases // table of other names of genes, or null
 
     main:
-    words = given(vocab)
-    sheets = samples.collectFile { meta, cells ->
-        def columns = meta.findAll { column, _value -> column != 'id' } + [path: cells.name]
-        ["${meta.id}.sheet", csv(columns.keySet()) + csv(columns.values())]
-    }
-    with_sheets = samples
-        .map { meta, cells -> [meta.id, meta, cells] }
-        .join(sheets.map { sheet -> [sheet.baseName, sheet] })
-        .map { _id, meta, cells, sheet -> [meta, cells, sheet] }
-    SCGPT_TOKENIZE(with_sheets, words, given(genes), given(gene_map), given(aliases))
-    corpora = SCGPT_TOKENIZE.out.corpus
-        .toSortedList { a, b -> a[0].id <=> b[0].id }
-        .map { parts -> [[id: 'corpus'], parts.collect { part -> part[1] }, []] }
-    SCGPT_TOKENIZE_GATHER(corpora, words, [], [], [])
+    CORPORA(samples, vocab, genes, gene_map, aliases)
+    parts = CORPORA.out.ordered.map { folders -> [[id: 'corpus'], folders, []] }
+    SCGPT_TOKENIZE_GATHER(parts, given(vocab), [], [], [])
     corpus = SCGPT_TOKENIZE_GATHER.out.corpus
-    gene_reports = SCGPT_TOKENIZE.out.gene_report.collectFile(storeDir: "${params.outdir}/genes") { meta, table ->
-        ["${meta.id}.tsv", table]
-    }
+    gene_reports = CORPORA.out.gene_reports
 
     emit:
     corpus // channel: [meta, folder]
     gene_reports // channel: table of what became of every gene of a sample
-}
-
-// A file that may be left out, as a process takes it.
-def given(name) {
-    return name ? file(name, checkIfExists: true) : []
-}
-
-// A row of a CSV file.
-def csv(values) {
-    return values.collect { value -> '"' + value.replace('"', '""') + '"' }.join(',') + '\n'
 }

@@ -265,11 +265,14 @@ fn samples_of_different_genes_make_one_vocabulary() {
     assert_eq!(count(&launch.text("results/corpus/vocab.json"), "\""), 16);
 }
 
+fn works(command: &mut Command) {
+    let done = command.output().expect("it starts");
+    assert!(done.status.success(), "{}", said(&done));
+}
+
 /// The corpus of the pipeline must be what this command writes.
 fn is_gathered(launch: &Launch, whole: &mut Command) {
-    let whole = whole.arg("--output").arg(launch.path("whole"));
-    let done = whole.output().expect("it starts");
-    assert!(done.status.success(), "{}", said(&done));
+    works(whole.arg("--output").arg(launch.path("whole")));
     let [gathered, whole] = ["results/corpus", "whole"].map(|folder| {
         let parts = ["cells-00000.parquet", "vocab.json"];
         let parts = parts.map(|part| format!("{folder}/{part}"));
@@ -279,15 +282,83 @@ fn is_gathered(launch: &Launch, whole: &mut Command) {
 }
 
 #[test]
+fn a_model_pretrained_on_samples_is_that_of_one_run_and_embeds_them() {
+    let Some(launch) = Launch::new() else { return };
+    let said = launch.succeed(&["--analysis", "pretrain"]);
+    assert_eq!(count(&said, "Submitted process"), 5, "{said}");
+    let data = root().join("assets/test");
+    let corpora = ["first", "second"].map(|sample| {
+        let mut command = Command::new(launch.programs.join("scgpt-tokenize"));
+        let cells = data.join(sample).with_extension("h5ad");
+        let corpus = launch.path(sample);
+        command.arg("--input").arg(cells).arg("--output");
+        works(command.arg(&corpus));
+        corpus.display().to_string()
+    });
+    let mut whole = Command::new(launch.programs.join("scgpt-pretrain"));
+    whole.args(["--input", &corpora.join(","), "--output"]);
+    whole.arg(launch.path("whole")).args(SMALL);
+    works(&mut whole);
+    let [trained, whole] = ["results/model", "whole"].map(|folder| {
+        let parts = ["model.safetensors", "vocab.json"];
+        let parts = parts.map(|part| format!("{folder}/{part}"));
+        launch.checksums(&parts.each_ref().map(String::as_str))
+    });
+    assert_eq!(trained, whole);
+    for file in [
+        "embedded/first.h5ad",
+        "embedded/second.svg",
+        "genes/first.tsv",
+    ] {
+        assert!(launch.path("results").join(file).exists(), "{file}");
+    }
+    let again = launch.succeed(&["--analysis", "pretrain", "-resume"]);
+    assert_eq!(count(&again, "Cached process"), 5, "{again}");
+}
+
+/// What the profile `test` says of the size of a pre-trained model and its course.
+const SMALL: [&str; 12] = [
+    "--layers",
+    "1",
+    "--width",
+    "16",
+    "--heads",
+    "2",
+    "--hidden",
+    "16",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "8",
+];
+
+#[test]
+fn pretraining_learns_what_samples_tell_and_names_what_it_cannot_do() {
+    let Some(launch) = Launch::new() else { return };
+    let pretrain = ["--analysis", "pretrain"];
+    let types = [
+        "--pretrain_labels",
+        "cell_type",
+        "--pretrain_cls_weight",
+        "1",
+    ];
+    launch.succeed(&[&pretrain[..], &types].concat());
+    let record = launch.text("results/model/run.json");
+    assert!(record.contains("3 cell types in `cell_type`"), "{record}");
+    let (is_done, said) = launch.run(&[&pretrain[..], &["--tokenize_n_hvg", "20"]].concat());
+    assert!(!is_done && said.contains("choose genes by"), "{said}");
+}
+
+#[test]
 fn stubs_make_every_output_without_the_programs_work() {
     let Some(launch) = Launch::new() else { return };
     let root = root().display().to_string();
-    for analysis in ["annotate", "tokenize"] {
+    for (analysis, tasks) in [("annotate", 3), ("tokenize", 3), ("pretrain", 5)] {
         let run = ["run", &root, "-profile", "test", "-stub"];
         let done = launch.strictly(&[&run[..], &["--analysis", analysis]].concat());
         let said = said(&done);
         assert!(done.status.success(), "{said}");
-        assert_eq!(count(&said, "Submitted process"), 3, "{said}");
+        assert_eq!(count(&said, "Submitted process"), tasks, "{said}");
     }
 }
 
@@ -447,13 +518,20 @@ fn modules_of_no_pipeline_emit_all_they_declare() {
         "model: model.run.json",
         "converted: converted\n",
         "converted: converted.run.json",
+        "generated: generated.h5ad",
+        "generated: generated.report.json",
+        "generated: generated.run.json",
     ] {
         assert!(
             said.contains(&format!("emitted {emitted}")),
             "{emitted}: {said}"
         );
     }
-    for (process, program) in [("EMBED", "embed"), ("CHECKPOINTCONVERT", "checkpoint")] {
+    for (process, program) in [
+        ("EMBED", "embed"),
+        ("CHECKPOINTCONVERT", "checkpoint"),
+        ("GENERATE", "generate"),
+    ] {
         let version = format!(
             "version SCGPT_{process}: scgpt-{program} {}",
             env!("CARGO_PKG_VERSION")

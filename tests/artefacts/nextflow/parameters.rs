@@ -8,18 +8,20 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Programs whose options are parameters, with the word before them.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("finetune", "scgpt-finetune-annotation"),
     ("annotate", "scgpt-annotate"),
     ("tokenize", "scgpt-tokenize"),
+    ("pretrain", "scgpt-pretrain"),
+    ("embed", "scgpt-embed"),
 ];
 
 /// The pipelines' own parameters: name, kind, description.
-const OWN: [(&str, &str, &str); 12] = [
+const OWN: [(&str, &str, &str); 13] = [
     (
         "analysis",
-        "annotate|tokenize",
-        "What to do: name the cell types of all samples, or turn them into one corpus of tokenised cells.",
+        "annotate|tokenize|pretrain",
+        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, or pre-train a model on them and embed them with it.",
     ),
     (
         "input",
@@ -46,7 +48,7 @@ const OWN: [(&str, &str, &str); 12] = [
     (
         "checkpoint",
         "folder",
-        "Pre-trained model to start training from. Without it a small model is trained from scratch.",
+        "Pre-trained model to start training or pre-training from. Without it a model is trained from scratch.",
     ),
     (
         "vocab",
@@ -60,6 +62,11 @@ const OWN: [(&str, &str, &str); 12] = [
         "Table of the names of genes in the files and in the vocabulary.",
     ),
     ("aliases", "file", "Table of other names of genes."),
+    (
+        "gene_conditions",
+        "file",
+        "Category of genes, such as their pathway, that pre-training is told: gene sets (.gmt), or a table (.tsv).",
+    ),
 ];
 
 /// The whole schema.

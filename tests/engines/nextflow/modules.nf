@@ -1,9 +1,10 @@
-// Runs the modules that no pipeline uses, and says what they emit.
+// Runs modules with options that no pipeline gives, and says what they emit.
 
 include { SCGPT_FINETUNEANNOTATION } from '../../../modules/scgpttools/scgpt/finetuneannotation/main'
 include { SCGPT_EMBED              } from '../../../modules/scgpttools/scgpt/embed/main'
 include { SCGPT_CHECKPOINTINSPECT  } from '../../../modules/scgpttools/scgpt/checkpointinspect/main'
 include { SCGPT_CHECKPOINTCONVERT  } from '../../../modules/scgpttools/scgpt/checkpointconvert/main'
+include { SCGPT_GENERATE           } from '../../../modules/scgpttools/scgpt/generate/main'
 
 workflow {
     cells = file("${projectDir}/../../../assets/test/reference.h5ad", checkIfExists: true)
@@ -12,11 +13,14 @@ workflow {
     SCGPT_EMBED(channel.of([[id: 'cells'], cells]), model)
     SCGPT_CHECKPOINTINSPECT(model)
     SCGPT_CHECKPOINTCONVERT(model.map { _meta, folder -> [[id: 'converted'], folder] })
+    generative = file("${projectDir}/../../data/pretrain/checkpoint", checkIfExists: true)
+    SCGPT_GENERATE(channel.of([[id: 'generated'], cells]), [[id: 'generative'], generative], [])
     SCGPT_FINETUNEANNOTATION.out.metrics
         .mix(SCGPT_FINETUNEANNOTATION.out.held_out)
         .mix(SCGPT_EMBED.out.h5ad, SCGPT_EMBED.out.figure, SCGPT_EMBED.out.record)
         .mix(SCGPT_CHECKPOINTINSPECT.out.report, SCGPT_CHECKPOINTINSPECT.out.record)
         .mix(SCGPT_CHECKPOINTCONVERT.out.model, SCGPT_CHECKPOINTCONVERT.out.record)
+        .mix(SCGPT_GENERATE.out.h5ad, SCGPT_GENERATE.out.report, SCGPT_GENERATE.out.record)
         .view { meta, path -> "emitted ${meta.id}: ${path.name}" }
     channel.topic('versions').view { process, program, version -> "version ${process}: ${program} ${version}" }
 }
