@@ -11,7 +11,7 @@ WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade
 	--only-binary=:all: --implementation cp --python-version 3.11 \
 	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
 
-.PHONY: all lean setup tools test check demo engines install install-libraries clean
+.PHONY: all lean mpi setup tools test check demo engines install install-libraries clean
 
 all: setup
 	cargo build --release --locked
@@ -21,6 +21,13 @@ all: setup
 lean: setup
 	cargo build --release --locked --no-default-features --bins
 	@! ldd target/release/scgpt-checkpoint | grep torch || { echo "scgpt-checkpoint must not link libtorch" >&2; exit 1; }
+
+# scgpt-pretrain for several processes on CPUs, apart from the one that needs no MPI. Needs an MPI with its headers, and libclang
+# (on Debian: libopenmpi-dev openmpi-bin libclang-dev).
+mpi: setup
+	cargo build --release --locked --features mpi --bin scgpt-pretrain
+	install -D target/release/scgpt-pretrain target/mpi/scgpt-pretrain
+	cargo build --release --locked --bin scgpt-pretrain
 
 setup: tools $(DEPS)/.ready-$(VARIANT)
 
@@ -52,6 +59,7 @@ $(DEPS)/python/.ready: tests/python/requirements.txt
 	@touch $@
 
 test: setup $(DEPS)/python/.ready
+	if command -v mpicc mpirun >/dev/null; then $(MAKE) --no-print-directory mpi; fi
 	cargo test --release --locked
 	$(MAKE) --no-print-directory lean
 

@@ -1,12 +1,11 @@
 //! Expression values generated in rounds: those the model is surest of become known, and help to tell the others (paper, Methods,
 //! "Generative pretraining"; the reference has no code of it).
 
-use super::Workers;
+use super::{Workers, conditions_of};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::model::{Genes, Heads, Inputs, Model, Noise, SplitInputs, Store, Width, weights};
 use crate::random::Seed;
 use crate::tokens::Tokens;
-use crate::tokens::conditions::Conditions;
 use crate::vocabulary::Vocabulary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,7 +107,7 @@ impl Generator {
                 n_bins: checkpoint.architecture.n_bins,
                 // Without any, nothing would spread.
                 dropout: if dropout > 0.0 { dropout } else { 0.1 },
-                conditions: conditions(&checkpoint),
+                conditions: super::conditions_by_id(&checkpoint),
                 device,
             },
             architecture: checkpoint.architecture,
@@ -143,7 +142,11 @@ impl Method {
     pub fn embed(&self, model: &Model, sentence: &Tokens) -> Vec<f32> {
         let cell = std::iter::once((&sentence.genes[..], &sentence.values[..]));
         let inputs = Inputs {
-            conditions: self.conditions_of(&sentence.genes),
+            conditions: conditions_of(
+                self.conditions.as_deref(),
+                sentence.genes.iter(),
+                self.device,
+            ),
             ..Inputs::new(cell, self.device)
         };
         let encoded = no_grad(|| model.encode(&inputs, Width::FirstToken, &mut Noise::off()));
@@ -204,7 +207,11 @@ impl Method {
         let known = std::iter::once((&question.known.genes[..], &question.known.values[..]));
         let asked = std::iter::once(&question.asked[..]);
         let inputs = SplitInputs {
-            conditions: self.conditions_of(&[&question.known.genes[..], &question.asked].concat()),
+            conditions: conditions_of(
+                self.conditions.as_deref(),
+                question.known.genes.iter().chain(&question.asked),
+                device,
+            ),
             ..SplitInputs::new(known, asked, device)
         };
         let cell = question
@@ -256,22 +263,6 @@ impl Method {
             .map(|sums| (1.0 / (1.0 + spread(sums))) as f32)
             .collect()
     }
-
-    fn conditions_of(&self, genes: &[i64]) -> Option<Tensor> {
-        let by_id = self.conditions.as_ref()?;
-        let ids: Vec<i64> = genes.iter().map(|&gene| by_id[gene as usize]).collect();
-        Some(Tensor::from_slice(&ids).to_device(self.device))
-    }
-}
-
-/// Conditions of genes that a checkpoint was pre-trained with.
-fn conditions(checkpoint: &Checkpoint) -> Option<Vec<i64>> {
-    let stored = checkpoint
-        .arguments
-        .get("scgpt_pretraining")?
-        .get("conditions")?;
-    let conditions: Conditions = serde_json::from_value(stored.clone()).ok()?;
-    Some(conditions.by_id(&checkpoint.vocabulary))
 }
 
 /// Positions of the largest numbers, so many; of equal ones the first.

@@ -13,6 +13,7 @@ pub use pretrained::{Pretrained, embeddings};
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
 use crate::model::{Encoded, Genes, Inputs, Model, Noise, Store, Width};
+use crate::tokens::conditions::Conditions;
 use crate::tokens::{Tokenizer, Tokens};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,8 @@ use tch::{Device, Tensor, no_grad};
 pub struct Workers {
     models: Vec<Model>,
     device: Device,
+    /// Condition of every gene, by id, for models that were trained with conditions.
+    conditions: Option<Vec<i64>>,
 }
 
 /// Cells that go to a GPU together.
@@ -39,7 +42,14 @@ impl Workers {
         Self {
             models,
             device: store.device(),
+            conditions: None,
         }
+    }
+
+    /// Also tells the models the condition of every gene.
+    #[must_use]
+    pub fn with_conditions(self, conditions: Option<Vec<i64>>) -> Self {
+        Self { conditions, ..self }
     }
 
     /// Applies `read` to what the model makes of each cell and returns a row of numbers per cell.
@@ -81,13 +91,17 @@ impl Workers {
         } else {
             GPU_MINIBATCH
         };
-        let device = self.device;
+        let (device, conditions) = (self.device, self.conditions.clone());
         let rows = self.each(n.div_ceil(size), |model, i| {
             let cells: Vec<Tokens> = (i * size..n.min((i + 1) * size)).map(&tokens).collect();
-            let inputs = Inputs::new(
-                cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])),
-                device,
-            );
+            let genes = cells.iter().flat_map(|cell| &cell.genes);
+            let inputs = Inputs {
+                conditions: conditions_of(conditions.as_deref(), genes, device),
+                ..Inputs::new(
+                    cells.iter().map(|cell| (&cell.genes[..], &cell.values[..])),
+                    device,
+                )
+            };
             let encode = || model.encode(&inputs, Width::FirstToken, &mut Noise::off());
             to_rows(&no_grad(|| read(model, &encode())))
         });
@@ -122,6 +136,32 @@ impl Workers {
 fn to_rows(tensor: &Tensor) -> Vec<Vec<f32>> {
     Vec::try_from(tensor.to_device(Device::Cpu).to_kind(tch::Kind::Float))
         .expect("a matrix of floats")
+}
+
+/// Conditions of tokens as the third input of a model.
+fn conditions_of<'g>(
+    by_id: Option<&[i64]>,
+    genes: impl Iterator<Item = &'g i64>,
+    device: Device,
+) -> Option<Tensor> {
+    let ids: Vec<i64> = genes
+        .map(|&gene| by_id.map_or(0, |by_id| by_id[gene as usize]))
+        .collect();
+    by_id.map(|_| Tensor::from_slice(&ids).to_device(device))
+}
+
+/// Conditions of genes that a checkpoint was pre-trained with.
+pub fn conditions(checkpoint: &Checkpoint) -> Option<Conditions> {
+    let stored = checkpoint
+        .arguments
+        .get("scgpt_pretraining")?
+        .get("conditions")?;
+    serde_json::from_value(stored.clone()).ok()
+}
+
+/// The same by gene id.
+fn conditions_by_id(checkpoint: &Checkpoint) -> Option<Vec<i64>> {
+    Some(conditions(checkpoint)?.by_id(&checkpoint.vocabulary))
 }
 
 /// The table of gene vectors of a checkpoint.

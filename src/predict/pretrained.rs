@@ -20,6 +20,7 @@ pub struct Pretrained {
     pub weights: weights::Table,
     /// How a model that we trained reads cells, whatever the options say.
     pub settings: Option<annotation::Settings>,
+    conditions: Option<Vec<i64>>,
     genes: Genes,
     heads: Heads,
     store: Store,
@@ -37,8 +38,10 @@ impl Pretrained {
         let genes = super::genes(&checkpoint);
         let heads = Heads {
             plain_norm: checkpoint.heads.batch_norm,
+            conditions: checkpoint.heads.conditions,
             ..Heads::default()
         };
+        let conditions = super::conditions_by_id(&checkpoint);
         let mut store = Store::new(Seed(0), device);
         Model::new(&mut store, &checkpoint.architecture, genes, heads);
         let weights = weights::load(&store, &checkpoint.state);
@@ -53,6 +56,7 @@ impl Pretrained {
             vocabulary,
             weights,
             settings,
+            conditions,
             genes,
             heads,
             store,
@@ -108,6 +112,7 @@ impl Pretrained {
         Workers::new(&self.store, threads, |store| {
             Model::new(store, &self.architecture, self.genes, self.heads)
         })
+        .with_conditions(self.conditions.clone())
     }
 
     /// Embeds cells in memory whose columns bear the given gene names: one vector of length 1 per cell, as wide as the model.

@@ -192,24 +192,25 @@ impl Program for Pretrain {
         })?;
         check_ranks(&options, ranks, run)?;
         let resume = options.training.resume;
-        let work = if ranks.leads() {
+        if ranks.leads() {
             if !resume {
                 output::check_directory(&options.output, output::Existing::Refuse)?;
             }
             run.record_at(options.output.join("run.json"));
-            Some(WorkFolder::create(&options.output, resume)?)
-        } else {
-            None
-        };
+        }
         let data = run.stage("read cells", |run| Data::read(&options, run))?;
         if resume && is_complete(&options, run) {
             run.note(format!(
                 "`{}` is complete already",
                 options.output.display()
             ));
-            work.into_iter().for_each(WorkFolder::remove);
+            if ranks.leads() {
+                WorkFolder::create(&options.output, true)?.remove();
+            }
             return Ok(());
         }
+        let work = || WorkFolder::create(&options.output, resume);
+        let work = ranks.leads().then(work).transpose()?;
         let mut learner = run.stage("build the model", |run| {
             Learner::build(&options, &data, device, run)
         })?;

@@ -4,7 +4,8 @@
 
 use super::{assert_current, folder};
 use crate::support::cells::Simulated;
-use crate::support::trained::TRAINED;
+use crate::support::programs::{from_to, succeed, tokenize};
+use crate::support::trained::{SIZE, TRAINED};
 use roxmltree::{Document, Node};
 use scgpt_tools::descriptor;
 use scgpt_tools::options::schema::{allows, choices};
@@ -39,6 +40,7 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "record",
         "it lies in the model's folder",
     ),
+    ("scgpt-pretrain", "record", "it lies in the model's folder"),
     ("scgpt-tokenize", "record", "it lies in the corpus"),
     (
         "scgpt-checkpoint inspect",
@@ -644,7 +646,8 @@ fn galaxy_tests_use_simulated_cells() {
     );
 }
 
-/// Simulated cells, and the model that learnt from them: as a folder, for the data table, and as an archive.
+/// Simulated cells, and the model that learnt from them: as a folder, for the data table, and as an archive. Also the same cells as
+/// a corpus, and a model that was pre-trained on it.
 fn write_test_data(folder: &Path) {
     let model = folder.join("model");
     fs::create_dir_all(&model).expect("a folder");
@@ -654,7 +657,26 @@ fn write_test_data(folder: &Path) {
     }
     let table = "cell,GENE000,GENE001,GENE002\none,3,0,1\ntwo,0,2,5\n";
     fs::write(folder.join("table.csv"), table).expect("a table");
-    for (archive, content) in [("model.tar", "model"), ("no_model.tar", "scgpt_models.loc")] {
+    let work = tempfile::tempdir().expect("a folder");
+    let [corpus, generative] = ["corpus", "generative"].map(|name| work.path().join(name));
+    succeed(tokenize(&TRAINED.cells, &corpus).args(["--obs", "cell_type,batch"]));
+    let mut pretrain = from_to("scgpt-pretrain", &corpus, &generative);
+    succeed(pretrain.args(SIZE).args(["--epochs", "2"]));
+    for aside in [
+        "corpus/run.json",
+        "generative/run.json",
+        "generative/last.safetensors",
+        "generative/metrics.jsonl",
+        "generative/events.out.tfevents.scgpt",
+    ] {
+        fs::remove_file(work.path().join(aside)).expect("a file of the program");
+    }
+    for (archive, place, content) in [
+        ("model.tar", folder, "model"),
+        ("no_model.tar", folder, "scgpt_models.loc"),
+        ("corpus.tar", work.path(), "corpus"),
+        ("generative.tar", work.path(), "generative"),
+    ] {
         let mut tar = Command::new("tar");
         tar.args([
             "--sort=name",
@@ -663,11 +685,10 @@ fn write_test_data(folder: &Path) {
             "--group=0",
             "--numeric-owner",
             "-cf",
-            archive,
-            content,
         ]);
+        tar.arg(folder.join(archive)).arg("-C").arg(place);
         assert!(
-            tar.current_dir(folder).status().expect("tar").success(),
+            tar.arg(content).status().expect("tar").success(),
             "`{archive}`"
         );
     }

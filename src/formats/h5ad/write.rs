@@ -248,10 +248,6 @@ const INDEX: &str = "_index";
 fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
     encode::mark(root, "anndata", "0.1.0")?;
     write_counts(root, "X", cells.counts)?;
-    let layers = encode::dict(root, "layers")?;
-    for (name, counts) in cells.layers {
-        write_counts(&layers, name, counts)?;
-    }
     for (name, index, columns) in [
         ("obs", cells.cell_names, cells.obs),
         ("var", cells.gene_names, &[]),
@@ -263,6 +259,10 @@ fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
             .try_for_each(|(name, column)| encode::column(&frame, name, column))?;
         let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
         encode::mark_frame(&frame, INDEX, &names)?;
+    }
+    let layers = encode::dict(root, "layers")?;
+    for (name, counts) in cells.layers {
+        write_counts(&layers, name, counts)?;
     }
     ["obsm", "obsp", "uns", "varm", "varp"]
         .iter()

@@ -12,6 +12,7 @@ use crate::baselines::hidden_values::GeneMeans;
 use crate::checkpoint::Checkpoint;
 use crate::corpus::{Collection, Group, Piece};
 use crate::failure::Failure;
+use crate::predict;
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
@@ -76,7 +77,7 @@ impl Data {
             .try_for_each(|folder| run.input(folder))?;
         let checkpoint = open_checkpoint(options, run)?;
         let (vocabulary, known) = vocabulary(&collection, checkpoint.as_ref(), run)?;
-        let conditions = conditions(options, run)?;
+        let conditions = conditions(options, checkpoint.as_ref(), run)?;
         let gene_conditions = conditions.as_ref().map(|conditions| GeneConditions {
             by_id: conditions.by_id(&vocabulary),
             perturbed: conditions.perturbed(),
@@ -379,19 +380,29 @@ fn vocabulary(
     Ok((vocabulary, known.len()))
 }
 
-/// Conditions of genes, from a file and from an annotation.
-fn conditions(options: &Options, run: &mut Run) -> Result<Option<Conditions>> {
+/// Conditions of genes, from a file and an annotation, or those of the model to go on from.
+fn conditions(
+    options: &Options,
+    checkpoint: Option<&Checkpoint>,
+    run: &mut Run,
+) -> Result<Option<Conditions>> {
+    let stored = checkpoint.and_then(predict::conditions);
     let categories = match &options.gene_conditions {
         Some(path) => {
             run.input(path)?;
             read_categories(path)?
         }
-        None if options.perturbed.is_some() => Vec::new(),
-        None => return Ok(None),
+        None if options.perturbed.is_some() && stored.is_none() => Vec::new(),
+        None => return Ok(stored),
     };
-    let conditions = Conditions::new(categories, options.perturbed.is_some());
-    run.note(format!("{} conditions of genes", conditions.names.len()));
-    Ok(Some(conditions))
+    let given = Conditions::new(categories, options.perturbed.is_some());
+    if stored.is_some_and(|stored| stored.names != given.names) {
+        return Err(Failure::Input.error(
+            "the model to go on from knows other conditions of genes: give the same ones in the same order, or none to keep its own",
+        ));
+    }
+    run.note(format!("{} conditions of genes", given.names.len()));
+    Ok(Some(given))
 }
 
 /// Pairs of gene and category of a `.gmt` file, or of a table.

@@ -115,7 +115,8 @@ impl Learner {
             device: self.store.device(),
             ranks,
             folder: WorkFolder::path_of(&options.output),
-            fingerprint: fingerprint(options, run),
+            // Minibatches are those of all processes together.
+            fingerprint: format!("{} x {}", ranks.size(), fingerprint(options, run)),
         };
         let asked = options.baselines && ranks.leads() && !data.validation.is_empty();
         let simpler = asked.then(|| self.simpler(&objective, data));

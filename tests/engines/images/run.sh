@@ -74,6 +74,10 @@ look_into() {
     [ "$target" != tiny ] || return 0
     check "$target: learns" inside "$target" scgpt-finetune-annotation --input /data/reference.h5ad --labels cell_type --layers 1 --width 16 \
         --heads 2 --hidden 16 --epochs 2 --output "model-$target" --device auto
+    check "$target: pre-trains" inside "$target" scgpt-pretrain --input "corpus-$target" --layers 1 --width 16 --heads 2 --hidden 16 \
+        --epochs 1 --output "pretrained-$target"
+    check "$target: generates" inside "$target" scgpt-generate --input /data/second.h5ad --checkpoint "pretrained-$target" \
+        --rounds 2 --samples 2 --output "generated-$target.h5ad"
     check "$target: --device auto takes the processor and says so" grep -q '"device": "CPU"' "$work/model-$target/run.json"
     check "$target: --device cuda without one ends with 69" ends_with 69 inside "$target" scgpt-embed --input /data/first.h5ad \
         --checkpoint "model-$target" --output none.h5ad --device cuda
