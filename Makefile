@@ -11,7 +11,7 @@ WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade
 	--only-binary=:all: --implementation cp --python-version 3.11 \
 	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
 
-.PHONY: all lean mpi setup tools test check demo engines install install-libraries clean
+.PHONY: all lean mpi setup tools test check demo checkpoint engines install install-libraries clean
 
 all: setup
 	cargo build --release --locked
@@ -84,6 +84,11 @@ $(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools
 
 demo: all $(DEPS)/demo/pbmc68k_reduced.h5ad
 	bash tests/demo/run.sh $(DEPS)/demo/pbmc68k_reduced.h5ad demo
+
+# A checkpoint pre-trained on the cells in DATA, in about half an hour on two cores: what experiments with pre-trained models use.
+DATA ?= ../shared/data
+checkpoint: all $(DEPS)/python/.ready
+	bash tests/checkpoint/run.sh $(DATA) checkpoint
 
 install: all install-libraries
 	install -d $(PREFIX)/bin

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "output",
             "programs",
             "progress",
+            "ranks",
             "run_record",
         ],
     ),
@@ -41,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "predict",
             "progress",
             "random",
+            "ranks",
             "run_record",
             "split",
             "tokens",
@@ -62,6 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "model",
             "output",
             "predict",
+            "ranks",
             "train",
             "vocabulary",
         ],
@@ -76,6 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "model",
             "output",
             "random",
+            "ranks",
             "tokens",
         ],
     ),
@@ -92,7 +96,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
-    ("baselines", &["analysis", "counts", "expression"]),
+    ("baselines", &["analysis", "counts", "expression", "tokens"]),
     ("model", &["checkpoint", "compute", "random", "vocabulary"]),
     ("cells", &["counts", "expression", "formats", "vocabulary"]),
     ("tokens", &["counts", "random", "vocabulary"]),
@@ -101,7 +105,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("analysis", &["counts"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
-    ("corpus", &["counts", "formats", "output", "vocabulary"]),
+    (
+        "corpus",
+        &["counts", "formats", "output", "random", "vocabulary"],
+    ),
     ("formats", &["counts", "crash"]),
     ("options", &["output", "progress"]),
     ("run_record", &["clock", "interrupt", "output", "progress"]),
@@ -109,7 +116,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("counts", &[]),
     ("damage", &["random"]),
     ("random", &[]),
-    ("compute", &[]),
+    ("compute", &["ranks"]),
+    ("ranks", &["progress"]),
     ("allocation", &[]),
     ("crash", &[]),
     ("output", &[]),
@@ -323,7 +331,16 @@ fn programs_do_not_use_each_other() {
         for (at, _) in source.code.match_indices("programs::") {
             let used = word(&source.code[at + "programs::".len()..]);
             assert!(
-                ["", "Program", "Entry", "entry", "steps"].contains(&used.as_str()),
+                [
+                    "",
+                    "Program",
+                    "Entry",
+                    "entry",
+                    "from_scratch",
+                    "steps",
+                    "watch"
+                ]
+                .contains(&used.as_str()),
                 "{} uses `{used}`",
                 source.path.display()
             );
@@ -342,6 +359,8 @@ fn programs_do_not_use_each_other() {
             "checkpoint",
             "embed",
             "finetune_annotation",
+            "generate",
+            "pretrain",
             "tokenize",
         ] {
             let from_above = format!("super::{other}::");

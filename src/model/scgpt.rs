@@ -224,7 +224,7 @@ impl Model {
     /// Adds conditions and normalises, where the model does.
     fn finish(&self, mut tokens: Tensor, conditions: Option<&Tensor>) -> Tensor {
         if let (Some(encoder), Some(conditions)) = (&self.conditions, conditions) {
-            tokens = tokens + encoder.forward(conditions);
+            tokens += encoder.forward(conditions);
         }
         match &self.norm {
             Some(norm) => norm.forward(&tokens),

@@ -309,6 +309,7 @@ fn edited(
     create(
         &path,
         &Cells {
+            layers: &[],
             counts: &counts,
             cell_names: &names("c", 3),
             gene_names: &names("g", 4),
@@ -745,7 +746,7 @@ proptest! {
         let counts = Counts::from_rows(9, rows);
         let n_cells = counts.n_cells();
         let obs = additions(n_cells).obs;
-        let cells = Cells { counts: &counts, cell_names: &names("c", n_cells), gene_names: &names("g", 9), obs: &obs };
+        let cells = Cells { counts: &counts, cell_names: &names("c", n_cells), gene_names: &names("g", 9), obs: &obs, layers: &[] };
         create(&path, &cells).unwrap();
         let file = File::open(&path).unwrap();
         prop_assert_eq!(&read_all(&file, &Source::X), &counts);
@@ -777,6 +778,7 @@ fn python_reads_what_is_created() {
         .map(|name| (name.clone(), file.obs(&name).unwrap()))
         .collect();
     let cells = Cells {
+        layers: &[],
         counts: &read_all(&file, &Source::X),
         cell_names: &file.cell_names().unwrap(),
         gene_names: &file.gene_names(&Source::X).unwrap(),

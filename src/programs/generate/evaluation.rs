@@ -73,7 +73,7 @@ pub fn evaluate(
     let compared = compared(options, cells.len());
     let (method, mut workers) = (&model.method, model.workers(run.threads()));
     let mut progress = Progress::new("telling hidden genes", tested.len() as u64, "cells");
-    let mut scores: [Vec<(f64, f64, usize)>; 4] = Default::default();
+    let mut scores: [Vec<Of>; 4] = Default::default();
     for some in tested.chunks(super::SLICE) {
         if run.interrupted() {
             return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
@@ -135,13 +135,13 @@ fn hide(options: &Options, prompts: &Prompts, at: usize) -> Hidden {
     }
 }
 
-/// Correlation, sum of squared errors and number of values of one cell, by method.
+/// How well each method tells the hidden genes of one cell.
 fn methods<'c>(
     (options, method, network): (&Options, &Method, &Model),
     prompts: &Prompts,
     cell: &Hidden,
     (others, means): (impl Iterator<Item = &'c Tokens>, &GeneMeans),
-) -> [(f64, f64, usize); 4] {
+) -> [Of; 4] {
     let known = if options.prompt == Prompt::Cell {
         &[][..]
     } else {
@@ -151,11 +151,7 @@ fn methods<'c>(
         known: prompts.sentence(&prompts.sample(known, cell.at as u64)),
         cell: (options.prompt != Prompt::Genes)
             .then(|| prompts.embed(method, network, &cell.told, cell.at)),
-        asked: cell
-            .hidden
-            .iter()
-            .map(|(column, _)| prompts.id(*column))
-            .collect(),
+        asked: cell.hidden.iter().map(|pair| prompts.id(pair.0)).collect(),
     };
     let answer = |rounds: Rounds| {
         let answer = method.answer(
@@ -171,36 +167,39 @@ fn methods<'c>(
         confidence: Confidence::BinDistance,
         ..options.rounds()
     };
+    let told = cell.told.iter();
     let simple = hidden_values::Question {
-        told: cell
-            .told
-            .iter()
-            .map(|&(column, value)| (prompts.id(column), value))
+        told: told
+            .map(|&(column, bin)| (prompts.id(column), bin))
             .collect(),
         asked: question.asked.clone(),
     };
-    let truth: Vec<f64> = cell
-        .hidden
-        .iter()
-        .map(|(_, value)| f64::from(*value))
-        .collect();
+    let truth: Vec<f64> = cell.hidden.iter().map(|pair| f64::from(pair.1)).collect();
     [
         answer(options.rounds()),
         answer(once),
         means.answer(&simple),
         from_similar_cells(&simple, others, means),
     ]
-    .map(|told| {
-        (
-            correlation(&told, &truth),
-            squared_error(&told, &truth),
-            truth.len(),
-        )
-    })
+    .map(|told| Of::cell(&told, &truth))
 }
 
-fn squared_error(told: &[f64], truth: &[f64]) -> f64 {
-    told.iter().zip(truth).map(|(a, b)| (a - b).powi(2)).sum()
+/// How well the values of one cell are told.
+struct Of {
+    correlation: f64,
+    squared_errors: f64,
+    values: usize,
+}
+
+impl Of {
+    fn cell(told: &[f64], truth: &[f64]) -> Self {
+        let squares = told.iter().zip(truth).map(|(a, b)| (a - b).powi(2));
+        Self {
+            correlation: correlation(told, truth),
+            squared_errors: squares.sum(),
+            values: truth.len(),
+        }
+    }
 }
 
 /// Pearson's correlation; 0 where either does not vary.
@@ -218,17 +217,15 @@ fn correlation(told: &[f64], truth: &[f64]) -> f64 {
     }
 }
 
-fn summary(options: &Options, scores: &[Vec<(f64, f64, usize)>; 4]) -> Report {
-    let score = |of: &[(f64, f64, usize)]| {
-        let values: usize = of.iter().map(|(.., n)| n).sum();
-        Score {
-            correlation: of.iter().map(|(r, ..)| r).sum::<f64>() / of.len() as f64,
-            error: of.iter().map(|(_, error, _)| error).sum::<f64>() / values as f64,
-        }
+fn summary(options: &Options, scores: &[Vec<Of>; 4]) -> Report {
+    let values = |of: &[Of]| of.iter().map(|cell| cell.values).sum::<usize>();
+    let score = |of: &[Of]| Score {
+        correlation: of.iter().map(|cell| cell.correlation).sum::<f64>() / of.len() as f64,
+        error: of.iter().map(|cell| cell.squared_errors).sum::<f64>() / values(of) as f64,
     };
     Report {
         cells: scores[0].len(),
-        values: scores[0].iter().map(|(.., n)| n).sum(),
+        values: values(&scores[0]),
         rounds: options.rounds,
         by_rounds: score(&scores[0]),
         at_once: score(&scores[1]),

@@ -1,0 +1,36 @@
+"""Annotation from few labels, with and without pre-training: few_labels.py CHECKPOINT PROGRAMS WORK [SEEDS].
+
+CHECKPOINT is what run.sh made. Of the cells the model was pre-trained on, ten of every type keep their label; those set aside are the test.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import numpy as np
+
+checkpoint, programs, work = map(Path, sys.argv[1:4])
+seeds = int(sys.argv[4]) if len(sys.argv) > 4 else 5
+work.mkdir(parents=True, exist_ok=True)
+train = anndata.read_h5ad(checkpoint / "zheng_train.h5ad")
+test = anndata.read_h5ad(checkpoint / "zheng_test.h5ad")
+cells = anndata.concat([train, test], keys=["train", "test"], label="part")
+for seed in range(seeds):
+    draw = np.random.default_rng(seed)
+    labels = cells.obs["celltype"].astype(object).copy()
+    for name in sorted(labels.unique()):
+        of_type = np.flatnonzero((labels == name).to_numpy() & (cells.obs["part"] == "train").to_numpy())
+        labels.iloc[draw.permutation(of_type)[10:]] = None
+    labels[(cells.obs["part"] == "train") & labels.isna()] = None
+    cells.obs["few"] = labels.astype("category")
+    file = work / f"few{seed}.h5ad"
+    cells.write_h5ad(file)
+    for start, options in {"pre-trained": ["--checkpoint", checkpoint / "model"], "scratch": []}.items():
+        output = work / f"{start}{seed}"
+        command = [programs / "scgpt-finetune-annotation", "--input", file, "--output", output, "--labels", "few", "--batch", "part"]
+        command += ["--test-groups", "test", "--validation-share", "0.2", "--seed", str(seed), "--quiet", *options]
+        subprocess.run(list(map(str, command)), check=True)
+        scores = json.loads((output / "test_metrics.json").read_text())
+        print(seed, start, json.dumps(scores)[:400], flush=True)
