@@ -85,7 +85,7 @@ $(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools
 demo: all $(DEPS)/demo/pbmc68k_reduced.h5ad
 	bash tests/demo/run.sh $(DEPS)/demo/pbmc68k_reduced.h5ad demo
 
-# A checkpoint pre-trained on the cells in DATA, in about half an hour on two cores: what experiments with pre-trained models use.
+# A checkpoint pre-trained on the cells in DATA, in about 20 minutes on two cores: what experiments with pre-trained models use.
 DATA ?= ../shared/data
 checkpoint: all $(DEPS)/python/.ready
 	bash tests/checkpoint/run.sh $(DATA) checkpoint

@@ -2,10 +2,12 @@
 
 mod canvas;
 mod confusion_matrix;
+mod course;
 mod palette;
 mod scatter;
 
 pub use confusion_matrix::confusion_matrix;
+pub use course::Course;
 pub use scatter::Scatter;
 
 #[cfg(test)]

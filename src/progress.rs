@@ -122,6 +122,7 @@ impl Progress {
             unit: unit.into(),
             total,
             done: 0,
+            before: 0,
             fields: String::new(),
         };
         let shown = match () {
@@ -149,6 +150,16 @@ impl Progress {
                     self.count.say(&self.count.line(elapsed), elapsed);
                 }
             }
+        }
+    }
+
+    /// Counts `n` that were done before, by a run that this one goes on with: they say nothing of how fast this one is.
+    pub fn skip(&mut self, n: u64) {
+        self.count.done += n;
+        self.count.before += n;
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_position(self.count.done);
+            bar.reset_eta();
         }
     }
 
@@ -214,6 +225,8 @@ struct Count {
     unit: String,
     total: u64,
     done: u64,
+    /// Of those done, what was done before the clock started.
+    before: u64,
     fields: String,
 }
 
@@ -274,7 +287,7 @@ impl Count {
     }
 
     fn rate(&self, elapsed: Duration) -> f64 {
-        self.done as f64 / elapsed.as_secs_f64().max(1e-3)
+        (self.done - self.before) as f64 / elapsed.as_secs_f64().max(1e-3)
     }
 
     fn with_fields(&self, mut line: String) -> String {
@@ -305,6 +318,7 @@ mod tests {
             unit: "cells".into(),
             total: 1000,
             done,
+            before: 0,
             fields: fields.into(),
         }
     }

@@ -78,6 +78,8 @@ pub enum Use {
     MultiOmicIntegration,
     /// Continuing the pre-training.
     Pretraining,
+    /// Generating expression values.
+    Generation,
 }
 
 /// Inspects a directory, or a model by name as [`Checkpoint::open`](super::Checkpoint::open) finds it.
@@ -246,7 +248,10 @@ fn uses(heads: &Heads, arguments: &Map<String, Value>) -> Vec<Use> {
     match heads.model_class() {
         ModelClass::Generator => uses.push(Use::Perturbation),
         ModelClass::MultiOmic => uses.push(Use::MultiOmicIntegration),
-        ModelClass::Pretraining => uses.extend([Use::Embedding, Use::Pretraining]),
+        ModelClass::Pretraining => {
+            uses.extend([Use::Embedding, Use::Pretraining]);
+            uses.extend(heads.expression.then_some(Use::Generation));
+        }
         ModelClass::Transformer => uses.push(Use::Embedding),
     }
     if heads.domain_norm.is_some() {

@@ -1,4 +1,4 @@
-//! Drawing into SVG text in pixels, the little that both figures need.
+//! Drawing into SVG text in pixels, the little that all figures need.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -61,6 +61,13 @@ impl Canvas<'_> {
     pub fn rectangle(&self, (x, y): (i32, i32), (width, height): (i32, i32), style: ShapeStyle) {
         self.0
             .draw(&Rectangle::new([(x, y), (x + width, y + height)], style))
+            .expect(CANNOT_FAIL);
+    }
+
+    /// A line through the points.
+    pub fn line(&self, points: Vec<(i32, i32)>, style: ShapeStyle) {
+        self.0
+            .draw(&PathElement::new(points, style))
             .expect(CANNOT_FAIL);
     }
 

@@ -1,6 +1,7 @@
 //! `scgpt-pretrain`: teach a model the language of cells, from scratch or from where another stopped.
 
 mod baselines;
+mod course;
 mod data;
 mod learner;
 mod stream;
@@ -20,6 +21,7 @@ use crate::corpus;
 use crate::failure::Failure;
 use crate::options;
 use crate::output::WorkFolder;
+use crate::progress;
 use crate::ranks::{self, Ranks};
 use crate::run_record::Run;
 use crate::tokens::binning::Ties;
@@ -191,6 +193,9 @@ impl Program for Pretrain {
             _ => None,
         })?;
         check_ranks(&options, ranks, run)?;
+        if !ranks.leads() {
+            progress::set_verbosity(progress::Verbosity::Quiet);
+        }
         let resume = options.training.resume;
         if ranks.leads() {
             if !resume {
@@ -234,8 +239,7 @@ fn check_ranks(options: &Options, ranks: &dyn Ranks, run: &mut Run) -> Result<()
     if size > 1 {
         let cells = options.training.batch_size;
         run.note(format!(
-            "process {} of {size}, with {cells} cells each per step",
-            ranks.rank() + 1
+            "{size} processes train together, with {cells} cells each per step"
         ));
         run.metric("processes", size);
     }

@@ -12,7 +12,8 @@ pub struct Watch<'r> {
     run: &'r Run,
     progress: Progress,
     per_epoch: u64,
-    done: u64,
+    /// Cells done; none before the first step, which may be that of a run that goes on.
+    done: Option<u64>,
 }
 
 impl<'r> Watch<'r> {
@@ -22,7 +23,7 @@ impl<'r> Watch<'r> {
             run,
             progress,
             per_epoch,
-            done: 0,
+            done: None,
         }
     }
 }
@@ -31,8 +32,10 @@ impl Observer for Watch<'_> {
     fn step(&mut self, report: &Report) {
         let done = report.epoch * self.per_epoch + report.cells_done;
         self.progress.set_fields(format!("loss {:.4}", report.loss));
-        self.progress.advance(done - self.done);
-        self.done = done;
+        match self.done.replace(done) {
+            None => self.progress.skip(done),
+            Some(before) => self.progress.advance(done - before),
+        }
     }
 
     fn epoch(&mut self, line: &str) {

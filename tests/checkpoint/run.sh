@@ -17,4 +17,4 @@ for cells in annotation/{pbmc_kang_8donors,pancreas_5technologies_500,pancreas_b
     inputs+=,$data/$cells.h5ad
 done
 "$programs/scgpt-tokenize" --input "$inputs" --output "$output/corpus"
-"$programs/scgpt-pretrain" --input "$output/corpus" --output "$output/model" --epochs 3 --max-length 400 --validate-every 334
+"$programs/scgpt-pretrain" --input "$output/corpus" --output "$output/model" --epochs 2 --max-length 400 --validate-every 334

@@ -20,6 +20,7 @@ impl Use {
             Self::Integration => "integration of the batches it was trained on",
             Self::MultiOmicIntegration => "multi-omic integration",
             Self::Pretraining => "continued pre-training",
+            Self::Generation => "generating expression values",
         }
     }
 }

@@ -9,6 +9,7 @@ use tch::{Device, Tensor, no_grad};
 use super::baselines::{self, Errors};
 use super::data::Data;
 use super::{Options, fingerprint, stream};
+use crate::checkpoint::directory::OWN_KEY;
 use crate::checkpoint::{Architecture, safetensors, write};
 use crate::model::{Genes, Heads, Model, Store, weights};
 use crate::output::WorkFolder;
@@ -35,6 +36,8 @@ pub struct Learner {
     heads: Heads,
     store: Store,
     table: Option<weights::Table>,
+    /// What simpler methods reach.
+    simpler: Option<Errors>,
 }
 
 impl Learner {
@@ -81,6 +84,7 @@ impl Learner {
             heads,
             store,
             table,
+            simpler: None,
         })
     }
 
@@ -137,9 +141,10 @@ impl Learner {
             unreachable!("an interrupted run is an error")
         };
         self.store = store;
-        if let (Some(loss), Some(simpler)) = (best_loss, simpler) {
-            compare(loss / options.goals.gep_weight, &simpler, run);
+        if let (Some(loss), Some(simpler)) = (best_loss, &simpler) {
+            compare(loss / options.goals.gep_weight, simpler, run);
         }
+        self.simpler = simpler;
         Ok(last)
     }
 
@@ -201,6 +206,8 @@ impl Learner {
             .checkpoint
             .as_ref()
             .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
+        // What a model that was fine-tuned said of its task no longer holds.
+        arguments.remove(OWN_KEY);
         arguments.insert("training_tasks".into(), json!(options.goals.task));
         arguments.insert("mask_ratio".into(), json!(options.goals.mask_ratio));
         arguments.insert(
@@ -219,6 +226,8 @@ impl Learner {
                 serde_json::to_vec_pretty(table)?,
             ));
         }
+        let course = super::course::draw(&work.join(METRICS_FILES[0]), self.simpler.as_ref())?;
+        files.push(("course.svg".into(), course.into_bytes()));
         for name in METRICS_FILES {
             let path = work.join(name);
             let content = std::fs::read(&path)

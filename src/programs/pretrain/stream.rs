@@ -1,5 +1,7 @@
 //! Training cells from disk in the order of an epoch: while one window of cells is trained on, the next is read.
 
+use std::cmp::Reverse;
+use std::ops::Range;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
 
 use anyhow::{Result, anyhow};
@@ -9,6 +11,7 @@ use super::data::Data;
 use crate::corpus::{Group, Piece, TOKEN_BYTES};
 use crate::options::Size;
 use crate::random::{self, Seed};
+use crate::ranks::Share;
 use crate::train::pretraining::{Example, Pretraining};
 use crate::train::{Cut, Examples, Minibatch, Minibatches, checksum};
 
@@ -137,7 +140,8 @@ impl Server<'_> {
             let (sender, windows) = sync_channel(0);
             let skipped = request.cut.from * request.cut.size as u64;
             scope.spawn(move || self.read_windows(epoch, skipped, &sender));
-            let mut waiting: Vec<Prepared> = Vec::new();
+            let left = self.data.training_cells().saturating_sub(skipped);
+            let mut waiting = Waiting::first(request.cut.size, left);
             for window in windows {
                 let window = match window {
                     Ok(window) => window,
@@ -145,7 +149,7 @@ impl Server<'_> {
                 };
                 self.send_window(epoch, &window, &mut waiting, request)?;
             }
-            self.send(std::mem::take(&mut waiting), request)
+            Ok(())
         })
     }
 
@@ -184,52 +188,90 @@ impl Server<'_> {
         order.into_iter().map(|at| places[at]).collect()
     }
 
-    /// Sends all full minibatches; what is left waits for the next window.
+    /// Adds the cells of a window to the minibatch that waits, and sends those that are full.
     fn send_window(
         &self,
         epoch: u64,
         window: &Window,
-        waiting: &mut Vec<Prepared>,
+        waiting: &mut Waiting,
         request: &Request,
     ) -> Result<(), Unwanted> {
         let mut places = &window.order[..];
         while !places.is_empty() {
-            let (now, later) = places.split_at(places.len().min(request.cut.size - waiting.len()));
-            let prepare = |&(piece, row): &Place| {
+            let missing = waiting.size - waiting.cells as usize;
+            let (now, later) = places.split_at(places.len().min(missing));
+            let own = waiting.own(request.cut.share, now.len());
+            let example = |&(piece, row): &Place| {
                 let (piece, group) = &window.pieces[piece];
                 let cell = self.data.cell(piece, group, row);
-                Prepared {
-                    id: cell.id,
-                    example: self.objective.example(&cell, Some(epoch)),
-                }
+                self.objective.example(&cell, Some(epoch))
             };
-            waiting.par_extend(now.par_iter().map(prepare));
+            waiting
+                .examples
+                .par_extend(now[own].par_iter().map(example));
+            waiting.cells += now.len() as u64;
+            let ids = now
+                .iter()
+                .map(|&(piece, row)| window.pieces[piece].0.first + row as u64);
+            waiting.checksum = waiting.checksum.wrapping_add(checksum(ids));
             places = later;
-            if waiting.len() == request.cut.size {
-                self.send(std::mem::take(waiting), request)?;
+            if waiting.cells as usize == waiting.size {
+                let next = waiting.next(request.cut.size);
+                let full = std::mem::replace(waiting, next);
+                request
+                    .reply
+                    .send(Ok(full.minibatch()))
+                    .map_err(|_| Unwanted)?;
             }
         }
         Ok(())
     }
-
-    fn send(&self, cells: Vec<Prepared>, request: &Request) -> Result<(), Unwanted> {
-        if cells.is_empty() {
-            return Ok(());
-        }
-        let (own, count) = (request.cut.share.range(cells.len()), cells.len() as u64);
-        let checksum = checksum(cells.iter().map(|cell| cell.id));
-        let examples = cells.into_iter().skip(own.start).take(own.len());
-        let minibatch = Minibatch {
-            examples: examples.map(|cell| cell.example).collect(),
-            cells: count,
-            checksum,
-        };
-        request.reply.send(Ok(minibatch)).map_err(|_| Unwanted)
-    }
 }
 
-/// A cell that waits for its minibatch to be full.
-struct Prepared {
-    id: u64,
-    example: Example,
+/// A minibatch that is not full yet.
+struct Waiting {
+    /// Cells that it will have, and cells of the epoch that are behind it.
+    size: usize,
+    behind: u64,
+    /// Cells that it has, those of other ranks too, and examples of this rank's.
+    cells: u64,
+    checksum: u64,
+    examples: Vec<Example>,
+}
+
+impl Waiting {
+    /// The first minibatch when so many cells of an epoch are to come.
+    fn first(size: usize, left: u64) -> Self {
+        let size = left.min(size as u64);
+        Self {
+            size: size as usize,
+            behind: left - size,
+            cells: 0,
+            checksum: 0,
+            examples: Vec::new(),
+        }
+    }
+
+    /// The minibatch after it.
+    fn next(&self, size: usize) -> Self {
+        Self::first(size, self.behind)
+    }
+
+    /// Of so many cells that are added, those that are this rank's.
+    fn own(&self, share: Share, added: usize) -> Range<usize> {
+        let (own, here) = (share.range(self.size), self.cells as usize);
+        let within = |at: usize| at.clamp(here, here + added) - here;
+        within(own.start)..within(own.end)
+    }
+
+    /// Cells of like length go through the model together.
+    fn minibatch(mut self) -> Minibatch<Example> {
+        self.examples
+            .sort_by_key(|example| Reverse(example.told.len() + example.asked.len()));
+        Minibatch {
+            examples: self.examples,
+            cells: self.cells,
+            checksum: self.checksum,
+        }
+    }
 }
