@@ -2,6 +2,7 @@
 
 include { SAMPLES  } from './workflows/samples'
 include { ANNOTATE } from './workflows/annotate'
+include { CORPORA  } from './workflows/corpora'
 include { TOKENIZE } from './workflows/tokenize'
 include { PRETRAIN } from './workflows/pretrain'
 
@@ -16,21 +17,21 @@ workflow {
         ANNOTATE(SAMPLES.out.rows, params.model, params.reference, params.labels, params.checkpoint)
     }
     else if (params.analysis == 'tokenize') {
-        TOKENIZE(SAMPLES.out.rows, params.vocab, params.genes, params.gene_map, params.aliases)
+        CORPORA(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
+        TOKENIZE(CORPORA.out.ordered, given(params.vocab))
     }
     else if (params.analysis == 'pretrain') {
         demand(
             !params.containsKey('tokenize_min_cells') && !params.containsKey('tokenize_n_hvg'),
             "`--tokenize_min_cells` and `--tokenize_n_hvg` choose genes over all samples, which are tokenised one by one here: choose genes by `--genes` or `--vocab`",
         )
+        CORPORA(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
         PRETRAIN(
             SAMPLES.out.rows,
-            params.vocab,
-            params.genes,
-            params.gene_map,
-            params.aliases,
-            params.checkpoint,
-            params.gene_conditions,
+            CORPORA.out.corpora,
+            CORPORA.out.ordered,
+            given(params.checkpoint),
+            given(params.gene_conditions),
         )
     }
     else {
@@ -46,4 +47,9 @@ def demand(given, message) {
     if (!given) {
         error(message)
     }
+}
+
+// A file that may be left out, as a process takes it.
+def given(name) {
+    return name ? file(name, checkIfExists: true) : []
 }

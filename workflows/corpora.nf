@@ -5,10 +5,10 @@ include { SCGPT_TOKENIZE } from '../modules/scgpttools/scgpt/tokenize/main'
 workflow CORPORA {
     take:
     samples // channel: [meta, cells]
-    vocab // vocab.json, the folder of a pre-trained model, or null
-    genes // file of genes to keep, or null
-    gene_map // table of gene names, or null
-    aliases // table of other names of genes, or null
+    vocab // vocab.json, the folder of a pre-trained model, or []
+    genes // file of genes to keep, or []
+    gene_map // table of gene names, or []
+    aliases // table of other names of genes, or []
 
     main:
     sheets = samples.collectFile { meta, cells ->
@@ -19,7 +19,7 @@ workflow CORPORA {
         .map { meta, cells -> [meta.id, meta, cells] }
         .join(sheets.map { sheet -> [sheet.baseName, sheet] })
         .map { _id, meta, cells, sheet -> [meta, cells, sheet] }
-    SCGPT_TOKENIZE(with_sheets, given(vocab), given(genes), given(gene_map), given(aliases))
+    SCGPT_TOKENIZE(with_sheets, vocab, genes, gene_map, aliases)
     corpora = SCGPT_TOKENIZE.out.corpus
     ordered = corpora.toSortedList { a, b -> a[0].id <=> b[0].id }.map { parts -> parts.collect { part -> part[1] } }
     gene_reports = SCGPT_TOKENIZE.out.gene_report.collectFile(storeDir: "${params.outdir}/genes") { meta, table ->
@@ -30,11 +30,6 @@ workflow CORPORA {
     corpora // channel: [meta, folder]
     ordered // channel: all folders, in the order of their samples' names
     gene_reports // channel: table of what became of every gene of a sample
-}
-
-// A file that may be left out, as a process takes it.
-def given(name) {
-    return name ? file(name, checkIfExists: true) : []
 }
 
 // A row of a CSV file.

@@ -54,7 +54,8 @@ pub struct Progress {
 /// Sums of figures over cells.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Sums {
-    figures: Vec<(String, f64)>,
+    /// Name, sum, and the cells it is over: some figures begin later than others.
+    figures: Vec<(String, f64, u64)>,
     cells: u64,
 }
 
@@ -409,16 +410,16 @@ impl Sums {
     fn add(&mut self, figures: &Figures, cells: u64) {
         for (name, value) in figures {
             let value = value * cells as f64;
-            match self.figures.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.figures.push(((*name).to_owned(), value)),
+            match self.figures.iter_mut().find(|(known, ..)| known == name) {
+                Some((_, sum, over)) => (*sum, *over) = (*sum + value, *over + cells),
+                None => self.figures.push(((*name).to_owned(), value, cells)),
             }
         }
         self.cells += cells;
     }
 
     fn averages(&self) -> Vec<(String, f64)> {
-        let mean = |(name, sum): &(String, f64)| (name.clone(), sum / self.cells as f64);
+        let mean = |(name, sum, over): &(String, f64, u64)| (name.clone(), sum / *over as f64);
         self.figures.iter().map(mean).collect()
     }
 }

@@ -30,7 +30,9 @@ for seed in range(seeds):
     for start, options in {"pre-trained": ["--checkpoint", checkpoint / "model"], "scratch": []}.items():
         output = work / f"{start}{seed}"
         command = [programs / "scgpt-finetune-annotation", "--input", file, "--output", output, "--labels", "few", "--batch", "part"]
-        command += ["--test-groups", "test", "--validation-share", "0.2", "--seed", str(seed), "--quiet", *options]
+        command += ["--test-groups", "test", "--validation-share", "0.2", "--epochs", "60", "--learning-rate", "0.001", "--gene-dropout", "0.5", "--label-smoothing", "0.1", "--seed", str(seed), "--quiet", *options]
         subprocess.run(list(map(str, command)), check=True)
-        scores = json.loads((output / "test_metrics.json").read_text())
-        print(seed, start, json.dumps(scores)[:400], flush=True)
+        for method, scores in json.loads((output / "test_metrics.json").read_text()).items():
+            if method == "scGPT" or start == "scratch":
+                name = f"scGPT, {start}" if method == "scGPT" else method
+                print(seed, name, f"{scores['accuracy']:.4f}", f"{scores['macro']['f1']:.4f}", sep="\t", flush=True)

@@ -58,6 +58,7 @@ fn every_promised_file_is_written_and_agrees_with_the_others() {
         "args.json",
         "confusion.svg",
         "confusion.tsv",
+        "events.out.tfevents.scgpt",
         "metrics.jsonl",
         "model.safetensors",
         "run.json",

@@ -375,7 +375,7 @@ fn a_gpu_is_asked_for_by_profile() {
         "json",
     ];
     let said = self::said(&launch.nextflow(&inspect));
-    assert_eq!(count(&said, "-cu130"), 2, "{said}");
+    assert_eq!(count(&said, "-cu130"), 4, "{said}");
     let show = "[ \"$1\" = --version ] && exec $real --version\necho \"$@\" >&2\nexit 2";
     launch.replace("scgpt-finetune-annotation", show);
     let run = launch.nextflow(&["run", &root, "-profile", "test,gpu"]);

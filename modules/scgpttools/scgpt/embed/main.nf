@@ -21,6 +21,7 @@ process SCGPT_EMBED {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
+    def figure = task.ext.figure ? "--figure ${prefix}.svg" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
     scgpt-embed \\
@@ -28,6 +29,7 @@ process SCGPT_EMBED {
         --output ${prefix}.h5ad \\
         --record ${prefix}.run.json \\
         --checkpoint ${checkpoint} \\
+        ${figure} \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
