@@ -19,9 +19,10 @@ use tch::{Device, Kind, Tensor, no_grad};
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
     /// 1 / (1 + s), where s is the standard deviation, in bins, of values told under random dropout.
-    #[default]
     Spread,
-    /// 1 - 2 d, where d is the distance, in bins, to the nearest whole bin.
+    /// 1 - 2 d, where d is the distance, in bins, to the nearest whole bin. On held-out cells it served as well or better, at no
+    /// cost.
+    #[default]
     BinDistance,
 }
 
