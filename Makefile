@@ -59,7 +59,7 @@ $(DEPS)/python/.ready: tests/python/requirements.txt
 	@touch $@
 
 test: setup $(DEPS)/python/.ready
-	if command -v mpicc mpirun >/dev/null; then $(MAKE) --no-print-directory mpi; fi
+	if command -v mpicc >/dev/null && command -v mpirun >/dev/null; then $(MAKE) --no-print-directory mpi; fi
 	cargo test --release --locked
 	$(MAKE) --no-print-directory lean
 
