@@ -21,6 +21,6 @@ pub use embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
 pub use encoder::{Encoder, Width};
 pub use heads::{CellDecoder, ClassDecoder, ExpressionDecoder, reverse_gradient};
 pub use noise::Noise;
-pub use norm::PlainNorm;
-pub use scgpt::{Encoded, Generated, Genes, Heads, Inputs, Model, Pooling, SplitInputs};
+pub use norm::{DomainNorm, Moments, PlainNorm};
+pub use scgpt::{Encoded, Generated, Genes, Heads, Inputs, Model, Pooling, SplitInputs, Told};
 pub use store::{Flat, Init, Store};

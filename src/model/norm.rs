@@ -1,8 +1,11 @@
-//! Batch normalisation of the embedded tokens, as models of 2023 have it (quirk Q5): read from their checkpoints and applied
-//! with the statistics stored there, in fine-tuning too, so that an answer never depends on who shares a minibatch.
+//! Normalisation of the embedded tokens: by batch (DSBN), or plain as models of 2023 have it (quirk Q5).
+//!
+//! The plain one is applied with the statistics of its checkpoint, in fine-tuning too, so that an answer never depends on who
+//! shares a minibatch. The one by batch learns its statistics, as integration is about them.
 
+use super::attention::Sequences;
 use super::store::{Init, Store};
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad};
 
 /// Epsilon of the reference's batch norms.
 const EPS: f64 = 6.1e-5;
@@ -36,4 +39,120 @@ impl PlainNorm {
         let scale = (&self.variance + EPS).rsqrt() * &self.weight;
         (x - &self.mean) * scale + &self.bias
     }
+}
+
+/// How much of the statistics of a minibatch goes into the running ones.
+const MOMENTUM: f64 = 0.1;
+
+/// A normalisation for every batch, without weights of its own (reference section 3; quirk Q12: where the reference counts
+/// pads, there are none here).
+///
+/// Every cell is normalised by its own batch, also where cells of several share a minibatch; the reference takes the batch of
+/// the first one for all.
+#[derive(Debug)]
+pub struct DomainNorm {
+    means: Vec<Tensor>,
+    variances: Vec<Tensor>,
+}
+
+/// For every batch the number of tokens, their sum and the sum of their squares, `[batches, 1 + 2 width]` in f32.
+pub type Moments = Tensor;
+
+impl DomainNorm {
+    pub fn new(store: &mut Store, batches: usize, width: i64) -> Self {
+        let mut statistic = |name: &str, value: f64| -> Vec<Tensor> {
+            (0..batches)
+                .map(|n| {
+                    store.buffer(
+                        &format!("dsbn.bns.{n}.{name}"),
+                        &[width],
+                        value,
+                        Kind::Float,
+                    )
+                })
+                .collect()
+        };
+        Self {
+            means: statistic("running_mean", 0.0),
+            variances: statistic("running_var", 1.0),
+        }
+    }
+
+    /// Tokens `[tokens, width]`, normalised feature by feature with the statistics of the batch of their cell: those of the given
+    /// moments, or the learnt ones.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        (batches, sequences): (&[i64], &Sequences),
+        moments: Option<&Moments>,
+    ) -> Tensor {
+        let (mean, variance) = match moments {
+            Some(moments) => statistics(moments),
+            None => (
+                Tensor::stack(&self.means, 0),
+                Tensor::stack(&self.variances, 0),
+            ),
+        };
+        let (mean, scale) = (mean, (variance + EPS).rsqrt());
+        let [mean, scale] = [mean, scale].map(|rows| match one_batch(batches) {
+            Some(batch) => rows.narrow(0, batch, 1),
+            None => sequences.spread(&rows.index_select(0, &ids(batches, &rows))),
+        });
+        ((x.to_kind(Kind::Float) - mean) * scale).to_kind(x.kind())
+    }
+
+    /// The moments of tokens `[tokens, width]`.
+    pub fn moments(&self, x: &Tensor, (batches, sequences): (&[i64], &Sequences)) -> Moments {
+        let x = x.to_kind(Kind::Float);
+        let tokens = sequences.spread(&ids(batches, &x));
+        let rows = (0..self.means.len() as i64).map(|batch| {
+            let own = match one_batch(batches) {
+                Some(only) if only == batch => x.shallow_clone(),
+                Some(_) => x.narrow(0, 0, 0),
+                None => x.index_select(0, &tokens.eq(batch).nonzero().squeeze_dim(1)),
+            };
+            let sum = |own: &Tensor| own.sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+            let count = Tensor::full([1], own.size()[0] as f64, (Kind::Float, x.device()));
+            Tensor::cat(&[count, sum(&own), sum(&own.square())], 0)
+        });
+        Tensor::stack(&rows.collect::<Vec<_>>(), 0)
+    }
+
+    /// Moves the learnt statistics towards those of a minibatch; batches without a token there keep theirs.
+    pub fn learn(&self, moments: &Moments) {
+        let counts = Vec::<f32>::try_from(moments.select(1, 0)).expect("a column of numbers");
+        let (means, variances) = statistics(moments);
+        for (batch, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
+            // The running variance is that of a sample, as in torch.
+            let unbiased = f64::from(count) / (f64::from(count) - 1.0).max(1.0);
+            no_grad(|| {
+                let at = batch as i64;
+                let _ = self.means[batch]
+                    .shallow_clone()
+                    .lerp_(&means.get(at), MOMENTUM);
+                let _ = self.variances[batch]
+                    .shallow_clone()
+                    .lerp_(&(variances.get(at) * unbiased), MOMENTUM);
+            });
+        }
+    }
+}
+
+/// Means and variances, `[batches, width]` each.
+fn statistics(moments: &Moments) -> (Tensor, Tensor) {
+    let width = (moments.size()[1] - 1) / 2;
+    let counts = moments.narrow(1, 0, 1).clamp_min(1.0);
+    let mean = moments.narrow(1, 1, width) / &counts;
+    let variance = moments.narrow(1, 1 + width, width) / counts - mean.square();
+    (mean, variance.clamp_min(0.0))
+}
+
+fn ids(batches: &[i64], beside: &Tensor) -> Tensor {
+    Tensor::from_slice(batches).to_device(beside.device())
+}
+
+/// The batch of all cells, if it is one.
+fn one_batch(batches: &[i64]) -> Option<i64> {
+    let first = *batches.first()?;
+    batches.iter().all(|batch| *batch == first).then_some(first)
 }

@@ -5,7 +5,7 @@ use super::embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
 use super::encoder::{Encoder, Width};
 use super::heads::{Activation, CellDecoder, ClassDecoder, ExpressionDecoder};
 use super::noise::Noise;
-use super::norm::PlainNorm;
+use super::norm::{DomainNorm, Moments, PlainNorm};
 use super::store::{Init, Store};
 use crate::checkpoint::{self, Architecture};
 use tch::{Device, Kind, Tensor};
@@ -27,9 +27,35 @@ pub struct Heads {
     pub generative: bool,
     /// Conditions of a gene in a cell that the third input tells apart.
     pub conditions: Option<usize>,
+    /// Both expression heads also tell how likely a value is not zero.
+    pub zero_probability: bool,
+    /// Batches that the expression heads are told.
+    pub batch_labels: Option<usize>,
+    /// Batches with a norm of the embedded tokens of their own (DSBN).
+    pub domain_norm: Option<usize>,
+    /// Kinds of tokens, the special ones included, that the expression heads are told.
+    pub modalities: Option<usize>,
+    /// The queries of the cell's expression head are told batch and modality too, as in the reference's multi-omic model.
+    pub conditioned_query: bool,
 }
 
 impl Heads {
+    /// A trunk alone.
+    pub const NONE: Self = Self {
+        classes: None,
+        expression: false,
+        cell_expression: false,
+        batches: None,
+        plain_norm: false,
+        generative: false,
+        conditions: None,
+        zero_probability: false,
+        batch_labels: None,
+        domain_norm: None,
+        modalities: None,
+        conditioned_query: false,
+    };
+
     /// The heads that a checkpoint holds weights for.
     pub fn of(stored: &checkpoint::Heads) -> Self {
         Self {
@@ -40,7 +66,17 @@ impl Heads {
             plain_norm: stored.batch_norm,
             generative: stored.flag_encoder,
             conditions: stored.conditions,
+            zero_probability: stored.zero_probability,
+            batch_labels: stored.batch_labels,
+            domain_norm: stored.domain_norm.map(|norm| norm.domains),
+            modalities: stored.modalities,
+            conditioned_query: stored.mvc.is_some_and(|mvc| mvc.conditioned_query),
         }
+    }
+
+    /// Whether the expression heads are told more than the hidden state.
+    fn is_conditioned(&self) -> bool {
+        self.batch_labels.is_some() || self.modalities.is_some()
     }
 }
 
@@ -63,6 +99,12 @@ pub struct Inputs {
     pub sequences: Sequences,
     /// Condition of every gene in its cell, `[tokens]` int64, 0 for none; absent where the model has no third input.
     pub conditions: Option<Tensor>,
+    /// Batch of every cell that the expression heads are told, for models with batch labels.
+    pub batches: Option<Vec<i64>>,
+    /// Batch of every cell whose statistics normalise its tokens, for models with a norm for each (DSBN).
+    pub domains: Option<Vec<i64>>,
+    /// Kind of every token, `[tokens]` int64, for models with modalities.
+    pub modalities: Option<Tensor>,
 }
 
 /// Tokens of some cells of which the model is to tell the values of a part.
@@ -131,9 +173,15 @@ impl Inputs {
             values: Tensor::from_slice(&values).to_device(device),
             sequences: Sequences::new(lengths, device),
             conditions: None,
+            batches: None,
+            domains: None,
+            modalities: None,
         }
     }
 }
+
+/// Predicted values of tokens `[tokens]` and, if the head has it, the probability of each not being zero.
+pub type Told = (Tensor, Option<Tensor>);
 
 /// What the trunk made of them.
 #[derive(Debug)]
@@ -162,6 +210,10 @@ pub struct Model {
     gene_encoder: GeneEncoder,
     value_encoder: ValueEncoder,
     norm: Option<PlainNorm>,
+    domain_norm: Option<DomainNorm>,
+    batch_encoder: Option<GeneEncoder>,
+    modality_encoder: Option<GeneEncoder>,
+    conditioned_query: bool,
     flag: Option<Flag>,
     conditions: Option<ConditionEncoder>,
     encoder: Encoder,
@@ -179,6 +231,16 @@ impl Model {
         let classifier = |store: &mut Store, name: &str, classes: usize, activation| {
             ClassDecoder::new(store, name, layers, (width, classes as i64), activation)
         };
+        let table = |store: &mut Store, name: &str, rows: usize| {
+            GeneEncoder::new(store, name, (rows as i64, width), Init::Normal, None)
+        };
+        let told = if heads.is_conditioned() {
+            2 * width
+        } else {
+            width
+        };
+        let asking = if heads.conditioned_query { told } else { width };
+        let explicit_zero = heads.zero_probability;
         Self {
             gene_encoder: GeneEncoder::new(
                 store,
@@ -189,6 +251,10 @@ impl Model {
             ),
             value_encoder: ValueEncoder::new(store, architecture),
             norm: heads.plain_norm.then(|| PlainNorm::new(store, "bn", width)),
+            domain_norm: heads.domain_norm.map(|n| DomainNorm::new(store, n, width)),
+            batch_encoder: heads.batch_labels.map(|n| table(store, "batch_encoder", n)),
+            modality_encoder: heads.modalities.map(|n| table(store, "mod_encoder", n)),
+            conditioned_query: heads.conditioned_query,
             flag: heads.generative.then(|| Flag::new(store, width)),
             conditions: heads
                 .conditions
@@ -196,13 +262,13 @@ impl Model {
             encoder: Encoder::new(store, architecture),
             expression: heads
                 .expression
-                .then(|| ExpressionDecoder::new(store, "decoder", width, width, false)),
+                .then(|| ExpressionDecoder::new(store, "decoder", told, width, explicit_zero)),
             classifier: heads
                 .classes
                 .map(|k| classifier(store, "cls_decoder", k, Activation::Relu)),
             cell_expression: heads
                 .cell_expression
-                .then(|| CellDecoder::new(store, "mvc_decoder", width, width, false)),
+                .then(|| CellDecoder::new(store, "mvc_decoder", asking, told, explicit_zero)),
             discriminator: heads.batches.map(|n| {
                 classifier(
                     store,
@@ -214,11 +280,96 @@ impl Model {
         }
     }
 
-    /// Gene vectors and embedded tokens, the trunk's input, `[tokens, width]` each.
-    pub fn embed(&self, inputs: &Inputs, noise: &mut Noise) -> (Tensor, Tensor) {
+    /// Gene vectors and embedded tokens, the trunk's input, `[tokens, width]` each. A norm by batch takes the statistics of
+    /// the given moments, or those it has learnt.
+    pub fn embed(
+        &self,
+        inputs: &Inputs,
+        moments: Option<&Moments>,
+        noise: &mut Noise,
+    ) -> (Tensor, Tensor) {
         let genes = self.gene_encoder.forward(&inputs.gene_ids);
         let tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
-        (genes, self.finish(tokens, inputs.conditions.as_ref()))
+        let tokens = self.finish(tokens, inputs.conditions.as_ref());
+        let tokens = match (&self.domain_norm, &inputs.domains) {
+            (Some(norm), Some(domains)) => {
+                norm.forward(&tokens, (domains, &inputs.sequences), moments)
+            }
+            _ => tokens,
+        };
+        (genes, tokens)
+    }
+
+    /// The moments of the embedded tokens of some cells, batch by batch, for a norm by batch.
+    pub fn moments(&self, inputs: &Inputs, noise: &mut Noise) -> Option<Tensor> {
+        let (norm, domains) = (self.domain_norm.as_ref()?, inputs.domains.as_ref()?);
+        let genes = self.gene_encoder.forward(&inputs.gene_ids);
+        let tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
+        let tokens = self.finish(tokens, inputs.conditions.as_ref());
+        Some(norm.moments(&tokens, (domains, &inputs.sequences)))
+    }
+
+    /// Moves the learnt statistics of a norm by batch towards those of a minibatch.
+    pub fn learn_moments(&self, moments: &Moments) {
+        if let Some(norm) = &self.domain_norm {
+            norm.learn(moments);
+        }
+    }
+
+    /// Vectors of genes by id, `[tokens, width]`.
+    pub fn gene_vectors(&self, ids: &Tensor) -> Tensor {
+        self.gene_encoder.forward(ids)
+    }
+
+    /// The values of all tokens as their own hidden state tells them (GEP).
+    pub fn tell_expression(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Told> {
+        let decoder = self.expression.as_ref()?;
+        let hidden = beside(&encoded.hidden, self.condition_of_tokens(inputs));
+        Some((
+            decoder.forward(&hidden),
+            decoder.nonzero_probability(&hidden),
+        ))
+    }
+
+    /// The values of all tokens as the cell embedding tells them (GEPC).
+    pub fn tell_from_cell(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Told> {
+        let decoder = self.cell_expression.as_ref()?;
+        let cells = beside(&encoded.cells, self.condition_of_cells(inputs));
+        let genes = match self.conditioned_query {
+            true => beside(&encoded.genes, self.condition_of_tokens(inputs)),
+            false => encoded.genes.shallow_clone(),
+        };
+        Some(decoder.forward(&genes, &inputs.sequences.spread(&cells)))
+    }
+
+    /// Batch and modality of every token, `[tokens, width]`, for models that are told them.
+    fn condition_of_tokens(&self, inputs: &Inputs) -> Option<Tensor> {
+        let batches = self.batch_vectors(inputs);
+        let batches = batches.map(|batches| inputs.sequences.spread(&batches));
+        sum(batches, self.modality_vectors(inputs))
+    }
+
+    /// Batch of every cell and modality of its first token, `[cells, width]`.
+    fn condition_of_cells(&self, inputs: &Inputs) -> Option<Tensor> {
+        let first = |modalities: Tensor| {
+            let starts = Tensor::from_slice(&inputs.sequences.starts());
+            modalities.index_select(0, &starts.to_device(modalities.device()))
+        };
+        sum(
+            self.batch_vectors(inputs),
+            self.modality_vectors(inputs).map(first),
+        )
+    }
+
+    fn batch_vectors(&self, inputs: &Inputs) -> Option<Tensor> {
+        let ids = Tensor::from_slice(inputs.batches.as_ref()?);
+        let encoder = self.batch_encoder.as_ref()?;
+        Some(encoder.forward(&ids.to_device(inputs.gene_ids.device())))
+    }
+
+    fn modality_vectors(&self, inputs: &Inputs) -> Option<Tensor> {
+        let encoder = self.modality_encoder.as_ref()?;
+        Some(encoder.forward(inputs.modalities.as_ref()?))
     }
 
     /// Adds conditions and normalises, where the model does.
@@ -273,7 +424,18 @@ impl Model {
     }
 
     pub fn encode(&self, inputs: &Inputs, wanted: Width, noise: &mut Noise) -> Encoded {
-        let (genes, tokens) = self.embed(inputs, noise);
+        self.encode_with(inputs, None, wanted, noise)
+    }
+
+    /// The same with tokens normalised by the given moments.
+    pub fn encode_with(
+        &self,
+        inputs: &Inputs,
+        moments: Option<&Moments>,
+        wanted: Width,
+        noise: &mut Noise,
+    ) -> Encoded {
+        let (genes, tokens) = self.embed(inputs, moments, noise);
         let hidden = self
             .encoder
             .forward(&tokens, &inputs.sequences, wanted, noise);
@@ -293,6 +455,21 @@ impl Model {
 
     pub fn trunk(&self) -> &Encoder {
         &self.encoder
+    }
+}
+
+/// Vectors with what they are told appended, if they are told anything.
+fn beside(vectors: &Tensor, condition: Option<Tensor>) -> Tensor {
+    match condition {
+        Some(condition) => Tensor::cat(&[vectors, &condition], -1),
+        None => vectors.shallow_clone(),
+    }
+}
+
+fn sum(one: Option<Tensor>, other: Option<Tensor>) -> Option<Tensor> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
     }
 }
 

@@ -26,12 +26,13 @@ pub struct Store {
     device: Device,
 }
 
-/// All parameters as one vector, which the model's tensors view, and one of the same length for their gradients.
+/// All parameters, and after them the buffers of floats, as one vector, which the model's tensors view, and one of the same
+/// length for their gradients.
 #[derive(Debug)]
 pub struct Flat {
     pub values: Tensor,
     pub gradients: Tensor,
-    /// Start and length of the stretches that are trained; frozen parameters lie between them.
+    /// Start and length of the stretches that are trained; frozen parameters and buffers lie between and behind them.
     pub trained: Vec<(i64, i64)>,
 }
 
@@ -132,19 +133,16 @@ impl Store {
         }
     }
 
-    /// Moves all parameters into one buffer; the tensors that modules hold view it from then on.
+    /// Moves all parameters and float buffers into one vector; the tensors that modules hold view it from then on.
     pub fn flatten(&mut self) -> Flat {
         no_grad(|| {
-            let values = Tensor::cat(
-                &self
-                    .parameters
-                    .values()
-                    .map(|t| t.detach().flatten(0, -1))
-                    .collect::<Vec<_>>(),
-                0,
-            );
+            let buffers = self.buffers.values_mut();
+            let floats = buffers.filter(|buffer| buffer.kind() == Kind::Float);
+            let moved: Vec<&mut Tensor> = self.parameters.values_mut().chain(floats).collect();
+            let values: Vec<Tensor> = moved.iter().map(|t| t.detach().flatten(0, -1)).collect();
+            let values = Tensor::cat(&values, 0);
             let (mut start, mut trained) = (0, Vec::new());
-            for tensor in self.parameters.values_mut() {
+            for tensor in moved {
                 let length = tensor.numel() as i64;
                 let view = values
                     .narrow(0, start, length)

@@ -1,12 +1,11 @@
 //! Learning cell types: classification of the `<cls>` token, with the reference's other objectives as weighted extras
 //! (reference section 11.1; losses of section 8).
 
-use super::objective::{Objective, Part, Pass, Term, Totals};
+use super::objective::{At, Objective, Part, Term, Totals};
+use super::terms;
 use crate::checkpoint::Architecture;
 use crate::counts::Counts;
-use crate::model::{
-    Encoded, Genes, Heads, Inputs, Model, Noise, Store, Width, losses, reverse_gradient,
-};
+use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Store, Width, losses};
 use crate::random::{self, Seed, Stream};
 use crate::tokens::{Tokenizer, Tokens, masking};
 use schemars::JsonSchema;
@@ -85,6 +84,14 @@ impl Weights {
         self.gep_weight > 0.0 || self.gepc_weight > 0.0
     }
 
+    fn between(&self) -> terms::Between {
+        terms::Between {
+            cce: self.cce_weight,
+            ecs: self.ecs_weight,
+            threshold: self.ecs_threshold,
+        }
+    }
+
     /// The heads that these objectives need.
     pub fn heads(&self, classes: usize, batches: usize) -> Heads {
         Heads {
@@ -149,16 +156,12 @@ impl Objective for Annotation<'_> {
             cells: examples.len() as f64,
             masked,
             class_weight: examples.iter().map(weight).sum(),
+            asked: 0.0,
         }
     }
 
-    fn forward(
-        &self,
-        model: &Model,
-        shard: &[Example],
-        (totals, _): (&Totals, Pass),
-        noise: &mut Noise,
-    ) -> Part {
+    fn forward(&self, model: &Model, shard: &[Example], at: At<'_>, noise: &mut Noise) -> Part {
+        let totals = at.totals;
         let batch = Batch::new(shard, self.device);
         let wanted = if self.weights.gep_weight > 0.0 {
             Width::AllTokens
@@ -173,13 +176,13 @@ impl Objective for Annotation<'_> {
         part.terms
             .extend(self.guess(model, &batch, &encoded, totals));
         if let Some(discriminator) = &model.discriminator {
-            let scores = discriminator.forward(&reverse_gradient(&encoded.cells));
-            let sum = losses::cross_entropy(&scores, &batch.batches, None, 0.0);
-            part.terms.push(Term {
-                name: "dar",
-                value: sum / totals.cells,
-                weight: self.weights.dar_weight,
-            });
+            let how_much = (totals.cells, self.weights.dar_weight);
+            part.terms.push(terms::adversary(
+                discriminator,
+                &encoded.cells,
+                &batch.batches,
+                how_much,
+            ));
         }
         if self.weights.cce_weight > 0.0 {
             part.embeddings
@@ -192,33 +195,11 @@ impl Objective for Annotation<'_> {
     }
 
     fn couples(&self) -> bool {
-        self.weights.cce_weight > 0.0 || self.weights.ecs_weight > 0.0
+        self.weights.between().any()
     }
 
     fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
-        let mut terms = Vec::new();
-        let Weights {
-            cce_weight,
-            ecs_weight,
-            ecs_threshold,
-            ..
-        } = *self.weights;
-        if let [first, second] = embeddings {
-            terms.push(Term {
-                name: "cce",
-                value: losses::contrast(first, second),
-                weight: cce_weight,
-            });
-        }
-        if ecs_weight > 0.0 {
-            let value = losses::elastic_similarity(&embeddings[0], ecs_threshold);
-            terms.push(Term {
-                name: "ecs",
-                value,
-                weight: ecs_weight,
-            });
-        }
-        terms
+        self.weights.between().terms(embeddings)
     }
 }
 
@@ -299,15 +280,10 @@ impl Annotation<'_> {
                 weight,
             }
         };
-        let from_genes = model.expression.as_ref().map(|decoder| {
-            let predicted = decoder.forward(&encoded.hidden);
-            term("gep", self.weights.gep_weight, &predicted)
-        });
-        let from_cell = model.cell_expression.as_ref().map(|decoder| {
-            let cells = batch.inputs.sequences.spread(&encoded.cells);
-            let (predicted, _) = decoder.forward(&encoded.genes, &cells);
-            term("gepc", self.weights.gepc_weight, &predicted)
-        });
+        let from_genes = model.tell_expression(encoded, &batch.inputs);
+        let from_genes = from_genes.map(|(told, _)| term("gep", self.weights.gep_weight, &told));
+        let from_cell = model.tell_from_cell(encoded, &batch.inputs);
+        let from_cell = from_cell.map(|(told, _)| term("gepc", self.weights.gepc_weight, &told));
         from_genes.into_iter().chain(from_cell).collect()
     }
 }

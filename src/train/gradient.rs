@@ -1,6 +1,7 @@
 //! The gradient of a minibatch, computed in shards on several threads with one and the same result.
 
-use super::objective::{Objective, Part, Pass, Term, Totals};
+use super::objective::{At, Objective, Part, Pass, Term, Totals};
+use super::together::add_up;
 use crate::model::{Flat, Noise, Store};
 use crate::random::Seed;
 use crate::ranks::Ranks;
@@ -27,13 +28,33 @@ pub struct Gradient<'o, O: Objective> {
     slots: Mutex<Vec<Tensor>>,
     /// Cells per shard. Part of the definition of a run: sums of floats depend on it.
     shard: usize,
+    how: How,
+}
+
+/// How the cells of a shard are computed.
+#[derive(Clone, Copy)]
+struct How {
     kind: Kind,
     seed: Seed,
     dropout: f64,
 }
 
+/// What is known of a minibatch before its cells are computed.
+struct Whole {
+    totals: Totals,
+    pass: Pass,
+    survey: Option<Mutex<Tensor>>,
+}
+
+/// A shard after its forward pass.
+struct Forward {
+    part: Part,
+    /// Its own handle on what was found in all cells, to which gradients flow.
+    survey: Option<Tensor>,
+}
+
 /// A shard after its forward pass, and the gradient that the other cells of its minibatch send to its embeddings.
-type Pulled = (Part, Vec<Tensor>);
+type Pulled = (Forward, Vec<Tensor>);
 
 /// The loss of a minibatch, its terms and its tallies by name, as plain numbers.
 pub type Figures = Vec<(&'static str, f64)>;
@@ -76,9 +97,11 @@ impl<'o, O: Objective> Gradient<'o, O> {
             workers,
             slots: Mutex::new(slots(store, flat)),
             shard,
-            kind,
-            seed,
-            dropout,
+            how: How {
+                kind,
+                seed,
+                dropout,
+            },
         }
     }
 
@@ -89,11 +112,23 @@ impl<'o, O: Objective> Gradient<'o, O> {
     pub fn minibatch(&mut self, examples: &[O::Example], pass: Pass) -> Result<Figures> {
         let mut totals = self.objective.totals(examples);
         totals.add_up(self.ranks)?;
-        let mut figures = if self.objective.couples() {
-            self.coupled(examples, &totals, pass)
-        } else {
-            self.separate(examples, &totals, pass)
+        let survey = self.survey(examples, pass)?;
+        let pulled = survey.as_ref().map(Tensor::zeros_like);
+        let at = Whole {
+            totals,
+            pass,
+            survey: survey.as_ref().map(|s| Mutex::new(s.shallow_clone())),
         };
+        let mut figures = if self.objective.couples() {
+            self.coupled(examples, &at, pulled.as_ref())
+        } else {
+            self.separate(examples, &at, pulled.as_ref())
+        };
+        if let (Some(survey), Some(mut pulled)) = (&survey, pulled) {
+            add_up(self.ranks, &mut pulled)?;
+            self.pull_survey(examples, pass, pulled);
+            self.objective.absorb(&self.workers[0].model, survey);
+        }
         let mut numbers: Vec<f64> = figures.iter().map(|(_, value)| *value).collect();
         self.ranks.sum_f64(&mut numbers)?;
         figures
@@ -103,73 +138,100 @@ impl<'o, O: Objective> Gradient<'o, O> {
         Ok(figures)
     }
 
-    /// Forward and backward of every shard at once: no more than one shard per thread is in memory.
-    fn separate(&mut self, examples: &[O::Example], totals: &Totals, pass: Pass) -> Figures {
+    /// What the objective wants to know of all cells of a training minibatch, before any of them is computed.
+    fn survey(&mut self, examples: &[O::Example], pass: Pass) -> Result<Option<Tensor>> {
+        if !self.objective.surveys() || pass == Pass::Evaluation {
+            return Ok(None);
+        }
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, kind) = (self.objective, self.kind);
-        let (seed, dropout) = (self.seed, self.dropout);
-        let sums = InOrder::new(&self.slots);
-        let figures = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            let part = forward(
-                objective,
-                worker,
-                (shards[i], totals),
-                (pass, kind, noise(pass, seed, dropout, i)),
-            );
-            if matches!(pass, Pass::Training(_)) {
+        let (objective, how) = (self.objective, self.how);
+        let found = in_parallel(&mut self.workers, shards.len(), |worker, i| {
+            no_grad(|| survey(objective, worker, shards[i], (how, pass, i)))
+        });
+        let sum = found.into_iter().flatten().reduce(|sum, part| sum + part);
+        sum.map(|mut sum| add_up(self.ranks, &mut sum).map(|()| sum))
+            .transpose()
+    }
+
+    /// Adds the gradient that comes back through what was found in all cells: the survey is made again, and pulled.
+    fn pull_survey(&mut self, examples: &[O::Example], pass: Pass, pulled: Tensor) {
+        let pulled = Mutex::new(pulled);
+        let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
+        let (objective, how) = (self.objective, self.how);
+        let sums = InOrder::new(&self.slots, None);
+        in_parallel(&mut self.workers, shards.len(), |worker, i| {
+            let found = survey(objective, worker, shards[i], (how, pass, i));
+            if let Some(found) = found {
+                let pulled = pulled.lock().expect("no worker panicked").shallow_clone();
+                let loss = (found * pulled).sum(Kind::Float);
                 sums.add(
                     i,
-                    Tensor::run_backward(&[total(&part.terms)], &worker.parameters, false, false),
+                    Tensor::run_backward(&[loss], &worker.parameters, false, false),
                 );
             }
-            figures(&part.terms, &part.tallies, totals)
+        });
+    }
+
+    /// Forward and backward of every shard at once: no more than one shard per thread is in memory.
+    fn separate(
+        &mut self,
+        examples: &[O::Example],
+        at: &Whole,
+        pulled: Option<&Tensor>,
+    ) -> Figures {
+        let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
+        let (objective, how) = (self.objective, self.how);
+        let sums = InOrder::new(&self.slots, pulled);
+        let figures = in_parallel(&mut self.workers, shards.len(), |worker, i| {
+            let Forward { part, survey } = forward(objective, worker, shards[i], (at, how, i));
+            if matches!(at.pass, Pass::Training(_)) {
+                sums.add(i, backward(total(&part.terms), worker, survey));
+            }
+            figures(&part.terms, &part.tallies, &at.totals)
         });
         merge(figures)
     }
 
     /// Forward of every shard, the losses between their cells, then backward of every shard.
-    fn coupled(&mut self, examples: &[O::Example], totals: &Totals, pass: Pass) -> Figures {
+    fn coupled(&mut self, examples: &[O::Example], at: &Whole, pulled: Option<&Tensor>) -> Figures {
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, kind) = (self.objective, self.kind);
-        let (seed, dropout) = (self.seed, self.dropout);
-        let parts = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            forward(
-                objective,
-                worker,
-                (shards[i], totals),
-                (pass, kind, noise(pass, seed, dropout, i)),
-            )
+        let (objective, how) = (self.objective, self.how);
+        let done = in_parallel(&mut self.workers, shards.len(), |worker, i| {
+            forward(objective, worker, shards[i], (at, how, i))
         });
-        let (terms, pulls) = couple(objective, &parts, pass);
-        let mut all: Vec<Figures> = parts
-            .iter()
-            .map(|part| figures(&part.terms, &part.tallies, totals))
+        let parts = || done.iter().map(|forward| &forward.part);
+        let (terms, pulls) = couple(objective, &parts().collect::<Vec<_>>(), at.pass);
+        let mut all: Vec<Figures> = parts()
+            .map(|part| figures(&part.terms, &part.tallies, &at.totals))
             .collect();
-        all.push(figures(&terms, &[], totals));
-        if matches!(pass, Pass::Training(_)) {
-            let sums = InOrder::new(&self.slots);
-            let work: Vec<Mutex<Option<Pulled>>> = parts
+        all.push(figures(&terms, &[], &at.totals));
+        if matches!(at.pass, Pass::Training(_)) {
+            let sums = InOrder::new(&self.slots, pulled);
+            let work: Vec<Mutex<Option<Pulled>>> = done
                 .into_iter()
                 .zip(pulls)
                 .map(|shard| Mutex::new(Some(shard)))
                 .collect();
             in_parallel(&mut self.workers, work.len(), |worker, i| {
                 let taken = work[i].lock().expect("no worker panicked").take();
-                let (part, pull) = taken.expect("each shard is taken once");
+                let (Forward { part, survey }, pull) = taken.expect("each shard is taken once");
                 let pulled = part
                     .embeddings
                     .iter()
                     .zip(&pull)
                     .map(|(e, p)| (e * p).sum(Kind::Float));
                 let loss = pulled.fold(total(&part.terms), |sum, pulled| sum + pulled);
-                sums.add(
-                    i,
-                    Tensor::run_backward(&[loss], &worker.parameters, false, false),
-                );
+                sums.add(i, backward(loss, worker, survey));
             });
         }
         merge(all)
     }
+}
+
+/// Gradients of a loss with respect to the trainable parameters, and to what was found in all cells.
+fn backward<M>(loss: Tensor, worker: &Worker<M>, survey: Option<Tensor>) -> Vec<Tensor> {
+    let inputs: Vec<&Tensor> = worker.parameters.iter().chain(&survey).collect();
+    Tensor::run_backward(&[loss], &inputs, false, false)
 }
 
 /// How minibatches are computed.
@@ -201,27 +263,59 @@ fn slots(store: &Store, flat: &Flat) -> Vec<Tensor> {
     slots
 }
 
-fn noise(pass: Pass, seed: Seed, dropout: f64, shard: usize) -> Noise {
+fn noise(pass: Pass, how: How, shard: usize) -> Noise {
     match pass {
-        Pass::Training(step) => Noise::new(dropout, seed, &[step, shard as u64]),
+        Pass::Training(step) => Noise::new(how.dropout, how.seed, &[step, shard as u64]),
         Pass::Evaluation => Noise::off(),
     }
+}
+
+/// Does something with the worker's model in the number format of the pass.
+fn with_model<O: Objective, R>(
+    objective: &O,
+    worker: &Worker<O::Model>,
+    kind: Kind,
+    work: impl FnOnce(&O::Model) -> R,
+) -> R {
+    // In another format than the weights' own, the model is made of casts of them, through which gradients flow back.
+    let cast = (kind != Kind::Float).then(|| objective.model(&mut worker.store.cast(kind)));
+    work(cast.as_ref().unwrap_or(&worker.model))
+}
+
+fn survey<O: Objective>(
+    objective: &O,
+    worker: &Worker<O::Model>,
+    shard: &[O::Example],
+    (how, pass, i): (How, Pass, usize),
+) -> Option<Tensor> {
+    with_model(objective, worker, how.kind, |model| {
+        objective.survey(model, shard, &mut noise(pass, how, i))
+    })
 }
 
 fn forward<O: Objective>(
     objective: &O,
     worker: &Worker<O::Model>,
-    (shard, totals): (&[O::Example], &Totals),
-    (pass, kind, mut noise): (Pass, Kind, Noise),
-) -> Part {
-    // In another format than the weights' own, the model is made of casts of them, through which gradients flow back.
-    let cast = (kind != Kind::Float).then(|| objective.model(&mut worker.store.cast(kind)));
-    let model = cast.as_ref().unwrap_or(&worker.model);
-    let mut run = || objective.forward(model, shard, (totals, pass), &mut noise);
-    match pass {
-        Pass::Training(_) => run(),
-        Pass::Evaluation => no_grad(run),
-    }
+    shard: &[O::Example],
+    (whole, how, i): (&Whole, How, usize),
+) -> Forward {
+    let survey = whole.survey.as_ref().map(|survey| {
+        let survey = survey.lock().expect("no worker panicked");
+        survey.detach().copy().set_requires_grad(true)
+    });
+    let at = At {
+        totals: &whole.totals,
+        pass: whole.pass,
+        survey: survey.as_ref(),
+    };
+    let part = with_model(objective, worker, how.kind, |model| {
+        let run = || objective.forward(model, shard, at, &mut noise(at.pass, how, i));
+        match at.pass {
+            Pass::Training(_) => run(),
+            Pass::Evaluation => no_grad(run),
+        }
+    });
+    Forward { part, survey }
 }
 
 /// The weighted sum of the terms; zero, connected to nothing, if there are none.
@@ -236,7 +330,7 @@ fn total(terms: &[Term]) -> Tensor {
 /// Losses between cells, and for every shard the gradient they have with respect to its embeddings.
 fn couple<O: Objective>(
     objective: &O,
-    parts: &[Part],
+    parts: &[&Part],
     pass: Pass,
 ) -> (Vec<Term>, Vec<Vec<Tensor>>) {
     let sets = parts[0].embeddings.len();
@@ -278,15 +372,18 @@ fn couple<O: Objective>(
 }
 
 /// Adds gradients to their slots in the order of the shards, whichever is ready first.
-struct InOrder<'s> {
-    slots: &'s Mutex<Vec<Tensor>>,
+struct InOrder {
+    slots: Mutex<Vec<Tensor>>,
     waiting: Mutex<(usize, BTreeMap<usize, Vec<Tensor>>)>,
 }
 
-impl<'s> InOrder<'s> {
-    fn new(slots: &'s Mutex<Vec<Tensor>>) -> Self {
+impl InOrder {
+    /// Slots of the parameters, and of what else gradients are with respect to.
+    fn new(parameters: &Mutex<Vec<Tensor>>, other: Option<&Tensor>) -> Self {
+        let parameters = parameters.lock().expect("no worker panicked");
+        let slots = parameters.iter().chain(other).map(Tensor::shallow_clone);
         Self {
-            slots,
+            slots: Mutex::new(slots.collect()),
             waiting: Mutex::new((0, BTreeMap::new())),
         }
     }

@@ -10,9 +10,11 @@ pub mod objective;
 mod optimizer;
 mod options;
 mod schedule;
+mod terms;
 mod together;
 
 pub mod annotation;
+pub mod integration;
 pub mod pretraining;
 
 pub use checkpoint::Unusable;
@@ -20,7 +22,7 @@ pub use examples::{Cut, Examples, InMemory, Minibatch, Minibatches, checksum};
 pub use fit::{Diverged, Fit, Missed, Observer, Outcome, Report};
 pub use gradient::{Figures, Gradient, Settings};
 pub use metrics::FILES as METRICS_FILES;
-pub use objective::{Objective, Part, Pass, Term, Totals};
+pub use objective::{At, Objective, Part, Pass, Term, Totals};
 pub use optimizer::{Adam, clip};
 pub use options::{Options, Plan, Usual};
 pub use schedule::{Schedule, cosine};

@@ -20,14 +20,16 @@ pub struct Totals {
     pub masked: f64,
     /// Sum of the class weights of the cells.
     pub class_weight: f64,
+    /// Values that only the cell embedding is asked for.
+    pub asked: f64,
 }
 
 impl Totals {
     /// Adds up the totals of all ranks.
     pub fn add_up(&mut self, ranks: &dyn Ranks) -> Result<()> {
-        let mut numbers = [self.cells, self.masked, self.class_weight];
+        let mut numbers = [self.cells, self.masked, self.class_weight, self.asked];
         ranks.sum_f64(&mut numbers)?;
-        [self.cells, self.masked, self.class_weight] = numbers;
+        [self.cells, self.masked, self.class_weight, self.asked] = numbers;
         Ok(())
     }
 }
@@ -39,6 +41,15 @@ pub enum Pass {
     Training(u64),
     /// No dropout, no gradient.
     Evaluation,
+}
+
+/// What some cells of a minibatch are computed with.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    pub totals: &'a Totals,
+    pub pass: Pass,
+    /// What [`Objective::survey`] found in all cells of the minibatch; in training only.
+    pub survey: Option<&'a Tensor>,
 }
 
 /// What the forward pass of some cells of a minibatch gives.
@@ -73,9 +84,28 @@ pub trait Objective: Sync {
         &self,
         model: &Self::Model,
         shard: &[Self::Example],
-        at: (&Totals, Pass),
+        at: At<'_>,
         noise: &mut Noise,
     ) -> Part;
+
+    /// True if the forward pass of a cell needs something of all cells of its minibatch, as a norm over them does.
+    fn surveys(&self) -> bool {
+        false
+    }
+
+    /// What that is, of some of the cells: a tensor that is added up over all. It is asked for with the noise that the forward
+    /// pass will have, and gradients flow back through it.
+    fn survey(
+        &self,
+        _model: &Self::Model,
+        _shard: &[Self::Example],
+        _noise: &mut Noise,
+    ) -> Option<Tensor> {
+        None
+    }
+
+    /// Learns from what was found in a minibatch what no gradient teaches.
+    fn absorb(&self, _model: &Self::Model, _survey: &Tensor) {}
 
     /// True if [`Objective::couple`] has something to say.
     fn couples(&self) -> bool {

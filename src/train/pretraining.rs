@@ -1,7 +1,7 @@
 //! Learning the language of cells: to tell expression values from others (reference sections 7 and 10.4; paper, Methods,
 //! "Generative pretraining").
 
-use super::objective::{Objective, Part, Pass, Term, Totals};
+use super::objective::{At, Objective, Part, Pass, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::model::{Genes, Heads, Inputs, Model, Noise, SplitInputs, Store, Width, losses};
 use crate::random::{self, Seed};
@@ -239,6 +239,7 @@ impl Objective for Pretraining<'_> {
             cells: examples.len() as f64,
             masked: counted.map(|&c| f64::from(c)).sum(),
             class_weight: examples.iter().filter(|example| example.class >= 0).count() as f64,
+            asked: 0.0,
         }
     }
 
@@ -246,7 +247,7 @@ impl Objective for Pretraining<'_> {
         &self,
         model: &Model,
         shard: &[Example],
-        (totals, pass): (&Totals, Pass),
+        At { totals, pass, .. }: At<'_>,
         noise: &mut Noise,
     ) -> Part {
         let batch = Batch::new(shard, self.device);

@@ -32,11 +32,7 @@ pub fn model(folder: &str, heads: Heads) -> (Store, Model) {
 pub const HEADS: Heads = Heads {
     classes: Some(5),
     expression: true,
-    cell_expression: false,
-    batches: None,
-    plain_norm: false,
-    generative: false,
-    conditions: None,
+    ..Heads::NONE
 };
 
 /// Inputs as stored, pads in the stream.
@@ -46,6 +42,9 @@ fn padded(stored: &Stored) -> Inputs {
         values: stored.get("values").flatten(0, -1),
         conditions: None,
         sequences: Sequences::with_pads(stored.get("key_padding_mask")),
+        batches: None,
+        domains: None,
+        modalities: None,
     }
 }
 
@@ -61,6 +60,9 @@ fn ragged(stored: &Stored) -> Inputs {
         values: stored.get("values").flatten(0, -1).index_select(0, &keep),
         conditions: None,
         sequences: Sequences::new(Vec::try_from(lengths).expect("lengths"), Device::Cpu),
+        batches: None,
+        domains: None,
+        modalities: None,
     }
 }
 
@@ -90,7 +92,7 @@ fn annotation_forward_without_padding() {
         let stored = outputs.get(name);
         stored.flatten(0, 1).index_select(0, &keep(&inputs))
     };
-    let (genes, embedded) = no_grad(|| model.embed(&ragged, &mut Noise::off()));
+    let (genes, embedded) = no_grad(|| model.embed(&ragged, None, &mut Noise::off()));
     assert_close("gene_emb", &genes, &tokens("gene_emb"), 1e-5);
     assert_close(
         "value_emb",
@@ -189,7 +191,7 @@ fn annotation_attention_weights() {
     );
     let (_store, model) = model("annotation/checkpoint", HEADS);
     let ragged = ragged(&inputs);
-    let (_, embedded) = no_grad(|| model.embed(&ragged, &mut Noise::off()));
+    let (_, embedded) = no_grad(|| model.embed(&ragged, None, &mut Noise::off()));
     let attention = no_grad(|| {
         model
             .trunk()

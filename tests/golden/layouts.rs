@@ -24,6 +24,9 @@ fn cells(folder: &str) -> Tensor {
         values: stored.get("values").flatten(0, -1),
         conditions: None,
         sequences: Sequences::with_pads(stored.get("key_padding_mask")),
+        batches: None,
+        domains: None,
+        modalities: None,
     };
     let (_store, model) = model(folder, HEADS);
     no_grad(|| {

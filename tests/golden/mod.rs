@@ -2,6 +2,7 @@
 
 mod annotation;
 mod embedding;
+mod integration;
 mod layouts;
 mod losses;
 mod preprocessing;

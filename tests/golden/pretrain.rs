@@ -16,13 +16,10 @@ use std::cell::Cell;
 use tch::{Device, Kind, Tensor, no_grad};
 
 const HEADS: Heads = Heads {
-    classes: None,
     expression: true,
     cell_expression: true,
-    batches: None,
-    plain_norm: false,
     generative: true,
-    conditions: None,
+    ..Heads::NONE
 };
 
 fn list<T: tch::kind::Element + Copy>(tensor: &Tensor) -> Vec<T>
