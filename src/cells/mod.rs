@@ -1,5 +1,6 @@
 //! Cells of a file as a model sees them: which matrix, under which gene names, what its values are.
 
+pub mod cohort;
 pub mod conditions;
 pub mod naming;
 
@@ -86,6 +87,8 @@ pub enum Error {
         gene: String,
         columns: [String; 2],
     },
+    #[error("{0}")]
+    Cohort(String),
     #[error("`{}`: {problem}", path.display())]
     Table { path: PathBuf, problem: String },
 }

@@ -24,7 +24,7 @@ pub use column::Column;
 pub use delimited::Orientation;
 pub use error::Error;
 pub use matrix::Matrix;
-pub use open::{Options, open};
+pub use open::{Options, modalities, open};
 pub use plain::Plain;
 pub use source::Source;
 pub use spool::Spool;

@@ -44,11 +44,7 @@ pub fn open(
     if path.is_dir() {
         return open_folder(path, memory);
     }
-    let mut start = Vec::new();
-    let file = File::open(path).map_err(|error| Error::opening(path, error))?;
-    file.take(4096 + HDF5_SIGNATURE.len() as u64)
-        .read_to_end(&mut start)
-        .map_err(|error| Error::read(path, error))?;
+    let start = beginning(path)?;
     match () {
         () if is_hdf5(&start) => open_hdf5(path, options),
         () if start.starts_with(ZIP_SIGNATURE) => Err(Error::input(
@@ -57,6 +53,32 @@ pub fn open(
         )),
         () => open_text(path, options, is_gene, memory),
     }
+}
+
+/// Names of the modalities of a multi-modal file (.h5mu), in the order its author gave them; none for a file of another format.
+pub fn modalities(path: &Path) -> Result<Vec<String>, Error> {
+    if path.is_dir() || !is_hdf5(&beginning(path)?) {
+        return Ok(Vec::new());
+    }
+    let (_file, root) = open_root(path)?;
+    let Some(group) = root.child("mod")?.filter(Node::is_group) else {
+        return Ok(Vec::new());
+    };
+    let mut names = group.members()?;
+    let order = group.texts_attribute("mod-order")?.unwrap_or_default();
+    let place = |name: &String| order.iter().position(|listed| listed == name);
+    names.sort_by_key(|name| place(name).unwrap_or(order.len()));
+    Ok(names)
+}
+
+/// As many bytes as it takes to tell HDF5 and archives from text.
+fn beginning(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|error| Error::opening(path, error))?;
+    file.take(4096 + HDF5_SIGNATURE.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(|error| Error::read(path, error))?;
+    Ok(start)
 }
 
 fn is_hdf5(start: &[u8]) -> bool {

@@ -279,12 +279,11 @@ fn write(options: &Options, cells: &Cells, prompts: &Prompts, answers: &[Answer]
         matrix(|entry| entry.2),
         matrix(|entry| entry.3 as f32),
     );
+    let names = prompts.names(cells)?;
     let content = h5ad::Cells {
-        counts: &values,
-        cell_names: &prompts.names(cells)?,
-        gene_names: &prompts.genes,
         obs: &prompts.obs(),
         layers: &[("confidence", &confidence), ("round", &round)],
+        ..h5ad::Cells::new(&values, &names, &prompts.genes)
     };
     Ok(h5ad::create(&options.output, &content)?)
 }

@@ -2,7 +2,8 @@
 
 usage: check_additions.py ORIGINAL WRITTEN EXPECTED.json
 
-EXPECTED.json: {"obs": {name: {"labels": [...], "categories": [...]?, "ordered": bool?}}, "obsm": {name: rows}, "uns": {name: value}};
+EXPECTED.json: {"obs": {name: {"labels": [...], "categories": [...]?, "ordered": bool?}}, "obsm": {name: rows},
+"obsp": {name: [[columns, values] of each row]}, "uns": {name: value}};
 labels are texts, numbers, truth values or null; with "categories" the column has to be categorical.
 """
 
@@ -121,7 +122,7 @@ def main(original_path, written_path, expected_path):
     if original.raw is not None:
         for part in ("X", "var", "varm"):
             compare(getattr(original.raw, part), getattr(written.raw, part), f"raw.{part}")
-    for part in ("obs", "obsm", "uns"):
+    for part in ("obs", "obsm", "obsp", "uns"):
         added = set(getattr(written, part).keys()) - set(getattr(original, part).keys())
         check(added == set(expected.get(part, {})), f"names added to {part}: {sorted(added)}")
     for name, column in expected.get("obs", {}).items():
@@ -129,6 +130,12 @@ def main(original_path, written_path, expected_path):
     for name, rows in expected.get("obsm", {}).items():
         check(written.obsm[name].dtype == np.float32, f"obsm[{name}].dtype")
         check(written.obsm[name].tolist() == rows, f"obsm[{name}]")
+    for name, rows in expected.get("obsp", {}).items():
+        graph = written.obsp[name]
+        check(graph.format == "csr" and graph.dtype == np.float32, f"obsp[{name}] is compressed rows of float32")
+        spans = zip(graph.indptr[:-1], graph.indptr[1:])
+        found = [[graph.indices[a:b].tolist(), graph.data[a:b].tolist()] for a, b in spans]
+        check(found == rows, f"obsp[{name}]")
     for name, value in expected.get("uns", {}).items():
         compare_json(written.uns[name], value, f"uns[{name}]")
 

@@ -1,7 +1,7 @@
 //! Cells in and out of AnnData `.h5ad` files.
 //!
 //! [`File`] reads what is asked for and no more: names, single columns of `obs` and `var`, and any rows of `X`, a layer or
-//! `raw`, from every encoding since anndata 0.5. [`write_copy`] adds columns, embeddings and unstructured values to
+//! `raw`, from every encoding since anndata 0.5. [`write_copy`] adds columns, embeddings, graphs and unstructured values to
 //! a copy of a file, [`create`] writes a new one.  The encodings are those of the
 //! on-disk format specification of AnnData (<https://anndata.readthedocs.io/en/stable/fileformat-prose.html>).
 
@@ -26,4 +26,4 @@ mod tests;
 
 pub use file::File;
 pub(super) use file::open_root;
-pub use write::{Additions, Cells, Embedding, create, write_copy};
+pub use write::{Additions, Cells, Embedding, cell_names, create, write_copy};

@@ -200,9 +200,23 @@ fn additions(n_cells: usize) -> Additions {
     Additions {
         obs,
         obsm: vec![("X_new".to_owned(), embedding)],
+        obsp: vec![("new".to_owned(), neighbours(n_cells))],
         uns: vec![("new".to_owned(), value)],
         replace: false,
     }
+}
+
+/// A graph in which every cell knows the next one and some know themselves.
+fn neighbours(n_cells: usize) -> Counts {
+    let row = |cell: usize| {
+        let mut row = vec![((cell + 1) % n_cells, 0.25)];
+        if cell.is_multiple_of(3) && n_cells > 1 {
+            row.push((cell, 1.5));
+        }
+        row.sort_by_key(|(other, _)| *other);
+        row.into_iter().map(|(other, value)| (other as u32, value))
+    };
+    Counts::from_rows(n_cells, (0..n_cells).map(row))
 }
 
 /// What `tests/python/check_additions.py` is to find.
@@ -231,8 +245,14 @@ fn expectation(additions: &Additions) -> serde_json::Value {
         .iter()
         .map(|(name, added)| (name.clone(), rows(added)))
         .collect();
+    let rows = |graph: &Counts| json!(graph.rows().collect::<Vec<_>>());
+    let obsp: serde_json::Map<_, _> = additions
+        .obsp
+        .iter()
+        .map(|(name, added)| (name.clone(), rows(added)))
+        .collect();
     let uns: serde_json::Map<_, _> = additions.uns.iter().cloned().collect();
-    json!({"obs": obs, "obsm": obsm, "uns": uns})
+    json!({"obs": obs, "obsm": obsm, "obsp": obsp, "uns": uns})
 }
 
 /// Fails unless `written` reads as `original` with the additions.
@@ -306,17 +326,7 @@ fn edited(
 ) -> PathBuf {
     let path = folder.path().join("edited.h5ad");
     let counts = small();
-    create(
-        &path,
-        &Cells {
-            layers: &[],
-            counts: &counts,
-            cell_names: &names("c", 3),
-            gene_names: &names("g", 4),
-            obs: &[],
-        },
-    )
-    .unwrap();
+    create(&path, &Cells::new(&counts, &names("c", 3), &names("g", 4))).unwrap();
     let file = write::unlocked().open_rw(&path).unwrap();
     edit(&file).unwrap();
     file.close().unwrap();
@@ -621,6 +631,11 @@ fn additions_that_do_not_fit_are_refused_and_leave_nothing_behind() {
         ..Additions::default()
     };
     assert!(refused(&narrow).contains("it has 5 values"));
+    let small = Additions {
+        obsp: vec![("a".to_owned(), Counts::from_rows(3, [[(0, 1.0)]; 2]))],
+        ..Additions::default()
+    };
+    assert!(refused(&small).contains("2 rows and 3 columns, but 3 cells by 3 cells"));
     assert!(
         problem_of(write_copy(&input, &input, &Additions::default())).contains("never modified")
     );
@@ -648,6 +663,114 @@ fn additions_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     )
     .unwrap_err();
     assert!(nowhere.is_io(), "{nowhere}");
+}
+
+#[test]
+fn a_new_file_has_columns_of_genes_embeddings_graphs_and_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new.h5ad");
+    let (counts, added) = (small(), additions(3));
+    let (cell_names, gene_names) = (names("c", 3), names("g", 4));
+    let kinds = ["Gene Expression", "Gene Expression", "Peaks", "Peaks"].map(Some);
+    let var = [("feature_types".to_owned(), Column::from_labels(&kinds))];
+    let whole = Cells {
+        obs: &added.obs,
+        var: &var,
+        obsm: &added.obsm,
+        obsp: &added.obsp,
+        uns: &added.uns,
+        ..Cells::new(&counts, &cell_names, &gene_names)
+    };
+    create(&path, &whole).unwrap();
+    let file = File::open(&path).unwrap();
+    assert_eq!(file.var(&Source::X, "feature_types").unwrap(), var[0].1);
+    assert_eq!(read_all(&file, &Source::X), counts);
+    // What `create` writes and what is added to a bare file are the same elements.
+    let at = |name: &str| folder.path().join(name);
+    let (bare, copy) = (at("bare.h5ad"), at("copy.h5ad"));
+    let names_alone = Cells::new(&counts, &cell_names, &gene_names);
+    create(
+        &bare,
+        &Cells {
+            var: &var,
+            ..names_alone
+        },
+    )
+    .unwrap();
+    write_copy(&bare, &copy, &added).unwrap();
+    if let Some(python) = python::python() {
+        let expected = folder.path().join("expected.json");
+        std::fs::write(&expected, expectation(&added).to_string()).unwrap();
+        python::check(&python, "check_additions.py", &[&bare, &path, &expected]);
+        python::check(&python, "check_additions.py", &[&bare, &copy, &expected]);
+    }
+    let short = [("a".to_owned(), Column::Number(vec![None; 3]))];
+    let wrong = Cells {
+        var: &short,
+        ..whole
+    };
+    assert!(problem_of(create(&path, &wrong)).contains("3 entries, but there are 4 genes"));
+    let twice = [added.obsp.clone(), added.obsp.clone()].concat();
+    let wrong = Cells {
+        obsp: &twice,
+        ..whole
+    };
+    assert!(problem_of(create(&path, &wrong)).contains("`obsp/new`"));
+}
+
+/// A multi-modal file of two modalities: cells c0, c1 with RNA, c2, c1 with protein; its own table has them as c2, c0, c1.
+fn multimodal(folder: &tempfile::TempDir) -> PathBuf {
+    let path = folder.path().join("two.h5mu");
+    let file = write::unlocked().create(&path).unwrap();
+    let build = || -> hdf5::Result<()> {
+        encode::mark(&file, "MuData", "0.1.0")?;
+        let frame = |parent: &hdf5::Group, name: &str, index: &[&str]| -> hdf5::Result<()> {
+            let frame = encode::group(parent, name)?;
+            encode::texts(&frame, "_index", index)?;
+            encode::mark_frame(&frame, "_index", &[])
+        };
+        frame(&file, "obs", &["c2", "c0", "c1"])?;
+        frame(&file, "var", &["g0", "g1", "CD3"])?;
+        let modalities = encode::group(&file, "mod")?;
+        for (name, cells, genes) in [
+            ("prot", ["c2", "c1"], &["CD3"][..]),
+            ("rna", ["c0", "c1"], &["g0", "g1"]),
+        ] {
+            let modality = encode::group(&modalities, name)?;
+            encode::mark(&modality, "anndata", "0.1.0")?;
+            frame(&modality, "obs", &cells)?;
+            frame(&modality, "var", genes)?;
+            let values: Vec<f32> = (1..=2 * genes.len()).map(|at| at as f32).collect();
+            encode::array(&modality, "X", &[2, genes.len()], &values)?;
+        }
+        for name in ["obsm", "obsp", "uns"] {
+            encode::dict(&file, name)?;
+        }
+        Ok(())
+    };
+    build().unwrap();
+    file.close().unwrap();
+    path
+}
+
+#[test]
+fn additions_to_a_multi_modal_file_describe_the_cells_of_all_modalities() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, output) = (multimodal(&folder), folder.path().join("out.h5mu"));
+    assert_eq!(cell_names(&path).unwrap(), ["c2", "c0", "c1"]);
+    assert_eq!(crate::formats::modalities(&path).unwrap(), ["prot", "rna"]);
+    let added = additions(3);
+    write_copy(&path, &output, &added).unwrap();
+    check_copy(&path, &output, &added);
+    assert_eq!(cell_names(&output).unwrap(), ["c2", "c0", "c1"]);
+    let file = hdf5::File::open(&output).unwrap();
+    for element in ["obsm/X_new", "obsp/new/indptr", "uns/new", "mod/rna/X"] {
+        assert!(file.link_exists(element), "{element}");
+    }
+    assert!(!file.link_exists("mod/rna/obsm"));
+    let twice = problem_of(write_copy(&output, &path.with_extension("2"), &added));
+    assert!(twice.contains("has one of that name already"), "{twice}");
+    assert!(problem_of(write_copy(&path, &output, &additions(2))).contains("3 cells"));
 }
 
 /// Reads everything there is; errors are fine, everything else is not.
@@ -746,7 +869,8 @@ proptest! {
         let counts = Counts::from_rows(9, rows);
         let n_cells = counts.n_cells();
         let obs = additions(n_cells).obs;
-        let cells = Cells { counts: &counts, cell_names: &names("c", n_cells), gene_names: &names("g", 9), obs: &obs, layers: &[] };
+        let (cell_names, gene_names) = (names("c", n_cells), names("g", 9));
+        let cells = Cells { obs: &obs, ..Cells::new(&counts, &cell_names, &gene_names) };
         create(&path, &cells).unwrap();
         let file = File::open(&path).unwrap();
         prop_assert_eq!(&read_all(&file, &Source::X), &counts);
@@ -777,12 +901,12 @@ fn python_reads_what_is_created() {
         .into_iter()
         .map(|name| (name.clone(), file.obs(&name).unwrap()))
         .collect();
+    let counts = read_all(&file, &Source::X);
+    let cell_names = file.cell_names().unwrap();
+    let gene_names = file.gene_names(&Source::X).unwrap();
     let cells = Cells {
-        layers: &[],
-        counts: &read_all(&file, &Source::X),
-        cell_names: &file.cell_names().unwrap(),
-        gene_names: &file.gene_names(&Source::X).unwrap(),
         obs: &obs,
+        ..Cells::new(&counts, &cell_names, &gene_names)
     };
     let output = tempfile::tempdir().unwrap();
     let created = output.path().join("created.h5ad");

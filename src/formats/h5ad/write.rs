@@ -1,5 +1,6 @@
 //! Writes a copy of a file with additions, and new files.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -29,6 +30,8 @@ pub struct Additions {
     pub obs: Vec<(String, Column)>,
     /// Matrices of `obsm`, one row for each cell.
     pub obsm: Vec<(String, Embedding)>,
+    /// Matrices of `obsp`, cells by cells, such as the graph of neighbours.
+    pub obsp: Vec<(String, Counts)>,
     /// Unstructured values; objects become mappings, lists must be of texts, of numbers or of truth values.
     pub uns: Vec<(String, Value)>,
     /// Replace what has the same name already, which is an error otherwise.
@@ -38,6 +41,7 @@ pub struct Additions {
 /// Writes a copy of `input` with additions to `output`, which appears only once it is complete.
 ///
 /// Everything that was there stays as it is; tables from before anndata 0.7 are rewritten as data frames of equal content.
+/// What is added to a multi-modal file (.h5mu) describes the cells of all modalities, in the order of [`cell_names`].
 pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<(), Error> {
     additions.check(&File::open(input)?, output)?;
     if is_same_file(input, output) {
@@ -65,15 +69,43 @@ pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<
     })
 }
 
+/// Names of the cells that [`write_copy`] adds to: of a multi-modal file (.h5mu), those of all modalities.
+pub fn cell_names(input: &Path) -> Result<Vec<String>, Error> {
+    File::open(input)?.cell_names()
+}
+
 /// The content of a new file.
 #[derive(Debug, Clone, Copy)]
 pub struct Cells<'a> {
     pub counts: &'a Counts,
     pub cell_names: &'a [String],
     pub gene_names: &'a [String],
+    /// Columns that describe the cells, and those that describe the genes.
     pub obs: &'a [(String, Column)],
+    pub var: &'a [(String, Column)],
     /// Further matrices of the same shape, by name.
     pub layers: &'a [(&'a str, &'a Counts)],
+    /// As in [`Additions`].
+    pub obsm: &'a [(String, Embedding)],
+    pub obsp: &'a [(String, Counts)],
+    pub uns: &'a [(String, Value)],
+}
+
+impl<'a> Cells<'a> {
+    /// A matrix with names and nothing else.
+    pub fn new(counts: &'a Counts, cell_names: &'a [String], gene_names: &'a [String]) -> Self {
+        Self {
+            counts,
+            cell_names,
+            gene_names,
+            obs: &[],
+            var: &[],
+            layers: &[],
+            obsm: &[],
+            obsp: &[],
+            uns: &[],
+        }
+    }
 }
 
 /// Writes a new file in the current encoding, with `X` as compressed rows of single precision.
@@ -89,28 +121,42 @@ pub fn create(output: &Path, cells: &Cells) -> Result<(), Error> {
     })
 }
 
+/// A named element to be written, with the group it belongs to and what is wrong with it.
+type Element<'a> = (&'static str, &'a String, Option<String>);
+
+/// The elements of obs, obsm, obsp and uns that describe so many cells.
+fn elements<'a>(
+    obs: &'a [(String, Column)],
+    obsm: &'a [(String, Embedding)],
+    obsp: &'a [(String, Counts)],
+    uns: &'a [(String, Value)],
+    n_cells: usize,
+) -> impl Iterator<Item = Element<'a>> {
+    let obs = obs
+        .iter()
+        .map(move |(name, column)| ("obs", name, column_problem(column, n_cells, "cells")));
+    let obsm = obsm
+        .iter()
+        .map(move |(name, embedding)| ("obsm", name, embedding.problem(n_cells)));
+    let obsp = obsp
+        .iter()
+        .map(move |(name, pairs)| ("obsp", name, pairs_problem(pairs, n_cells)));
+    let uns = uns
+        .iter()
+        .map(|(name, value)| ("uns", name, encode::json_problem(value)));
+    obs.chain(obsm).chain(obsp).chain(uns)
+}
+
 impl Additions {
     /// Checks everything that can be known to fail, before anything is written.
     fn check(&self, file: &File, output: &Path) -> Result<(), Error> {
-        let n_cells = file.n_cells();
-        let obs = self
-            .obs
-            .iter()
-            .map(|(name, column)| ("obs", name, column_problem(column, n_cells)));
-        let obsm = self
-            .obsm
-            .iter()
-            .map(|(name, embedding)| ("obsm", name, embedding.problem(n_cells)));
-        let uns = self
-            .uns
-            .iter()
-            .map(|(name, value)| ("uns", name, encode::json_problem(value)));
-        let mut seen: Vec<String> = Vec::new();
-        for (parent, name, problem) in obs.chain(obsm).chain(uns) {
+        let elements = elements(&self.obs, &self.obsm, &self.obsp, &self.uns, file.n_cells());
+        let mut seen = HashSet::new();
+        for (parent, name, problem) in elements {
             let element = format!("{parent}/{name}");
             let problem = encode::name_problem(name).or(problem).or_else(|| {
-                seen.contains(&element)
-                    .then(|| "it is to be added twice".to_owned())
+                let is_new = seen.insert((parent, name));
+                (!is_new).then(|| "it is to be added twice".to_owned())
             });
             if let Some(problem) = problem {
                 return Err(Error::addition(output, element, problem));
@@ -126,7 +172,6 @@ impl Additions {
                     "that is the name of the index",
                 ));
             }
-            seen.push(element);
         }
         Ok(())
     }
@@ -137,24 +182,11 @@ impl Additions {
             legacy::rewrite_frames(root, &explain)?;
             self.add_columns(root, output)?;
         }
-        if !self.obsm.is_empty() {
-            legacy::rewrite_arrays(root, "obsm", &explain)?;
-            let obsm = open_dict(root, "obsm", output)?;
-            for (name, embedding) in &self.obsm {
-                let shape = [embedding.values.len() / embedding.width, embedding.width];
-                let written = clear(&obsm, name)
-                    .and_then(|()| encode::array(&obsm, name, &shape, &embedding.values));
-                written.map_err(|error| Error::store(output, &format!("obsm/{name}"), error))?;
-            }
-        }
-        if !self.uns.is_empty() {
-            let uns = open_dict(root, "uns", output)?;
-            for (name, value) in &self.uns {
-                let written = clear(&uns, name).and_then(|()| encode::json(&uns, name, value));
-                written.map_err(|error| Error::store(output, &format!("uns/{name}"), error))?;
-            }
-        }
-        Ok(())
+        legacy_obsm(root, &self.obsm, &explain)?;
+        let into = Members { root, output };
+        into.write("obsm", &self.obsm, write_embedding)?;
+        into.write("obsp", &self.obsp, write_counts)?;
+        into.write("uns", &self.uns, encode::json)
     }
 
     fn add_columns(&self, root: &Node, output: &Path) -> Result<(), Error> {
@@ -172,6 +204,50 @@ impl Additions {
     }
 }
 
+/// A table of arrays from before anndata 0.7 is rewritten if something is added to it.
+fn legacy_obsm(
+    root: &Node,
+    added: &[(String, Embedding)],
+    explain: legacy::Explain,
+) -> Result<(), Error> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    legacy::rewrite_arrays(root, "obsm", explain)
+}
+
+/// Where named elements are written.
+struct Members<'a> {
+    root: &'a Node,
+    output: &'a Path,
+}
+
+impl Members<'_> {
+    /// Puts elements into a group, in the place of what has their name.
+    fn write<T>(
+        &self,
+        parent: &str,
+        elements: &[(String, T)],
+        write: impl Fn(&hdf5::Group, &str, &T) -> hdf5::Result<()>,
+    ) -> Result<(), Error> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let group = open_dict(self.root, parent, self.output)?;
+        for (name, element) in elements {
+            let written = clear(&group, name).and_then(|()| write(&group, name, element));
+            written
+                .map_err(|error| Error::store(self.output, &format!("{parent}/{name}"), error))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_embedding(parent: &hdf5::Group, name: &str, embedding: &Embedding) -> hdf5::Result<()> {
+    let shape = [embedding.values.len() / embedding.width, embedding.width];
+    encode::array(parent, name, &shape, &embedding.values)
+}
+
 impl Embedding {
     fn problem(&self, n_cells: usize) -> Option<String> {
         let expected = n_cells.checked_mul(self.width);
@@ -185,10 +261,20 @@ impl Embedding {
     }
 }
 
-fn column_problem(column: &Column, n_cells: usize) -> Option<String> {
-    if column.len() != n_cells {
+fn pairs_problem(pairs: &Counts, n_cells: usize) -> Option<String> {
+    let shape = [pairs.n_cells(), pairs.n_genes];
+    (shape != [n_cells, n_cells]).then(|| {
+        format!(
+            "it has {} rows and {} columns, but {n_cells} cells by {n_cells} cells were expected",
+            shape[0], shape[1]
+        )
+    })
+}
+
+fn column_problem(column: &Column, expected: usize, what: &str) -> Option<String> {
+    if column.len() != expected {
         return Some(format!(
-            "it has {} entries, but there are {n_cells} cells",
+            "it has {} entries, but there are {expected} {what}",
             column.len()
         ));
     }
@@ -231,13 +317,20 @@ fn check_cells(output: &Path, cells: &Cells) -> Result<(), Error> {
             return Err(Error::addition(output, element, problem));
         }
     }
-    for (at, (name, column)) in cells.obs.iter().enumerate() {
-        let twice = name == INDEX || cells.obs[..at].iter().any(|(earlier, _)| earlier == name);
+    let of_cells = elements(cells.obs, cells.obsm, cells.obsp, cells.uns, n_cells);
+    let of_genes = cells
+        .var
+        .iter()
+        .map(|(name, column)| ("var", name, column_problem(column, n_genes, "genes")));
+    let mut seen = HashSet::new();
+    for (parent, name, problem) in of_cells.chain(of_genes) {
+        let is_frame = matches!(parent, "obs" | "var");
+        let is_there = (is_frame && name == INDEX) || !seen.insert((parent, name));
         let problem = encode::name_problem(name)
-            .or_else(|| column_problem(column, n_cells))
-            .or_else(|| twice.then(|| "it is there already".to_owned()));
+            .or(problem)
+            .or_else(|| is_there.then(|| "it is there already".to_owned()));
         if let Some(problem) = problem {
-            return Err(Error::addition(output, format!("obs/{name}"), problem));
+            return Err(Error::addition(output, format!("{parent}/{name}"), problem));
         }
     }
     Ok(())
@@ -250,7 +343,7 @@ fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
     write_counts(root, "X", cells.counts)?;
     for (name, index, columns) in [
         ("obs", cells.cell_names, cells.obs),
-        ("var", cells.gene_names, &[]),
+        ("var", cells.gene_names, cells.var),
     ] {
         let frame = encode::group(root, name)?;
         encode::texts(&frame, INDEX, index)?;
@@ -264,9 +357,25 @@ fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
     for (name, counts) in cells.layers {
         write_counts(&layers, name, counts)?;
     }
-    ["obsm", "obsp", "uns", "varm", "varp"]
+    write_members(root, "obsm", cells.obsm, write_embedding)?;
+    write_members(root, "obsp", cells.obsp, write_counts)?;
+    write_members(root, "uns", cells.uns, encode::json)?;
+    ["varm", "varp"]
         .iter()
         .try_for_each(|name| encode::dict(root, name).map(drop))
+}
+
+/// A new group with named elements.
+fn write_members<T>(
+    root: &hdf5::Group,
+    parent: &str,
+    elements: &[(String, T)],
+    write: impl Fn(&hdf5::Group, &str, &T) -> hdf5::Result<()>,
+) -> hdf5::Result<()> {
+    let group = encode::dict(root, parent)?;
+    elements
+        .iter()
+        .try_for_each(|(name, element)| write(&group, name, element))
 }
 
 /// A matrix as compressed rows.

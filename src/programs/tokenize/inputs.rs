@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::Options;
@@ -13,15 +13,9 @@ use crate::cells::{Cells, Prefer};
 use crate::corpus::{self, Corpus, Kind};
 use crate::failure::Failure;
 use crate::formats::{self, Column, Matrix, Plain, Source, Spool, Table};
-use crate::output;
+use crate::programs::samples::{self, Input};
 use crate::run_record::Run;
 use crate::vocabulary::Vocabulary;
-
-/// A table to read, with what the sample sheet says of its cells.
-pub struct Input {
-    pub path: PathBuf,
-    pub annotations: Vec<(String, String)>,
-}
 
 /// All tables to read, in order.
 pub struct Inputs {
@@ -33,7 +27,7 @@ pub struct Inputs {
 impl Inputs {
     pub fn list(options: &Options, run: &mut Run) -> Result<Self> {
         let list = match &options.samples {
-            Some(sheet) => read_sheet(sheet)?,
+            Some(sheet) => samples::read(sheet)?,
             None => options
                 .input
                 .iter()
@@ -251,66 +245,4 @@ fn leave_out_other_features(
         }
     }
     Ok(())
-}
-
-fn read_sheet(sheet: &Path) -> Result<Vec<Input>> {
-    let wrong = |problem: String| Failure::Input.error(format!("`{}`: {problem}", sheet.display()));
-    let text = fs::read_to_string(sheet)
-        .with_context(|| format!("could not read the sample sheet `{}`", sheet.display()))?;
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(text.as_bytes());
-    let header = reader
-        .headers()
-        .map_err(|error| wrong(error.to_string()))?
-        .clone();
-    let names = ["path", "file", "input"];
-    let Some(path) = header.iter().position(|name| names.contains(&name)) else {
-        let found: Vec<&str> = header.iter().collect();
-        return Err(wrong(format!(
-            "a column `path` was expected, there are `{}`",
-            found.join("`, `")
-        )));
-    };
-    let mut inputs = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| wrong(error.to_string()))?;
-        let others = header
-            .iter()
-            .zip(&record)
-            .enumerate()
-            .filter(|(at, _)| *at != path);
-        inputs.push(Input {
-            path: output::parent(sheet).join(&record[path]),
-            annotations: others
-                .map(|(_, (name, value))| (name.to_owned(), value.to_owned()))
-                .collect(),
-        });
-    }
-    match inputs.iter().find(|input| !input.path.exists()) {
-        _ if inputs.is_empty() => Err(wrong("it lists no file".into())),
-        Some(input) => Err(wrong(format!("there is no `{}`", input.path.display()))),
-        None => Ok(inputs),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::damage;
-
-    #[test]
-    fn damaged_sample_sheets_give_inputs_or_an_error() {
-        let sheet = "path,sample,batch\n.,a,1\n\".\",\"b, c\",2\r\n./,d,\n";
-        damage::each_file(sheet.as_bytes(), |path| match read_sheet(path) {
-            Ok(inputs) => assert!(inputs.iter().all(|input| input.path.exists())),
-            Err(error) => {
-                assert_eq!(Failure::of(&error), Some(Failure::Input), "{error:#}");
-                assert!(
-                    error.to_string().contains(&*path.to_string_lossy()),
-                    "{error:#}"
-                );
-            }
-        });
-    }
 }

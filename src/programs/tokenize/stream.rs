@@ -7,7 +7,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::Options;
-use super::inputs::{Input, Inputs, Opened};
+use super::inputs::{Inputs, Opened};
 use super::pack::{GROUP_CELLS, Packer};
 use super::survey::{COMPOSITION, Survey, column_of};
 use crate::cells::Cells;
@@ -16,6 +16,7 @@ use crate::counts::Counts;
 use crate::expression::state::State;
 use crate::failure::Failure;
 use crate::formats::{Column, Matrix};
+use crate::programs::samples::Input;
 use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;

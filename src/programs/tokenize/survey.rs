@@ -7,13 +7,14 @@ use anyhow::Result;
 use indexmap::IndexSet;
 
 use super::Options;
-use super::inputs::{Input, Inputs, Opened};
+use super::inputs::{Inputs, Opened};
 use crate::cells::conditions::Condition;
 use crate::cells::naming::{How, Naming, Recognised};
 use crate::corpus::{Kind, Schema};
 use crate::expression::state::State;
 use crate::failure::Failure;
 use crate::formats::Column;
+use crate::programs::samples::Input;
 use crate::run_record::Run;
 use crate::vocabulary::{PAD, Vocabulary};
 
