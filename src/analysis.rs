@@ -1,14 +1,33 @@
-//! Numbers on arrays: scores of predictions, projection, neighbours, logistic regression.
+//! Numbers on arrays: scores, projection, neighbours and their graph, clusters, layout, order, batch correction, regression.
 //!
 //! Rows are cells. Everything computes in f64 and gives the same bits whatever the number of threads. Reads no file and knows
 //! nothing of genes or models. What needs libtorch (eigenvectors, large matrix products) is behind the feature `torch`.
 
+pub mod agreement;
 pub mod classification;
+#[cfg(feature = "torch")]
+pub mod graph;
+pub mod harmony;
+#[cfg(feature = "torch")]
+pub mod integration;
+mod kmeans;
+#[cfg(feature = "torch")]
+pub mod layout;
+#[cfg(feature = "torch")]
+pub mod leiden;
 pub mod logistic;
 #[cfg(feature = "torch")]
+pub mod nearest_mean;
+#[cfg(feature = "torch")]
 pub mod neighbours;
+mod products;
 #[cfg(feature = "torch")]
 pub mod projection;
+#[cfg(feature = "torch")]
+pub mod pseudotime;
+pub mod ridge;
+#[cfg(feature = "torch")]
+pub mod spectral;
 
 use ndarray::{Array2, ArrayView2};
 
@@ -51,6 +70,41 @@ pub enum Error {
     OneClass,
     #[error("the number of {0} is 0, but must be at least 1")]
     Zero(&'static str),
+    #[error("{what} is cell {found}, but there are {limit} cells, counted from 0")]
+    NoSuchCell {
+        what: &'static str,
+        found: usize,
+        limit: usize,
+    },
+    #[error("a neighbour is cell {cell} (counted from 0), but there are only {cells} cells")]
+    UnknownCell { cell: usize, cells: usize },
+    #[error("not an undirected graph of cells: {0}")]
+    Graph(String),
+    #[error(
+        "the edge from node {from} to node {to} weighs {weight}, but edges must join two nodes of the graph and weigh the same in both directions, finite and not negative"
+    )]
+    Edge { from: usize, to: usize, weight: f64 },
+    #[error("the resolution is {0}, but must be a finite number that is not negative")]
+    Resolution(f64),
+    #[error("{what} is {found}, but must be {expected}")]
+    Setting {
+        what: &'static str,
+        found: f64,
+        expected: &'static str,
+    },
+    #[error(
+        "{what} are not found exactly enough after {rounds} rounds: the error is {reached}, but at most {wanted} was wanted"
+    )]
+    NotConverged {
+        what: &'static str,
+        rounds: usize,
+        reached: f64,
+        wanted: f64,
+    },
+    #[error(
+        "with a penalty of {penalty} the ridge equations have no stable solution: choose a larger penalty"
+    )]
+    Singular { penalty: f64 },
     #[error("libtorch could not {what}: {message}")]
     Torch { what: &'static str, message: String },
 }
@@ -69,4 +123,11 @@ fn require_finite<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>) -> Result<(), Er
         Some(((row, column), value)) => Err(Error::NotFinite { row, column, value }),
         None => Ok(()),
     }
+}
+
+/// What a computation gives on a number of threads.
+#[cfg(test)]
+fn on_threads<T: Send>(threads: usize, compute: impl FnOnce() -> T + Send) -> T {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.unwrap().install(compute)
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use ndarray::Array2;
+
 /// A block of cells (rows) by genes (columns), compressed by row.
 ///
 /// Within a row, columns are strictly increasing and values are finite; stored zeros are allowed.
@@ -72,6 +74,17 @@ impl Counts {
     /// All cells in order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = (&[u32], &[f32])> + '_ {
         (0..self.n_cells()).map(|cell| self.row(cell))
+    }
+
+    /// All values, `[cells, genes]`.
+    pub fn to_dense(&self) -> Array2<f32> {
+        let mut dense = Array2::zeros((self.n_cells(), self.n_genes));
+        for (mut row, (genes, values)) in dense.rows_mut().into_iter().zip(self.rows()) {
+            for (&gene, &value) in genes.iter().zip(values) {
+                row[gene as usize] = value;
+            }
+        }
+        dense
     }
 
     /// The given cells, in the given order.
