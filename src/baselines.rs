@@ -98,11 +98,7 @@ pub fn predict(
             test: test_genes,
         });
     }
-    let flavour = match values {
-        Values::Raw => Flavour::SeuratV3,
-        Values::Logarithms => Flavour::CellRanger,
-    };
-    let kept = select_genes(train.counts, options.genes, flavour, None)?.kept;
+    let kept = select_genes(train.counts, options.genes, values.flavour(), None)?.kept;
     let known = dense(train.counts, values, &kept)?;
     let pca = Pca::fit(known.view(), options.components)?;
     let known = pca.transform(known.view())?;
@@ -113,6 +109,31 @@ pub fn predict(
         n_genes: kept.len(),
         n_components: pca.components.nrows(),
     })
+}
+
+/// Principal components of cells `[cells, components]`: at most `(genes, components)`, genes chosen within batches as far as these
+/// are large enough.
+pub fn principal_components(
+    counts: &Counts,
+    values: Values,
+    (genes, components): (usize, usize),
+    batches: &[u32],
+) -> Result<Array2<f64>, Error> {
+    let size = |batch: u32| batches.iter().filter(|other| **other == batch).count();
+    let small = batches.iter().any(|&batch| size(batch) < 2);
+    let kept = select_genes(counts, genes, values.flavour(), (!small).then_some(batches))?.kept;
+    let cells = dense(counts, values, &kept)?;
+    Ok(Pca::fit(cells.view(), components)?.transform(cells.view())?)
+}
+
+impl Values {
+    /// How genes are chosen.
+    fn flavour(self) -> Flavour {
+        match self {
+            Self::Raw => Flavour::SeuratV3,
+            Self::Logarithms => Flavour::CellRanger,
+        }
+    }
 }
 
 /// Log-normalised values (normalised over all genes) of the kept genes, [cells, genes].
@@ -126,14 +147,7 @@ fn dense(
         normalise_total(&mut counts, Target::Sum(1e4))?;
         log1p(&mut counts)?;
     }
-    let counts = counts.select_genes(kept);
-    let mut dense = Array2::zeros((counts.n_cells(), kept.len()));
-    for (mut row, (genes, values)) in dense.rows_mut().into_iter().zip(counts.rows()) {
-        for (&gene, &value) in genes.iter().zip(values) {
-            row[gene as usize] = value;
-        }
-    }
-    Ok(dense)
+    Ok(counts.select_genes(kept).to_dense())
 }
 
 fn predict_logistic(

@@ -10,9 +10,14 @@ pub mod finetune_annotation;
 #[cfg(feature = "torch")]
 mod from_scratch;
 #[cfg(feature = "torch")]
+mod gene_vectors;
+#[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
+pub mod integrate;
+#[cfg(feature = "torch")]
 pub mod pretrain;
+pub mod samples;
 mod steps;
 pub mod tokenize;
 #[cfg(feature = "torch")]
@@ -124,6 +129,8 @@ pub const ALL: &[Entry] = &[
     entry::<finetune_annotation::FinetuneAnnotation>(),
     #[cfg(feature = "torch")]
     entry::<generate::Generate>(),
+    #[cfg(feature = "torch")]
+    entry::<integrate::Integrate>(),
     #[cfg(feature = "torch")]
     entry::<pretrain::Pretrain>(),
     entry::<tokenize::Tokenize>(),

@@ -102,7 +102,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tokens", &["counts", "random", "vocabulary"]),
     ("split", &["random"]),
     ("checkpoint", &["vocabulary"]),
-    ("analysis", &["counts"]),
+    ("analysis", &["counts", "random"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
     (
@@ -337,6 +337,7 @@ fn programs_do_not_use_each_other() {
                     "Entry",
                     "entry",
                     "from_scratch",
+                    "samples",
                     "steps",
                     "watch"
                 ]
@@ -360,6 +361,7 @@ fn programs_do_not_use_each_other() {
             "embed",
             "finetune_annotation",
             "generate",
+            "integrate",
             "pretrain",
             "tokenize",
         ] {

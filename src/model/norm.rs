@@ -120,6 +120,15 @@ impl DomainNorm {
 
     /// Moves the learnt statistics towards those of a minibatch; batches without a token there keep theirs.
     pub fn learn(&self, moments: &Moments) {
+        self.move_towards(moments, MOMENTUM);
+    }
+
+    /// Takes the statistics of some cells for the learnt ones of their batches.
+    pub fn set(&self, moments: &Moments) {
+        self.move_towards(moments, 1.0);
+    }
+
+    fn move_towards(&self, moments: &Moments, share: f64) {
         let counts = Vec::<f32>::try_from(moments.select(1, 0)).expect("a column of numbers");
         let (means, variances) = statistics(moments);
         for (batch, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
@@ -129,10 +138,10 @@ impl DomainNorm {
                 let at = batch as i64;
                 let _ = self.means[batch]
                     .shallow_clone()
-                    .lerp_(&means.get(at), MOMENTUM);
+                    .lerp_(&means.get(at), share);
                 let _ = self.variances[batch]
                     .shallow_clone()
-                    .lerp_(&(variances.get(at) * unbiased), MOMENTUM);
+                    .lerp_(&(variances.get(at) * unbiased), share);
             });
         }
     }

@@ -316,6 +316,13 @@ impl Model {
         }
     }
 
+    /// Takes the statistics of batches in the given moments for those of a norm by batch.
+    pub fn set_moments(&self, moments: &Moments) {
+        if let Some(norm) = &self.domain_norm {
+            norm.set(moments);
+        }
+    }
+
     /// Vectors of genes by id, `[tokens, width]`.
     pub fn gene_vectors(&self, ids: &Tensor) -> Tensor {
         self.gene_encoder.forward(ids)

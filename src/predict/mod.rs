@@ -5,6 +5,7 @@
 
 pub mod annotation;
 pub mod generation;
+pub mod integration;
 mod pretrained;
 
 pub use annotation::Annotator;
@@ -86,11 +87,7 @@ impl Workers {
         tokens: impl Fn(usize) -> Tokens + Sync,
         read: impl Fn(&Model, &Encoded) -> Tensor + Sync,
     ) -> Vec<Vec<f32>> {
-        let size = if self.device == Device::Cpu {
-            1
-        } else {
-            GPU_MINIBATCH
-        };
+        let size = self.minibatch();
         let (device, conditions) = (self.device, self.conditions.clone());
         let rows = self.each(n.div_ceil(size), |model, i| {
             let cells: Vec<Tokens> = (i * size..n.min((i + 1) * size)).map(&tokens).collect();
@@ -106,6 +103,19 @@ impl Workers {
             to_rows(&no_grad(|| read(model, &encode())))
         });
         rows.concat()
+    }
+
+    /// Cells that go through a model together.
+    fn minibatch(&self) -> usize {
+        if self.device == Device::Cpu {
+            1
+        } else {
+            GPU_MINIBATCH
+        }
+    }
+
+    fn device(&self) -> Device {
+        self.device
     }
 
     /// Does something `n` times, with a model for each thread; the results in order.

@@ -2,7 +2,6 @@
 
 mod data;
 mod evaluation;
-mod gene_vectors;
 mod learner;
 
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 #[cfg(feature = "torch")]
 use crate::{
     cells::{self, Cells, Columns},
+    checkpoint::Checkpoint,
     compute,
     counts::Counts,
     failure::Failure,
@@ -53,6 +54,27 @@ pub fn device(options: &compute::Options, run: &mut Run) -> anyhow::Result<tch::
         _ => "CPU".to_owned(),
     });
     Ok(device)
+}
+
+/// Ends a run that was told to stop.
+#[cfg(feature = "torch")]
+pub fn stop_if_asked(run: &Run) -> anyhow::Result<()> {
+    if run.interrupted() {
+        return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
+    }
+    Ok(())
+}
+
+/// Opens the checkpoint to start from, if one was given.
+#[cfg(feature = "torch")]
+pub fn open_checkpoint(path: Option<&Path>, run: &mut Run) -> anyhow::Result<Option<Checkpoint>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let checkpoint = Checkpoint::open(path)?;
+    run.input(&checkpoint.directory)?;
+    checkpoint.notes.iter().for_each(|note| run.note(note));
+    Ok(Some(checkpoint))
 }
 
 /// Prints and records what became of every tensor of a checkpoint.
@@ -112,11 +134,7 @@ impl Walk<'_> {
         for range in self.cells.blocks(BLOCK_VALUES)? {
             let block = self.read(range.clone())?;
             for start in (0..block.n_cells()).step_by(SLICE) {
-                if run.interrupted() {
-                    return Err(
-                        Failure::Interrupted.error("stopped by a signal; nothing was written")
-                    );
-                }
+                stop_if_asked(run)?;
                 let part: Vec<usize> = (start..block.n_cells().min(start + SLICE)).collect();
                 work((range.start + start) as u64, &block.select_cells(&part));
                 progress.advance(part.len() as u64);

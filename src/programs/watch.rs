@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::failure::Failure;
 use crate::progress::{self, Progress};
 use crate::run_record::Run;
-use crate::train::{Observer, Outcome, Report};
+use crate::train::{self, Observer, Outcome, Plan, Report, Usual};
 
 /// Shows the progress of training.
 pub struct Watch<'r> {
@@ -45,6 +45,21 @@ impl Observer for Watch<'_> {
     fn interrupted(&self) -> bool {
         self.run.interrupted()
     }
+}
+
+/// The options of training with nothing left open, which is said.
+pub fn settle(options: &train::Options, usual: Usual, run: &mut Run) -> Plan {
+    let plan = options.settle(usual);
+    let Plan {
+        epochs,
+        learning_rate,
+        dropout,
+        ..
+    } = plan;
+    run.note(format!(
+        "{epochs} epochs, learning rate {learning_rate}, dropout {dropout}"
+    ));
+    plan
 }
 
 /// Records how a run ended; an interrupted one is an error.

@@ -5,6 +5,7 @@
 pub mod binning;
 pub mod conditions;
 pub mod masking;
+pub mod modalities;
 pub mod perception;
 mod tokenizer;
 

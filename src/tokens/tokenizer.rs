@@ -141,17 +141,7 @@ impl Tokenizer {
     /// The tokens of one cell. `cell` is its index in the file: with the seed it fixes every random choice, so that neither
     /// chunks nor threads change the answer.
     pub fn tokens(&self, cell: u64, columns: &[u32], values: &[f32]) -> Tokens {
-        let mut values = values.to_vec();
-        match self.settings.values {
-            Values::Bins => {
-                let Options { n_bins, ties, .. } = self.settings.options;
-                let mut stream = self.seed.stream("bins", &[cell]);
-                binning::bin(&mut values, n_bins, ties, &mut stream);
-            }
-            Values::Logarithms => take_logarithms(&mut values),
-            Values::Unchanged => {}
-        }
-        let sentence = self.sentence(columns, &values);
+        let sentence = self.sentence(columns, &self.transformed(cell, values));
         if sentence.len() <= self.settings.options.max_length {
             return sentence;
         }
@@ -162,6 +152,33 @@ impl Tokenizer {
             LongCells::Truncate => (0..self.settings.options.max_length).collect(),
         };
         sentence.select(&kept)
+    }
+
+    /// Every gene, expressed or not, and what the model reads as its value in a cell.
+    pub fn values(&self, cell: u64, columns: &[u32], values: &[f32]) -> Tokens {
+        let mut all = vec![0.0; self.gene_ids.len()];
+        for (&column, value) in columns.iter().zip(self.transformed(cell, values)) {
+            all[column as usize] = value;
+        }
+        Tokens {
+            genes: self.gene_ids.clone(),
+            values: all,
+        }
+    }
+
+    /// What the model reads as the values of the expressed genes of a cell.
+    fn transformed(&self, cell: u64, values: &[f32]) -> Vec<f32> {
+        let mut values = values.to_vec();
+        match self.settings.values {
+            Values::Bins => {
+                let Options { n_bins, ties, .. } = self.settings.options;
+                let mut stream = self.seed.stream("bins", &[cell]);
+                binning::bin(&mut values, n_bins, ties, &mut stream);
+            }
+            Values::Logarithms => take_logarithms(&mut values),
+            Values::Unchanged => {}
+        }
+        values
     }
 
     /// All tokens of a cell whose values are binned: `<cls>`, then genes in column order.

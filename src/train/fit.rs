@@ -43,6 +43,9 @@ pub struct Progress {
     pub best_epoch: u64,
     /// Step after which the best weights were found.
     pub best_step: u64,
+    /// Step of the last validation.
+    #[serde(default)]
+    validated: u64,
     /// Over the cells of this epoch so far, and over those since the last line of metrics.
     epoch_sums: Sums,
     recent_sums: Sums,
@@ -313,7 +316,7 @@ impl<O: Objective> Run<'_, O> {
 
     fn learning_rate(&self) -> f64 {
         let Progress { epoch, step, .. } = self.progress;
-        let steps_per_epoch = self.examples.cells().div_ceil(self.fit.minibatch() as u64);
+        let steps_per_epoch = self.examples.steps(self.fit.minibatch());
         self.fit.plan.learning_rate_at(Position {
             epoch,
             step,
@@ -327,8 +330,11 @@ impl<O: Objective> Run<'_, O> {
         if self.progress.seen != self.examples.checksum() {
             return Err(Missed(epoch).into());
         }
-        self.progress.recent_sums = std::mem::take(&mut self.progress.epoch_sums);
-        self.check(observer)?;
+        let sums = std::mem::take(&mut self.progress.epoch_sums);
+        if self.progress.validated != self.progress.step {
+            self.progress.recent_sums = sums;
+            self.check(observer)?;
+        }
         self.progress = Progress {
             epoch,
             minibatch: 0,
@@ -352,6 +358,7 @@ impl<O: Objective> Run<'_, O> {
             no_grad(|| self.best.copy_(&self.flat.values));
         }
         self.exchange_average();
+        self.progress.validated = self.progress.step;
         let training = self.progress.recent_sums.averages();
         observer.epoch(&summary(
             &self.progress,

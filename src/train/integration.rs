@@ -7,7 +7,7 @@ use crate::checkpoint::Architecture;
 use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Store, Told, Width, losses};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Weights of the objectives; an objective of weight 0 is not computed.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -99,8 +99,10 @@ pub struct Example {
     pub modalities: Vec<i64>,
     /// Features whose values only the cell embedding is asked for.
     pub asked: Asked,
-    /// Batch that the discriminator looks for and the expression heads are told.
+    /// Batch that the expression heads are told.
     pub batch: i64,
+    /// What the discriminator looks for: the batch and, where cells lack modalities, which of them are told.
+    pub origin: i64,
     /// Batch whose statistics normalise the tokens; another one only where the reference takes that of the first cell.
     pub domain: i64,
 }
@@ -155,7 +157,7 @@ impl Objective for Integration<'_> {
             part.terms.push(terms::adversary(
                 discriminator,
                 &encoded.cells,
-                &batch.batches,
+                &batch.origins,
                 how_much,
             ));
         }
@@ -206,26 +208,21 @@ impl Integration<'_> {
             ..
         } = *self.weights;
         let hidden = (&batch.targets, &batch.masked, totals.masked);
-        if totals.masked > 0.0 && gep_weight > 0.0 {
-            if let Some(told) = model.tell_expression(encoded, &batch.inputs) {
-                terms.extend(errors(
-                    &told,
-                    hidden,
-                    ["gep", "zero"],
-                    [gep_weight, zero_weight],
-                ));
-            }
-        }
-        if totals.masked > 0.0 && gepc_weight > 0.0 {
-            if let Some(told) = model.tell_from_cell(encoded, &batch.inputs) {
-                terms.extend(errors(
-                    &told,
-                    hidden,
-                    ["gepc", "gepc_zero"],
-                    [gepc_weight, zero_weight],
-                ));
-            }
-        }
+        let from_genes = (totals.masked > 0.0 && gep_weight > 0.0)
+            .then(|| model.tell_expression(encoded, &batch.inputs))
+            .flatten();
+        let from_cell = (totals.masked > 0.0 && gepc_weight > 0.0)
+            .then(|| model.tell_from_cell(encoded, &batch.inputs))
+            .flatten();
+        terms.extend(
+            from_genes
+                .iter()
+                .flat_map(|told| errors(told, hidden, ["gep", "zero"], [gep_weight, zero_weight])),
+        );
+        terms.extend(from_cell.iter().flat_map(|told| {
+            let names = ["gepc", "gepc_zero"];
+            errors(told, hidden, names, [gepc_weight, zero_weight])
+        }));
         if let Some(asked) = batch.asked.as_ref().filter(|_| totals.asked > 0.0) {
             let told = model.tell_from_cell(&asked.encoded(model, encoded), &asked.inputs);
             let hidden = (&asked.inputs.values, &asked.counted, totals.asked);
@@ -268,7 +265,7 @@ struct Batch {
     inputs: Inputs,
     targets: Tensor,
     masked: Tensor,
-    batches: Tensor,
+    origins: Tensor,
     asked: Option<Questions>,
 }
 
@@ -286,6 +283,7 @@ impl Batch {
                 .to_device(device)
         };
         let batches: Vec<i64> = shard.iter().map(|e| e.batch).collect();
+        let origins: Vec<i64> = shard.iter().map(|e| e.origin).collect();
         let kinds = |part: fn(&Example) -> &[i64]| {
             let kinds: Vec<i64> = shard.iter().flat_map(part).copied().collect();
             (!kinds.is_empty()).then(|| Tensor::from_slice(&kinds).to_device(device))
@@ -312,9 +310,7 @@ impl Batch {
                 counted: joined(|e| &e.asked.counted),
                 inputs: told(asked, kinds(|e| &e.asked.modalities)),
             }),
-            batches: Tensor::from_slice(&batches)
-                .to_kind(Kind::Int64)
-                .to_device(device),
+            origins: Tensor::from_slice(&origins).to_device(device),
         }
     }
 }

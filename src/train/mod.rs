@@ -18,7 +18,7 @@ pub mod integration;
 pub mod pretraining;
 
 pub use checkpoint::Unusable;
-pub use examples::{Cut, Examples, InMemory, Minibatch, Minibatches, checksum};
+pub use examples::{Cut, Examples, Groups, InMemory, Minibatch, Minibatches, checksum};
 pub use fit::{Diverged, Fit, Missed, Observer, Outcome, Report};
 pub use gradient::{Figures, Gradient, Settings};
 pub use metrics::FILES as METRICS_FILES;

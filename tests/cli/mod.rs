@@ -6,6 +6,7 @@ mod damaged;
 mod embed;
 mod finetune_annotation;
 mod generate;
+mod integrate;
 mod log;
 mod pretrain;
 mod python;

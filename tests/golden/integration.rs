@@ -2,7 +2,7 @@
 //! discriminator; forward passes, losses, gradients, Adam steps and running statistics.
 
 use super::annotation::{GENES, model};
-use super::training::{Trainee, check_gradients, check_steps, figure, mostly_within};
+use super::training::{Trainee, check_gradients, check_steps, figure};
 use crate::support::{Stored, assert_close, checkpoint, data, difference};
 use scgpt_tools::checkpoint::Architecture;
 use scgpt_tools::model::{Encoded, Heads, Inputs, Model, Noise, Width};
@@ -41,6 +41,7 @@ fn cells(folder: &str) -> Vec<Example> {
             asked: Asked::default(),
             batch: batches[at],
             domain: batches[at],
+            origin: batches[at],
         }
     };
     (0..batches.len()).map(cell).collect()
@@ -267,12 +268,13 @@ fn check_training(folder: &str, heads: Heads, objective: &Integration, cells: &[
     once.gradient((objective, cells), (cells.len(), 1), Pass::Training(0));
     check_gradients(&steps, &once);
     check_steps((&steps, "0.0001"), trainee(), (objective, cells), closely);
-    check_steps(
-        (&steps, "1e-08"),
-        trainee(),
-        (objective, cells),
-        mostly_within,
-    );
+    // A gradient that is all rounding, as that of a bias before a norm, turns into a full step either way.
+    let rate = if folder == "multiomic" { 1e-3 } else { 1e-4 };
+    check_steps((&steps, "1e-08"), trainee(), (objective, cells), |off| {
+        assert!(off.max().double_value(&[]) <= 6.0 * rate);
+        let beyond = off.gt(0.1 * rate).to_kind(Kind::Double);
+        assert!(beyond.mean(Kind::Double).double_value(&[]) <= 1e-3);
+    });
 }
 
 #[test]

@@ -196,7 +196,7 @@ pub fn check_gradients(folder: &str, trainee: &Trainee) {
             Some(norm) => {
                 let off = difference(found, stored.get(&format!("grad.{name}")));
                 assert!(
-                    off <= (1e-4 * norm).max(1e-7 * whole),
+                    off <= (1e-4 * norm).max(3e-8 * whole),
                     "gradient of `{name}` is off by {off:e}, norm {norm:e}"
                 );
             }
@@ -219,6 +219,7 @@ pub fn check_steps<O: Objective>(
     let recorded = recorded.expect("recorded with this epsilon");
     let mut adam = Adam::new(&trainee.flat, recorded.eps, 0.0);
     for record in &recorded.steps {
+        let before = trainee.flat.values.copy();
         let figures = trainee.gradient(task, (4, 2), Pass::Training(0));
         let loss = figure(&figures, "loss");
         assert!(
@@ -226,6 +227,8 @@ pub fn check_steps<O: Objective>(
             "loss {loss}, recorded {record:?}"
         );
         let Some(expected) = record.grad_norm_before_clip else {
+            // The last loss was recorded after the weights; running statistics have moved on.
+            tch::no_grad(|| trainee.flat.values.copy_(&before));
             break;
         };
         let norm = clip(&mut trainee.flat, 1.0);

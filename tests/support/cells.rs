@@ -1,5 +1,6 @@
 //! Made-up cells of known types, as a file.
 
+use hdf5::types::VarLenUnicode;
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::{Column, h5ad};
 use scgpt_tools::random::{Seed, below};
@@ -91,13 +92,42 @@ pub fn write<const N: usize>(
     let cell_names: Vec<String> = (0..counts.n_cells())
         .map(|cell| format!("cell{cell}"))
         .collect();
+    write_named(path, counts, (&cell_names, genes), obs);
+}
+
+/// Writes cells and features of any names.
+pub fn write_named<const N: usize>(
+    path: &Path,
+    counts: &Counts,
+    (cell_names, features): (&[String], &[String]),
+    obs: [(&str, Column); N],
+) {
     let obs = obs.map(|(name, column)| (name.to_owned(), column));
     let cells = h5ad::Cells {
-        counts,
-        cell_names: &cell_names,
-        gene_names: genes,
         obs: &obs,
-        layers: &[],
+        ..h5ad::Cells::new(counts, cell_names, features)
     };
     h5ad::create(path, &cells).expect("a new file");
+}
+
+/// Writes a MuData file of modalities that are in files of their own, all of the same cells in the same order.
+pub fn write_multimodal(path: &Path, modalities: &[(&str, &Path)]) {
+    let write = || -> hdf5::Result<()> {
+        let file = hdf5::File::create(path)?;
+        let kind: VarLenUnicode = "MuData".parse().expect("a text without zeros");
+        let attribute = file.new_attr::<VarLenUnicode>().create("encoding-type")?;
+        attribute.write_scalar(&kind)?;
+        let all = file.create_group("mod")?;
+        for (at, (name, source)) in modalities.iter().enumerate() {
+            let source = hdf5::File::open(source)?;
+            source.copy_to(&all, name)?;
+            if at == 0 {
+                for part in ["obs", "var"] {
+                    source.group(part)?.copy_to(&file, part)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    write().expect("a new file");
 }

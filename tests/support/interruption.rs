@@ -32,7 +32,9 @@ pub fn stop(child: Child) -> (Option<i32>, String) {
 
 /// Where a run keeps what it has until its output is complete.
 pub fn work_folder(output: &Path) -> PathBuf {
-    output.with_extension("partial")
+    let mut name = output.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
 }
 
 pub fn wait_for(file: &Path) {

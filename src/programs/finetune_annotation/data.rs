@@ -44,7 +44,7 @@ pub struct Data {
 impl Data {
     pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
         run.input(&options.input)?;
-        let checkpoint = open_checkpoint(options, run)?;
+        let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
         let cells = Cells::open(&options.input, &options.cells, known)?;
         cells.notes.iter().for_each(|note| run.note(note));
@@ -115,15 +115,10 @@ pub fn write_test_cells(options: &Options, data: &Data, path: &Path) -> Result<(
         .into_iter()
         .map(|class| Some(data.class_names[class].clone()))
         .collect();
+    let names: Vec<String> = test.iter().map(|&cell| names[cell].clone()).collect();
     let content = h5ad::Cells {
-        counts: &counts,
-        cell_names: &test
-            .iter()
-            .map(|&cell| names[cell].clone())
-            .collect::<Vec<_>>(),
-        gene_names: &genes,
         obs: &[(options.labels.clone(), Column::from_labels(&labels))],
-        layers: &[],
+        ..h5ad::Cells::new(&counts, &names, &genes)
     };
     Ok(h5ad::create(path, &content)?)
 }
@@ -260,16 +255,6 @@ fn model_values(options: &Options, cells: &Cells, mut counts: Counts) -> Counts 
             .for_each(|value| *value = value.exp_m1());
     }
     counts
-}
-
-fn open_checkpoint(options: &Options, run: &mut Run) -> Result<Option<Checkpoint>> {
-    let Some(path) = &options.checkpoint else {
-        return Ok(None);
-    };
-    let checkpoint = Checkpoint::open(path)?;
-    run.input(&checkpoint.directory)?;
-    checkpoint.notes.iter().for_each(|note| run.note(note));
-    Ok(Some(checkpoint))
 }
 
 /// The genes that a pre-trained model knows, or all of them.

@@ -7,12 +7,13 @@ use serde_json::{Map, json};
 use tch::Device;
 
 use super::data::Data;
-use super::{Options, fingerprint, gene_vectors};
+use super::{Options, fingerprint};
 use crate::checkpoint::{Architecture, InputStyle, write};
+use crate::expression::normalise::{Target, log1p, normalise_total};
 use crate::model::{Genes, Heads, Model, Store, weights};
 use crate::predict::{self, Workers, annotation::Settings};
-use crate::programs::steps;
 use crate::programs::watch::{self, Watch};
+use crate::programs::{gene_vectors, steps};
 use crate::random::Seed;
 use crate::ranks::Alone;
 use crate::run_record::Run;
@@ -76,7 +77,7 @@ impl Learner {
             table.require_trunk()?;
         }
         if data.checkpoint.is_none() {
-            gene_vectors::start_from_components(data, &store, Seed(options.seed))?;
+            start_vectors(data, &store, Seed(options.seed))?;
             run.note("gene vectors start from the principal components of the training cells");
         }
         store.freeze(|name| options.freeze.applies(name));
@@ -124,6 +125,7 @@ impl Learner {
         };
         let examples = InMemory {
             example: |cell, epoch| objective.example(cell, epoch),
+            groups: None,
             training: data.split.training.clone(),
             validation: data.split.validation.clone(),
             seed: Seed(options.seed),
@@ -157,17 +159,7 @@ impl Learner {
                 dropout: DROPOUT,
             },
         };
-        let plan = options.training.settle(usual);
-        let Plan {
-            epochs,
-            learning_rate,
-            dropout,
-            ..
-        } = plan;
-        run.note(format!(
-            "{epochs} epochs, learning rate {learning_rate}, dropout {dropout}"
-        ));
-        plan
+        watch::settle(&options.training, usual, run)
     }
 
     /// Class probabilities of some cells, in their order.
@@ -226,6 +218,20 @@ impl Learner {
         };
         Ok(write::write(&options.output, contents, write::Form::OWN)?)
     }
+}
+
+/// Starts the vectors of the genes at what the training cells say of them.
+fn start_vectors(data: &Data, store: &Store, seed: Seed) -> Result<()> {
+    let chosen = gene_vectors::some(&data.split.training, seed);
+    let mut counts = data.counts.select_cells(&chosen);
+    if data.is_linear {
+        normalise_total(&mut counts, Target::Sum(1e4))?;
+        log1p(&mut counts)?;
+    }
+    let id = |gene: &String| i64::from(data.vocabulary.id(gene).unwrap_or(0));
+    let ids: Vec<i64> = data.genes.iter().map(id).collect();
+    let cells = counts.to_dense().mapv(f64::from);
+    gene_vectors::start_from_components(&cells, &ids, store, seed)
 }
 
 fn new_tokenizer(options: &Options, data: &Data, style: InputStyle) -> Tokenizer {

@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::corpus::{Collection, Group, Piece};
 use crate::failure::Failure;
 use crate::predict;
+use crate::programs::steps;
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
@@ -75,7 +76,7 @@ impl Data {
             .input
             .iter()
             .try_for_each(|folder| run.input(folder))?;
-        let checkpoint = open_checkpoint(options, run)?;
+        let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
         let (vocabulary, known) = vocabulary(&collection, checkpoint.as_ref(), run)?;
         let conditions = conditions(options, checkpoint.as_ref(), run)?;
         let gene_conditions = conditions.as_ref().map(|conditions| GeneConditions {
@@ -342,16 +343,6 @@ fn held_out(options: &Options, cells: u64) -> Result<Vec<u64>> {
         cells,
         share.min(options.validation_cells),
     ))
-}
-
-fn open_checkpoint(options: &Options, run: &mut Run) -> Result<Option<Checkpoint>> {
-    let Some(path) = &options.checkpoint else {
-        return Ok(None);
-    };
-    let checkpoint = Checkpoint::open(path)?;
-    run.input(&checkpoint.directory)?;
-    checkpoint.notes.iter().for_each(|note| run.note(note));
-    Ok(Some(checkpoint))
 }
 
 /// The vocabulary of the model to go on from, or none, with the genes of the corpora appended; and how many tokens were there.

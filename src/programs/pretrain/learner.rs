@@ -162,17 +162,7 @@ impl Learner {
                 dropout: DROPOUT,
             },
         };
-        let plan = options.training.settle(usual);
-        let Plan {
-            epochs,
-            learning_rate,
-            dropout,
-            ..
-        } = plan;
-        run.note(format!(
-            "{epochs} epochs, learning rate {learning_rate}, dropout {dropout}"
-        ));
-        plan
+        watch::settle(&options.training, usual, run)
     }
 
     /// How simpler methods tell the hidden values: what the model must beat.
