@@ -1,14 +1,15 @@
 #!/usr/bin/env nextflow
 
-include { SAMPLES  } from './workflows/samples'
-include { ANNOTATE } from './workflows/annotate'
-include { CORPORA  } from './workflows/corpora'
-include { TOKENIZE } from './workflows/tokenize'
-include { PRETRAIN } from './workflows/pretrain'
+include { SAMPLES   } from './workflows/samples'
+include { ANNOTATE  } from './workflows/annotate'
+include { CORPORA   } from './workflows/corpora'
+include { TOKENIZE  } from './workflows/tokenize'
+include { PRETRAIN  } from './workflows/pretrain'
+include { INTEGRATE } from './workflows/integrate'
 
 workflow {
     demand(params.input, "`--input` is missing: give a sample sheet, a CSV with the columns `sample` and `path`")
-    SAMPLES(params.input)
+    SAMPLES(params.input, params.analysis in ['integrate', 'map'] ? ['sample', 'modality'] : ['sample'])
     if (params.analysis == 'annotate') {
         demand(
             params.model || params.reference && params.labels,
@@ -34,8 +35,15 @@ workflow {
             given(params.gene_conditions),
         )
     }
+    else if (params.analysis == 'integrate') {
+        INTEGRATE(SAMPLES.out.rows, 'integrated', given(params.checkpoint))
+    }
+    else if (params.analysis == 'map') {
+        demand(params.model, "`--model` is missing: give the model that `--analysis integrate` trained, a folder")
+        INTEGRATE(SAMPLES.out.rows, 'mapped', given(params.model))
+    }
     else {
-        error("`--analysis`: there is `annotate`, `tokenize` and `pretrain`, found `${params.analysis}`")
+        error("`--analysis`: there is `annotate`, `tokenize`, `pretrain`, `integrate` and `map`, found `${params.analysis}`")
     }
     channel.topic('versions')
         .unique()

@@ -1,6 +1,7 @@
 // Tokenises many samples in parallel, each into a corpus of its own. Unless a vocabulary is given, each sample's is its own genes.
 
 include { SCGPT_TOKENIZE } from '../modules/scgpttools/scgpt/tokenize/main'
+include { csv            } from './tables'
 
 workflow CORPORA {
     take:
@@ -30,9 +31,4 @@ workflow CORPORA {
     corpora // channel: [meta, folder]
     ordered // channel: all folders, in the order of their samples' names
     gene_reports // channel: table of what became of every gene of a sample
-}
-
-// A row of a CSV file.
-def csv(values) {
-    return values.collect { value -> '"' + value.replace('"', '""') + '"' }.join(',') + '\n'
 }

@@ -3,10 +3,11 @@
 //! held against the program here.
 
 use super::{assert_current, folder};
-use crate::support::cells::Simulated;
+use crate::support::cells::{Simulated, TYPES, write};
 use crate::support::programs::{from_to, succeed, tokenize};
 use crate::support::trained::{SIZE, TRAINED};
 use roxmltree::{Document, Node};
+use scgpt_tools::counts::Counts;
 use scgpt_tools::descriptor;
 use scgpt_tools::options::schema::{allows, choices};
 use scgpt_tools::programs::{ALL, Entry};
@@ -39,6 +40,11 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "scgpt-finetune-annotation",
         "record",
         "it lies in the model's folder",
+    ),
+    (
+        "scgpt-integrate",
+        "samples",
+        "the form lists the files of every modality",
     ),
     ("scgpt-pretrain", "record", "it lies in the model's folder"),
     ("scgpt-tokenize", "record", "it lies in the corpus"),
@@ -647,7 +653,7 @@ fn galaxy_tests_use_simulated_cells() {
 }
 
 /// Simulated cells, and the model that learnt from them: as a folder, for the data table, and as an archive. Also the same cells as
-/// a corpus, and a model that was pre-trained on it.
+/// a corpus, and a model that was pre-trained on it; antibodies of these cells, and a model that integrated their batches.
 fn write_test_data(folder: &Path) {
     let model = folder.join("model");
     fs::create_dir_all(&model).expect("a folder");
@@ -658,16 +664,25 @@ fn write_test_data(folder: &Path) {
     let table = "cell,GENE000,GENE001,GENE002\none,3,0,1\ntwo,0,2,5\n";
     fs::write(folder.join("table.csv"), table).expect("a table");
     let work = tempfile::tempdir().expect("a folder");
-    let [corpus, generative] = ["corpus", "generative"].map(|name| work.path().join(name));
+    let [corpus, generative, integrated] =
+        ["corpus", "generative", "integrated"].map(|name| work.path().join(name));
     succeed(tokenize(&TRAINED.cells, &corpus).args(["--obs", "cell_type,batch"]));
     let mut pretrain = from_to("scgpt-pretrain", &corpus, &generative);
     succeed(pretrain.args(SIZE).args(["--epochs", "2"]));
+    write_antibodies(&folder.join("proteins.h5ad"));
+    let placed = work.path().join("placed.h5ad");
+    let mut integrate = from_to("scgpt-integrate", &TRAINED.cells, &placed);
+    integrate.arg("--model").arg(&integrated).args(SIZE);
+    succeed(integrate.args(["--batch", "batch", "--epochs", "4", "--batch-size", "8"]));
     for aside in [
         "corpus/run.json",
         "generative/run.json",
         "generative/last.safetensors",
         "generative/metrics.jsonl",
         "generative/events.out.tfevents.scgpt",
+        "generative/course.svg",
+        "integrated/metrics.jsonl",
+        "integrated/events.out.tfevents.scgpt",
     ] {
         fs::remove_file(work.path().join(aside)).expect("a file of the program");
     }
@@ -676,6 +691,7 @@ fn write_test_data(folder: &Path) {
         ("no_model.tar", folder, "scgpt_models.loc"),
         ("corpus.tar", work.path(), "corpus"),
         ("generative.tar", work.path(), "generative"),
+        ("integrated.tar", work.path(), "integrated"),
     ] {
         let mut tar = Command::new("tar");
         tar.args([
@@ -692,4 +708,21 @@ fn write_test_data(folder: &Path) {
             "`{archive}`"
         );
     }
+}
+
+/// Made-up counts of antibodies of the simulated cells, two of which bind to each type.
+fn write_antibodies(path: &Path) {
+    let names: Vec<String> = (0..2 * TYPES.len()).map(|at| format!("AB{at}")).collect();
+    let row = |cell: usize| {
+        let is_bound = |antibody: usize| TYPES[antibody / 2] == Simulated::type_of(cell);
+        let count = |antibody: usize| {
+            let noise = (7 * cell + 5 * antibody) % 11;
+            let bound = if is_bound(antibody) { 20 } else { 0 };
+            (antibody as u32, (bound + noise) as f32)
+        };
+        let counts = (0..names.len()).map(count);
+        counts.filter(|(_, count)| *count > 0.0).collect::<Vec<_>>()
+    };
+    let counts = Counts::from_rows(names.len(), (0..Simulated::SMALL.cells).map(row));
+    write(path, &counts, &names, []);
 }

@@ -350,12 +350,68 @@ fn pretraining_learns_what_samples_tell_and_names_what_it_cannot_do() {
 }
 
 #[test]
+fn batches_come_into_one_space_and_the_model_maps_others_into_it() {
+    let Some(launch) = Launch::new() else { return };
+    let data = root().join("assets/test");
+    let sheet = launch.path("sheet.csv");
+    let rows = format!(
+        "sample,path,batch,modality\nfirst,{0}/first.h5ad,one,RNA\nfirst,{0}/first_protein.h5ad,one,Protein\n\
+         second,{0}/second.h5ad,two,\n",
+        data.display()
+    );
+    fs::write(&sheet, &rows).expect("a sheet");
+    let sheet = sheet.display().to_string();
+    let input = ["--input", &sheet];
+    let said = launch.succeed(&[&["--analysis", "integrate"][..], &input].concat());
+    assert_eq!(count(&said, "Submitted process"), 1, "{said}");
+    let mut whole = Command::new(launch.programs.join("scgpt-integrate"));
+    whole.args(["--samples", &sheet, "--labels", "cell_type"]);
+    whole.args(SMALL);
+    whole.arg("--output").arg(launch.path("whole.h5ad"));
+    whole.arg("--model").arg(launch.path("whole"));
+    works(whole.arg("--scores").arg(launch.path("whole.tsv")));
+    let ours = [
+        "results/integrated.model/model.safetensors",
+        "results/integrated.scores.tsv",
+    ];
+    let theirs = ["whole/model.safetensors", "whole.tsv"];
+    assert_eq!(launch.checksums(&ours), launch.checksums(&theirs));
+    let model = launch.path("results/integrated.model");
+    let model = model.display().to_string();
+    let map = ["--analysis", "map", "--outdir", "mapped"];
+    let (is_done, said) = launch.run(&[&map[..], &input].concat());
+    assert!(!is_done && said.contains("`--model` is missing"), "{said}");
+    launch.succeed(&[&map[..], &input, &["--model", &model]].concat());
+    let record = launch.text("mapped/mapped.run.json");
+    assert!(record.contains("\"no_train\": true"), "{record}");
+    assert!(launch.path("mapped/mapped.h5ad").exists());
+    assert!(!launch.path("mapped/mapped.model").exists());
+    fs::write(&sheet, rows.replace("Protein", "RNA")).expect("a sheet");
+    let (is_done, said) = launch.run(&[&["--analysis", "integrate"][..], &input].concat());
+    assert!(
+        !is_done && said.contains("sample `first` with modality `RNA` is there twice"),
+        "{said}"
+    );
+}
+
+#[test]
 fn stubs_make_every_output_without_the_programs_work() {
     let Some(launch) = Launch::new() else { return };
     let root = root().display().to_string();
-    for (analysis, tasks) in [("annotate", 3), ("tokenize", 3), ("pretrain", 5)] {
+    let model = format!("{root}/assets/test");
+    for (analysis, tasks) in [
+        ("annotate", 3),
+        ("tokenize", 3),
+        ("pretrain", 5),
+        ("integrate", 1),
+        ("map", 1),
+    ] {
         let run = ["run", &root, "-profile", "test", "-stub"];
-        let done = launch.strictly(&[&run[..], &["--analysis", analysis]].concat());
+        let mut what = vec!["--analysis", analysis];
+        if analysis == "map" {
+            what.extend(["--model", &model]);
+        }
+        let done = launch.strictly(&[&run[..], &what].concat());
         let said = said(&done);
         assert!(done.status.success(), "{said}");
         assert_eq!(count(&said, "Submitted process"), tasks, "{said}");
@@ -375,7 +431,7 @@ fn a_gpu_is_asked_for_by_profile() {
         "json",
     ];
     let said = self::said(&launch.nextflow(&inspect));
-    assert_eq!(count(&said, "-cu130"), 4, "{said}");
+    assert_eq!(count(&said, "-cu130"), 5, "{said}");
     let show = "[ \"$1\" = --version ] && exec $real --version\necho \"$@\" >&2\nexit 2";
     launch.replace("scgpt-finetune-annotation", show);
     let run = launch.nextflow(&["run", &root, "-profile", "test,gpu"]);
@@ -521,6 +577,11 @@ fn modules_of_no_pipeline_emit_all_they_declare() {
         "generated: generated.h5ad",
         "generated: generated.report.json",
         "generated: generated.run.json",
+        "integrated: integrated.h5ad",
+        "integrated: integrated.model",
+        "integrated: integrated.scores.tsv",
+        "integrated: integrated.svg",
+        "integrated: integrated.run.json",
     ] {
         assert!(
             said.contains(&format!("emitted {emitted}")),
@@ -531,6 +592,7 @@ fn modules_of_no_pipeline_emit_all_they_declare() {
         ("EMBED", "embed"),
         ("CHECKPOINTCONVERT", "checkpoint"),
         ("GENERATE", "generate"),
+        ("INTEGRATE", "integrate"),
     ] {
         let version = format!(
             "version SCGPT_{process}: scgpt-{program} {}",

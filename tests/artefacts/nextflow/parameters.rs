@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Programs whose options are parameters, with the word before them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("finetune", "scgpt-finetune-annotation"),
     ("annotate", "scgpt-annotate"),
     ("tokenize", "scgpt-tokenize"),
     ("pretrain", "scgpt-pretrain"),
+    ("integrate", "scgpt-integrate"),
     ("embed", "scgpt-embed"),
 ];
 
@@ -20,13 +21,13 @@ const PROGRAMS: [(&str, &str); 5] = [
 const OWN: [(&str, &str, &str); 13] = [
     (
         "analysis",
-        "annotate|tokenize|pretrain",
-        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, or pre-train a model on them and embed them with it.",
+        "annotate|tokenize|pretrain|integrate|map",
+        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, pre-train a model on them and embed them with it, bring them into one space, or map them into the space of a model that did so.",
     ),
     (
         "input",
         "file",
-        "Sample sheet: a CSV with the columns sample and path, and any others, such as batch.",
+        "Sample sheet: a CSV with the columns sample and path, and any others, such as batch. To integrate, a sample may have a row for each modality, which the column modality names.",
     ),
     ("outdir", "folder", "Folder for the results."),
     (
@@ -37,7 +38,7 @@ const OWN: [(&str, &str, &str); 13] = [
     (
         "model",
         "folder",
-        "Fine-tuned model to annotate with. Without it one is trained on the reference.",
+        "Fine-tuned model to annotate with; without it one is trained on the reference. To map: the model of an integration.",
     ),
     ("reference", "file", "Labelled cells to train a model on."),
     (
@@ -48,7 +49,7 @@ const OWN: [(&str, &str, &str); 13] = [
     (
         "checkpoint",
         "folder",
-        "Pre-trained model to start training or pre-training from. Without it a model is trained from scratch.",
+        "Pre-trained model to start training, pre-training or integration from. Without it a model is trained from scratch.",
     ),
     (
         "vocab",

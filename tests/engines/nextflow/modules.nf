@@ -5,6 +5,7 @@ include { SCGPT_EMBED              } from '../../../modules/scgpttools/scgpt/emb
 include { SCGPT_CHECKPOINTINSPECT  } from '../../../modules/scgpttools/scgpt/checkpointinspect/main'
 include { SCGPT_CHECKPOINTCONVERT  } from '../../../modules/scgpttools/scgpt/checkpointconvert/main'
 include { SCGPT_GENERATE           } from '../../../modules/scgpttools/scgpt/generate/main'
+include { SCGPT_INTEGRATE          } from '../../../modules/scgpttools/scgpt/integrate/main'
 
 workflow {
     cells = file("${projectDir}/../../../assets/test/reference.h5ad", checkIfExists: true)
@@ -15,12 +16,16 @@ workflow {
     SCGPT_CHECKPOINTCONVERT(model.map { _meta, folder -> [[id: 'converted'], folder] })
     generative = file("${projectDir}/../../data/pretrain/checkpoint", checkIfExists: true)
     SCGPT_GENERATE(channel.of([[id: 'generated'], cells]), [[id: 'generative'], generative], [])
+    (genes, antibodies) = ['first', 'first_protein'].collect { name -> file("${projectDir}/../../../assets/test/${name}.h5ad", checkIfExists: true) }
+    SCGPT_INTEGRATE(channel.of([[id: 'integrated'], genes, antibodies, [], []]), [])
     SCGPT_FINETUNEANNOTATION.out.metrics
         .mix(SCGPT_FINETUNEANNOTATION.out.held_out)
         .mix(SCGPT_EMBED.out.h5ad, SCGPT_EMBED.out.figure, SCGPT_EMBED.out.record)
         .mix(SCGPT_CHECKPOINTINSPECT.out.report, SCGPT_CHECKPOINTINSPECT.out.record)
         .mix(SCGPT_CHECKPOINTCONVERT.out.model, SCGPT_CHECKPOINTCONVERT.out.record)
         .mix(SCGPT_GENERATE.out.h5ad, SCGPT_GENERATE.out.report, SCGPT_GENERATE.out.record)
+        .mix(SCGPT_INTEGRATE.out.h5ad, SCGPT_INTEGRATE.out.model, SCGPT_INTEGRATE.out.scores)
+        .mix(SCGPT_INTEGRATE.out.figure, SCGPT_INTEGRATE.out.record)
         .view { meta, path -> "emitted ${meta.id}: ${path.name}" }
     channel.topic('versions').view { process, program, version -> "version ${process}: ${program} ${version}" }
 }
