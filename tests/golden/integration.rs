@@ -35,9 +35,10 @@ fn cells(folder: &str) -> Vec<Example> {
             values: floats("values_masked"),
             targets: floats("values_target"),
             masked: floats("masked_positions"),
-            modalities: has_modalities
-                .then(|| Vec::try_from(row("mod_types")).expect("ids"))
-                .unwrap_or_default(),
+            modalities: match has_modalities {
+                true => Vec::try_from(row("mod_types")).expect("ids"),
+                false => Vec::new(),
+            },
             asked: Asked::default(),
             batch: batches[at],
             domain: batches[at],
