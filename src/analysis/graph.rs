@@ -104,23 +104,17 @@ impl Graph {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// Neighbours of a node and the weights of its edges, by increasing neighbour.
-    pub fn row(&self, node: usize) -> impl ExactSizeIterator<Item = (usize, f64)> + Clone + '_ {
-        let range = self.offsets[node]..self.offsets[node + 1];
-        let weights = self.weights[range.clone()].iter().copied();
-        let ends = self.neighbours[range].iter().map(|&end| end as usize);
-        ends.zip(weights)
-    }
-
-    /// The same as slices.
+    /// Neighbours of a node, increasing, and the weights of its edges.
     pub fn edges(&self, node: usize) -> (&[u32], &[f64]) {
         let range = self.offsets[node]..self.offsets[node + 1];
         (&self.neighbours[range.clone()], &self.weights[range])
     }
 
-    /// Number of neighbours of a node.
-    pub fn degree(&self, node: usize) -> usize {
-        self.offsets[node + 1] - self.offsets[node]
+    /// The same, edge by edge.
+    pub fn row(&self, node: usize) -> impl ExactSizeIterator<Item = (usize, f64)> + Clone + '_ {
+        let (ends, weights) = self.edges(node);
+        let ends = ends.iter().map(|&end| end as usize);
+        ends.zip(weights.iter().copied())
     }
 
     /// Sum of the weights of a node's edges.
@@ -412,7 +406,7 @@ pub(super) mod tests {
         );
         assert_eq!(graph.row(1).collect::<Vec<_>>(), [(0, 1.0), (2, 1.0)]);
         assert_eq!(
-            (graph.n_nodes(), graph.degree(1), graph.strength(1)),
+            (graph.n_nodes(), graph.edges(1).0.len(), graph.strength(1)),
             (3, 2, 2.0)
         );
     }

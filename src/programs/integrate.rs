@@ -133,7 +133,8 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub validation_share: f64,
-    /// Name of the embedding in obsm; the other results are named after it.
+    /// Name of the embedding in obsm; the other results are named after it. What the input has under these names is replaced in the
+    /// output.
     #[arg(long, value_name = "NAME")]
     pub key: String,
     /// Neighbours of every cell in the graph.

@@ -529,6 +529,20 @@ fn a_new_batch_is_mapped_in_both_ways() {
 }
 
 #[test]
+fn a_mapped_cell_is_sampled_as_its_model_was_trained_to_whatever_the_seed() {
+    let case = Case::usual(40);
+    let model = case.path("model");
+    let mut command = case.command();
+    command.args(COLUMNS).args(["--max-length", "12"]);
+    succeed(command.arg("--model").arg(&model));
+    let mapped = case.path("mapped.h5ad");
+    let mut command = integrate(&case.input, &mapped);
+    command.arg("--checkpoint").arg(&model).arg("--no-train");
+    succeed(command.args(COLUMNS).args(["--seed", "5"]));
+    assert_eq!(obsm(&mapped, "X_scGPT"), obsm(&case.output(), "X_scGPT"));
+}
+
+#[test]
 fn an_untrained_checkpoint_embeds_as_the_embedding_program_does() {
     let folder = tempdir().unwrap();
     let [here, there] = ["here.h5ad", "there.h5ad"].map(|name| folder.path().join(name));
@@ -852,6 +866,22 @@ fn a_modality_that_half_of_the_cells_lack_is_told() {
         mean("alpha"),
         mean("beta")
     );
+}
+
+#[test]
+fn a_new_batch_is_told_the_modality_that_it_lacks() {
+    let all: Vec<usize> = (0..60).collect();
+    let (case, mut command) = with_antibodies(&all, "cell");
+    let model = case.path("model");
+    succeed(command.args(SHORT).arg("--model").arg(&model));
+    let (input, mapped) = (case.path("new.h5ad"), case.path("mapped.h5ad"));
+    write(&input, (30, 7), known_type, |_| Some("third"));
+    let mut command = integrate(&input, &mapped);
+    command.arg("--checkpoint").arg(&model).arg("--no-train");
+    succeed(command.args(COLUMNS));
+    let told = obsm(&mapped, "X_scGPT_Protein");
+    let is_told = |row: &Vec<f32>| row.len() == ANTIBODIES && row.iter().all(|v| v.is_finite());
+    assert!(told.len() == 30 && told.iter().all(is_told));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::{Stored, assert_close, checkpoint, data, difference};
 use scgpt_tools::checkpoint::Architecture;
 use scgpt_tools::model::{Encoded, Heads, Inputs, Model, Noise, Width};
 use scgpt_tools::train::integration::{Asked, Example, Integration, Weights};
-use scgpt_tools::train::{Objective, Pass};
+use scgpt_tools::train::Pass;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Every option of the batch integration tutorial.
@@ -91,7 +91,11 @@ fn check_outputs(folder: &str, outputs: &str, cells: &[Example], heads: Heads, p
     let encoded = encode(&model, &inputs);
     let check = |name: &str, found: &Tensor, tolerance: f64| {
         let name = format!("{prefix}{name}");
-        if outputs.names().any(|known| known == name) {
+        // What was recorded for some models only.
+        let is_rare = ["total_emb", "transformer_output", "dab_output"]
+            .iter()
+            .any(|rare| name.contains(rare));
+        if !is_rare || outputs.names().any(|known| known == name) {
             let stored = outputs.get(&name);
             let per_token = found.size()[0] != cells.len() as i64;
             let stored = if per_token {
@@ -329,17 +333,4 @@ fn shards_and_threads_do_not_change_the_statistics_of_batches() {
         let threaded = train((shard, 3));
         assert!(threaded.gradients.equal(&parts.gradients) && threaded.values.equal(&parts.values));
     }
-    // A gradient that did not flow through the statistics would be another one.
-    let frozen = Heads {
-        domain_norm: None,
-        ..fixture.heads
-    };
-    assert!(
-        objective.surveys()
-            && !Integration {
-                heads: frozen,
-                ..fixture.objective()
-            }
-            .surveys()
-    );
 }

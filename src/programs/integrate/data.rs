@@ -157,10 +157,9 @@ impl Data {
 
     /// The cell's values in each part, none where it was not measured.
     pub fn rows(&self, cell: usize) -> Vec<Option<(&[u32], &[f32])>> {
-        let row = |part: &Part| part.measured[cell].then_some(()).map(|()| cell);
-        self.parts
-            .iter()
-            .map(|part| row(part).map(|cell| part.counts.row(cell)))
+        let parts = self.parts.iter();
+        parts
+            .map(|part| part.measured[cell].then(|| part.counts.row(cell)))
             .collect()
     }
 
@@ -572,7 +571,7 @@ fn variable(
     Ok(select_genes(&counts, wanted, flavour, codes.as_deref())?.kept)
 }
 
-/// The peaks open in most cells, but not in nearly all; the first of equally frequent ones (as episcanpy and Signac choose).
+/// The peaks that are open in some cells and closed in others most evenly; the first of equally telling ones.
 fn frequent(counts: &Counts, measured: &[bool], wanted: usize) -> Vec<usize> {
     let mut open = vec![0usize; counts.n_genes];
     for (peaks, values) in counts.rows() {

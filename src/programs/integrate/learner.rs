@@ -58,7 +58,7 @@ impl Learner {
         let mut store = Store::new(Seed(options.seed), device);
         Model::new(&mut store, &architecture, genes, heads);
         let table = load(data, &store, run)?;
-        let reader = Reader::new(options, data, &architecture, heads.modalities.is_some());
+        let reader = Reader::new(options, data, &architecture, &heads);
         let learner = Self {
             architecture,
             genes,
@@ -296,7 +296,10 @@ impl Learner {
             } else {
                 Vec::new()
             },
-            seed: options.seed,
+            seed: data
+                .settings
+                .as_ref()
+                .map_or(options.seed, |known| known.seed),
             fingerprint: fingerprint(options, run),
         };
         let checkpoint = data.checkpoint.as_ref();
@@ -331,7 +334,7 @@ fn heads(options: &Options, data: &Data) -> Heads {
     let batches = data.batch_names.len();
     if let (Some(stored), true) = (stored, options.no_train) {
         return match data.settings {
-            // New batches are only needed by the norm; the expression heads are told that of the first.
+            // New batches have a norm only; see `Reader::told_batch`.
             Some(_) => Heads {
                 classes: None,
                 batches: None,

@@ -6,6 +6,7 @@ use super::Options;
 use super::data::{Data, Part};
 use crate::cells::cohort::ModalityKind;
 use crate::checkpoint::{Architecture, InputStyle};
+use crate::model::Heads;
 use crate::predict::integration::{Cell, Settings};
 use crate::random::{self, Seed};
 use crate::tokens::modalities::{Cls, Modality, Sentence, Sentences};
@@ -26,6 +27,8 @@ pub struct Reader {
     /// Names of the kinds of tokens, in the order of their numbers.
     pub kinds: Vec<String>,
     pub tells_modalities: bool,
+    /// Batches that the expression heads know.
+    told_batches: i64,
     /// How many features of each part the cell embedding is asked for, beside the hidden values.
     asked: Vec<usize>,
     gene_dropout: f64,
@@ -37,12 +40,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(
-        options: &Options,
-        data: &Data,
-        architecture: &Architecture,
-        tells_modalities: bool,
-    ) -> Self {
+    pub fn new(options: &Options, data: &Data, architecture: &Architecture, heads: &Heads) -> Self {
         let kinds = kinds(data);
         let is_new = data.checkpoint.is_none();
         let all = options.ask.unwrap_or(if is_new { ASKED } else { 0 });
@@ -53,12 +51,13 @@ impl Reader {
         Self {
             sentences: sentences(options, data, architecture, &kinds),
             kinds,
-            tells_modalities,
+            tells_modalities: heads.modalities.is_some(),
+            told_batches: heads.batch_labels.unwrap_or(0) as i64,
             asked: sizes.map(|size| share.min(size)).collect(),
             gene_dropout: options.gene_dropout.unwrap_or(dropout),
             modality_dropout: options.modality_dropout.unwrap_or(hidden),
             patterns: Self::patterns(data) as i64,
-            length: options.training_length / data.parts.len().max(1),
+            length: (options.training_length / data.parts.len().max(1)).max(1),
             mask_value: architecture.mask_value as f32,
         }
     }
@@ -72,9 +71,14 @@ impl Reader {
             sentence: self
                 .sentences
                 .read(cell as u64, &rows, 0, (1.0, usize::MAX)),
-            batch: data.batches[cell],
+            batch: self.told_batch(data.batches[cell]),
             domain: data.batches[cell],
         }
+    }
+
+    /// The batch that the expression heads are told: a new one is none of theirs, and they are told the first.
+    fn told_batch(&self, batch: i64) -> i64 {
+        if batch < self.told_batches { batch } else { 0 }
     }
 
     /// The example made of a cell in an epoch, or for validation: a function of the two and the seed alone.
@@ -221,6 +225,12 @@ fn sentences(
         _ if is_published => architecture.pad_value as f32,
         _ => 0.0,
     };
+    // A trained model's choices are repeated, whatever the seed of this run.
+    let seed = Seed(
+        data.settings
+            .as_ref()
+            .map_or(options.seed, |known| known.seed),
+    );
     let share = (options.tokens.max_length - 1) / data.parts.len().max(1);
     let modality = |(number, part): (usize, &Part)| {
         let known = data.settings.as_ref();
@@ -242,7 +252,7 @@ fn sentences(
             |known| known.tokens[known_number(known, part, number)].clone(),
         );
         Modality {
-            tokenizer: Tokenizer::new(settings, ids.map(i64::from).collect(), Seed(options.seed)),
+            tokenizer: Tokenizer::new(settings, ids.map(i64::from).collect(), seed),
             kind: kind(part.kind.name()),
             budget: known.map_or(share, |known| {
                 known.budgets[known_number(known, part, number)]
@@ -256,7 +266,7 @@ fn sentences(
             kind: kind(CLS),
         },
         modalities: data.parts.iter().enumerate().map(modality).collect(),
-        seed: Seed(options.seed),
+        seed,
     }
 }
 
