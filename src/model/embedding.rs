@@ -127,20 +127,16 @@ impl Flag {
     }
 }
 
-/// The third input: one category per gene and cell, such as a pathway or "perturbed" (paper, Methods, "Condition tokens").
+/// One category per gene and cell, added to the others: a condition such as a pathway (the third input; paper, Methods,
+/// "Condition tokens"), or what was done to the gene (reference section 5).
 #[derive(Debug)]
 pub struct ConditionEncoder(Tensor);
 
 impl ConditionEncoder {
-    /// `conditions` counts the named ones; row 0 is that of genes without one, which is zero and stays so.
-    pub fn new(store: &mut Store, conditions: i64, width: i64) -> Self {
-        let table = store.parameter(
-            "condition_encoder.weight",
-            &[conditions + 1, width],
-            Init::Normal,
-        );
-        tch::no_grad(|| drop(table.get(0).zero_()));
-        Self(table)
+    /// A table of `rows` categories. Row 0 is that of genes without one: it starts at zero and is never trained.
+    pub fn new(store: &mut Store, name: &str, rows: i64, width: i64) -> Self {
+        let name = format!("{name}.weight");
+        Self(store.parameter(&name, &[rows, width], Init::NormalAfterFirst))
     }
 
     /// Ids `[tokens]` to vectors `[tokens, width]`.

@@ -44,6 +44,60 @@ impl ExpressionDecoder {
     }
 }
 
+/// How an [`AffineDecoder`] makes its line; published models have the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Line {
+    /// The intercept is multiplied by the mean of the cell's values that are not zero.
+    pub adaptive_bias: bool,
+    /// Slope and intercept pass through softplus.
+    pub softplus: bool,
+}
+
+/// Expression as a line through the value that went in (reference section 3): slope and intercept are told for every token.
+#[derive(Debug)]
+pub struct AffineDecoder {
+    slope: ExpressionDecoder,
+    intercept: ExpressionDecoder,
+    line: Line,
+}
+
+impl AffineDecoder {
+    pub fn new(store: &mut Store, name: &str, width: i64, explicit_zero: bool, line: Line) -> Self {
+        let mut decoder = |part: &str| {
+            let name = format!("{name}.{part}_decoder");
+            ExpressionDecoder::new(store, &name, width, width, explicit_zero)
+        };
+        Self {
+            slope: decoder("coeff"),
+            intercept: decoder("bias"),
+            line,
+        }
+    }
+
+    /// Tokens `[tokens, width]` and their values `[tokens]` to predicted values `[tokens]`. `mean` is that of the values of each
+    /// token's cell that are not zero, `[tokens]`.
+    pub fn forward(&self, x: &Tensor, values: &Tensor, mean: impl FnOnce() -> Tensor) -> Tensor {
+        let tell = |decoder: &ExpressionDecoder| {
+            let told = decoder.forward(x);
+            if self.line.softplus {
+                told.softplus()
+            } else {
+                told
+            }
+        };
+        let mut intercept = tell(&self.intercept);
+        if self.line.adaptive_bias {
+            intercept *= mean();
+        }
+        tell(&self.slope) * values + intercept
+    }
+
+    /// Probability of every value being other than zero, `[tokens]`, if the head has it.
+    pub fn nonzero_probability(&self, x: &Tensor) -> Option<Tensor> {
+        self.slope.nonzero_probability(x)
+    }
+}
+
 /// The activation between the layers of a class decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {

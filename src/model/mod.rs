@@ -19,8 +19,12 @@ pub mod weights;
 pub use attention::{Sequences, Split};
 pub use embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
 pub use encoder::{Encoder, Width};
-pub use heads::{CellDecoder, ClassDecoder, ExpressionDecoder, reverse_gradient};
+pub use heads::{
+    AffineDecoder, CellDecoder, ClassDecoder, ExpressionDecoder, Line, reverse_gradient,
+};
 pub use noise::Noise;
 pub use norm::{DomainNorm, Moments, PlainNorm};
-pub use scgpt::{Encoded, Generated, Genes, Heads, Inputs, Model, Pooling, SplitInputs, Told};
+pub use scgpt::{
+    Encoded, Generated, Genes, Heads, Inputs, Model, Perturbed, Pooling, SplitInputs, Told,
+};
 pub use store::{Flat, Init, Store};

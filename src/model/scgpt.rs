@@ -3,7 +3,7 @@
 use super::attention::{Sequences, Split};
 use super::embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
 use super::encoder::{Encoder, Width};
-use super::heads::{Activation, CellDecoder, ClassDecoder, ExpressionDecoder};
+use super::heads::{Activation, AffineDecoder, CellDecoder, ClassDecoder, ExpressionDecoder, Line};
 use super::noise::Noise;
 use super::norm::{DomainNorm, Moments, PlainNorm};
 use super::store::{Init, Store};
@@ -37,6 +37,10 @@ pub struct Heads {
     pub modalities: Option<usize>,
     /// The queries of the cell's expression head are told batch and modality too, as in the reference's multi-omic model.
     pub conditioned_query: bool,
+    /// The input that says what was done to a gene.
+    pub perturbation: bool,
+    /// Expression of every token as a line through its value.
+    pub affine_expression: Option<Line>,
 }
 
 impl Heads {
@@ -54,6 +58,8 @@ impl Heads {
         domain_norm: None,
         modalities: None,
         conditioned_query: false,
+        perturbation: false,
+        affine_expression: None,
     };
 
     /// The heads that a checkpoint holds weights for.
@@ -71,6 +77,8 @@ impl Heads {
             domain_norm: stored.domain_norm.map(|norm| norm.domains),
             modalities: stored.modalities,
             conditioned_query: stored.mvc.is_some_and(|mvc| mvc.conditioned_query),
+            perturbation: stored.perturbation_flags.is_some(),
+            affine_expression: stored.affine_expression.then(Line::default),
         }
     }
 
@@ -105,7 +113,21 @@ pub struct Inputs {
     pub domains: Option<Vec<i64>>,
     /// Kind of every token, `[tokens]` int64, for models with modalities.
     pub modalities: Option<Tensor>,
+    /// What was done to every gene, for models of perturbations.
+    pub perturbed: Option<Perturbed>,
 }
+
+/// What was done to genes.
+#[derive(Debug)]
+pub struct Perturbed {
+    /// Of every token, `[tokens]` int64: 0 nothing, 1 knocked out or down, or perturbed in any way if there is one only, 2 raised.
+    pub flags: Tensor,
+    /// How much of it, `[tokens]` f32; 1 where absent.
+    pub doses: Option<Tensor>,
+}
+
+/// Rows of the table of what is done to a gene.
+const PERTURBATION_FLAGS: i64 = 3;
 
 /// Tokens of some cells of which the model is to tell the values of a part.
 #[derive(Debug)]
@@ -176,6 +198,7 @@ impl Inputs {
             batches: None,
             domains: None,
             modalities: None,
+            perturbed: None,
         }
     }
 }
@@ -216,11 +239,13 @@ pub struct Model {
     conditioned_query: bool,
     flag: Option<Flag>,
     conditions: Option<ConditionEncoder>,
+    perturbation: Option<ConditionEncoder>,
     encoder: Encoder,
     pub expression: Option<ExpressionDecoder>,
     pub classifier: Option<ClassDecoder>,
     pub cell_expression: Option<CellDecoder>,
     pub discriminator: Option<ClassDecoder>,
+    affine: Option<AffineDecoder>,
 }
 
 impl Model {
@@ -258,7 +283,10 @@ impl Model {
             flag: heads.generative.then(|| Flag::new(store, width)),
             conditions: heads
                 .conditions
-                .map(|n| ConditionEncoder::new(store, n as i64, width)),
+                .map(|n| ConditionEncoder::new(store, "condition_encoder", n as i64 + 1, width)),
+            perturbation: heads
+                .perturbation
+                .then(|| ConditionEncoder::new(store, "pert_encoder", PERTURBATION_FLAGS, width)),
             encoder: Encoder::new(store, architecture),
             expression: heads
                 .expression
@@ -277,6 +305,9 @@ impl Model {
                     Activation::LeakyRelu,
                 )
             }),
+            affine: heads
+                .affine_expression
+                .map(|line| AffineDecoder::new(store, "decoder", width, explicit_zero, line)),
         }
     }
 
@@ -288,9 +319,7 @@ impl Model {
         moments: Option<&Moments>,
         noise: &mut Noise,
     ) -> (Tensor, Tensor) {
-        let genes = self.gene_encoder.forward(&inputs.gene_ids);
-        let tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
-        let tokens = self.finish(tokens, inputs.conditions.as_ref());
+        let (genes, tokens) = self.join(inputs, noise);
         let tokens = match (&self.domain_norm, &inputs.domains) {
             (Some(norm), Some(domains)) => {
                 norm.forward(&tokens, (domains, &inputs.sequences), moments)
@@ -303,10 +332,22 @@ impl Model {
     /// The moments of the embedded tokens of some cells, batch by batch, for a norm by batch.
     pub fn moments(&self, inputs: &Inputs, noise: &mut Noise) -> Option<Tensor> {
         let (norm, domains) = (self.domain_norm.as_ref()?, inputs.domains.as_ref()?);
-        let genes = self.gene_encoder.forward(&inputs.gene_ids);
-        let tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
-        let tokens = self.finish(tokens, inputs.conditions.as_ref());
+        let (_, tokens) = self.join(inputs, noise);
         Some(norm.moments(&tokens, (domains, &inputs.sequences)))
+    }
+
+    /// Gene vectors, and those with everything known of the tokens added, before any norm by batch.
+    fn join(&self, inputs: &Inputs, noise: &mut Noise) -> (Tensor, Tensor) {
+        let genes = self.gene_encoder.forward(&inputs.gene_ids);
+        let mut tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
+        if let (Some(encoder), Some(perturbed)) = (&self.perturbation, &inputs.perturbed) {
+            let done = encoder.forward(&perturbed.flags);
+            tokens += match &perturbed.doses {
+                Some(doses) => done * doses.unsqueeze(-1),
+                None => done,
+            };
+        }
+        (genes, self.finish(tokens, inputs.conditions.as_ref()))
     }
 
     /// Moves the learnt statistics of a norm by batch towards those of a minibatch.
@@ -330,6 +371,11 @@ impl Model {
 
     /// The values of all tokens as their own hidden state tells them (GEP).
     pub fn tell_expression(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Told> {
+        if let Some(decoder) = &self.affine {
+            let x = &encoded.hidden;
+            let told = decoder.forward(x, &inputs.values, || mean_of_cells(inputs));
+            return Some((told, decoder.nonzero_probability(x)));
+        }
         let decoder = self.expression.as_ref()?;
         let hidden = beside(&encoded.hidden, self.condition_of_tokens(inputs));
         Some((
@@ -463,6 +509,19 @@ impl Model {
     pub fn trunk(&self) -> &Encoder {
         &self.encoder
     }
+}
+
+/// The mean of the values that are not zero of each token's cell, `[tokens]`.
+fn mean_of_cells(inputs: &Inputs) -> Tensor {
+    let sequences = &inputs.sequences;
+    let lengths = sequences.lengths();
+    let mean =
+        |values: Tensor| values.sum(Kind::Float) / values.ne(0.0).sum(Kind::Float).clamp_min(1.0);
+    let cells = inputs.values.split_with_sizes(lengths, 0);
+    sequences.spread(&Tensor::stack(
+        &cells.into_iter().map(mean).collect::<Vec<_>>(),
+        0,
+    ))
 }
 
 /// Vectors with what they are told appended, if they are told anything.

@@ -12,6 +12,8 @@ pub enum Init {
     Uniform(f64),
     /// Standard normal.
     Normal,
+    /// Standard normal but for the first row, which is 0.
+    NormalAfterFirst,
 }
 
 /// Parameters (trained) and buffers (kept with them) by the names that published checkpoints use.
@@ -166,12 +168,12 @@ impl Store {
 fn initial(seed: Seed, name: &str, shape: &[i64], init: Init) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;
     let mut stream = seed.stream(name, &[]);
-    let values: Vec<f32> = match init {
+    let mut values: Vec<f32> = match init {
         Init::Constant(value) => vec![value as f32; count],
         Init::Uniform(bound) => (0..count)
             .map(|_| ((2.0 * random::uniform(&mut stream) - 1.0) * bound) as f32)
             .collect(),
-        Init::Normal => {
+        Init::Normal | Init::NormalAfterFirst => {
             let pairs = (0..count.div_ceil(2)).map(|_| random::normal_pair(&mut stream));
             pairs
                 .flat_map(|(a, b)| [a as f32, b as f32])
@@ -179,5 +181,9 @@ fn initial(seed: Seed, name: &str, shape: &[i64], init: Init) -> Tensor {
                 .collect()
         }
     };
+    if init == Init::NormalAfterFirst {
+        let row = count / shape.first().map_or(1, |&rows| rows.max(1) as usize);
+        values[..row].fill(0.0);
+    }
     Tensor::from_slice(&values).view(shape)
 }

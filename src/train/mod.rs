@@ -15,6 +15,7 @@ mod together;
 
 pub mod annotation;
 pub mod integration;
+pub mod perturbation;
 pub mod pretraining;
 
 pub use checkpoint::Unusable;

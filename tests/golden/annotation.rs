@@ -45,6 +45,7 @@ fn padded(stored: &Stored) -> Inputs {
         batches: None,
         domains: None,
         modalities: None,
+        perturbed: None,
     }
 }
 
@@ -63,6 +64,7 @@ fn ragged(stored: &Stored) -> Inputs {
         batches: None,
         domains: None,
         modalities: None,
+        perturbed: None,
     }
 }
 

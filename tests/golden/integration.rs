@@ -6,8 +6,8 @@ use super::training::{Trainee, check_gradients, check_steps, figure};
 use crate::support::{Stored, assert_close, checkpoint, data, difference};
 use scgpt_tools::checkpoint::Architecture;
 use scgpt_tools::model::{Encoded, Heads, Inputs, Model, Noise, Width};
-use scgpt_tools::train::integration::{Asked, Example, Integration, Weights};
 use scgpt_tools::train::Pass;
+use scgpt_tools::train::integration::{Asked, Example, Integration, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Every option of the batch integration tutorial.

@@ -27,6 +27,7 @@ fn cells(folder: &str) -> Tensor {
         batches: None,
         domains: None,
         modalities: None,
+        perturbed: None,
     };
     let (_store, model) = model(folder, HEADS);
     no_grad(|| {

@@ -5,6 +5,7 @@ mod embedding;
 mod integration;
 mod layouts;
 mod losses;
+mod perturbation;
 mod preprocessing;
 mod pretrain;
 mod tokenizer;
