@@ -6,6 +6,7 @@ include { CORPORA   } from './workflows/corpora'
 include { TOKENIZE  } from './workflows/tokenize'
 include { PRETRAIN  } from './workflows/pretrain'
 include { INTEGRATE } from './workflows/integrate'
+include { PERTURB   } from './workflows/perturb'
 
 workflow {
     demand(params.input, "`--input` is missing: give a sample sheet, a CSV with the columns `sample` and `path`")
@@ -42,8 +43,23 @@ workflow {
         demand(params.model, "`--model` is missing: give the model that `--analysis integrate` trained, a folder")
         INTEGRATE(SAMPLES.out.rows, 'mapped', given(params.model))
     }
+    else if (params.analysis == 'perturb') {
+        demand(params.model || params.reference, "give a trained model by `--model`, or perturbed cells to train one on by `--reference`")
+        demand(
+            params.questions,
+            "`--questions` is missing: give a CSV with the column `question`, and `perturb`, `query`, or `column` and `target`",
+        )
+        PERTURB(
+            SAMPLES.out.rows,
+            params.questions,
+            given(params.model),
+            given(params.reference),
+            given(params.checkpoint),
+            given(params.genes),
+        )
+    }
     else {
-        error("`--analysis`: there is `annotate`, `tokenize`, `pretrain`, `integrate` and `map`, found `${params.analysis}`")
+        error("`--analysis`: there is `annotate`, `tokenize`, `pretrain`, `integrate`, `map` and `perturb`, found `${params.analysis}`")
     }
     channel.topic('versions')
         .unique()

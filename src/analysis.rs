@@ -5,6 +5,7 @@
 
 pub mod agreement;
 pub mod classification;
+pub mod differential;
 #[cfg(feature = "torch")]
 pub mod graph;
 pub mod harmony;
@@ -25,9 +26,11 @@ mod products;
 pub mod projection;
 #[cfg(feature = "torch")]
 pub mod pseudotime;
+pub mod responses;
 pub mod ridge;
 #[cfg(feature = "torch")]
 pub mod spectral;
+mod student;
 
 use ndarray::{Array2, ArrayView2};
 
@@ -107,6 +110,28 @@ pub enum Error {
     Singular { penalty: f64 },
     #[error("libtorch could not {what}: {message}")]
     Torch { what: &'static str, message: String },
+    #[error(
+        "the value in row {row}, column {column} is {value}, but logarithms of normalised counts are not negative: give the values before any scaling"
+    )]
+    Negative {
+        row: usize,
+        column: usize,
+        value: f64,
+    },
+    #[error(
+        "{what} of gene {gene} (counted from 0) is {value}, but only finite numbers can be scored"
+    )]
+    GeneNotFinite {
+        what: &'static str,
+        gene: usize,
+        value: f64,
+    },
+    #[error("{what} is gene {found}, but there are {limit} genes, counted from 0")]
+    NoSuchGene {
+        what: &'static str,
+        found: usize,
+        limit: usize,
+    },
 }
 
 /// The same values in f64 and row by row, whatever the layout in memory.

@@ -4,6 +4,7 @@
 //! (b) the vote of the nearest neighbours. Genes, means and components are learnt from the training cells alone.
 
 pub mod hidden_values;
+pub mod perturbation;
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -78,6 +79,18 @@ pub enum Error {
         "baselines need the same genes in both sets of cells, but one has {train} and the other {test}"
     )]
     Genes { train: usize, test: usize },
+    #[error("{found} {what} for {perturbations} perturbations: there must be one for each")]
+    OnePerPerturbation {
+        what: &'static str,
+        found: usize,
+        perturbations: usize,
+    },
+    #[error("{found} gene vectors for changes of {genes} genes: there must be one for each")]
+    GeneVectors { found: usize, genes: usize },
+    #[error(
+        "a perturbation has target {target} (counted from 0), but there are vectors of only {targets} targets"
+    )]
+    UnknownTarget { target: usize, targets: usize },
     #[error(transparent)]
     Expression(#[from] expression::Error),
     #[error(transparent)]

@@ -182,6 +182,8 @@ const KNOWN: &[Known] = &[
     #[cfg(feature = "torch")]
     input::<crate::predict::generation::Error>,
     #[cfg(feature = "torch")]
+    input::<crate::predict::perturbation::Error>,
+    #[cfg(feature = "torch")]
     input::<crate::train::Diverged>,
     #[cfg(feature = "torch")]
     input::<crate::train::Unusable>,

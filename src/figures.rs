@@ -1,11 +1,15 @@
 //! Figures as SVG text: deterministic bytes, no fonts and no scripts needed to make or to show them.
 
 mod canvas;
+mod changes;
+mod combinations;
 mod confusion_matrix;
 mod course;
 mod palette;
 mod scatter;
 
+pub use changes::Changes;
+pub use combinations::{Combinations, State};
 pub use confusion_matrix::confusion_matrix;
 pub use course::Course;
 pub use scatter::Scatter;
@@ -61,7 +65,64 @@ mod tests {
         };
         let counts = (0..20).map(row).collect::<Vec<Vec<u64>>>();
         let small = [vec![90, 10], vec![40, 60]];
+        let genes = (0..20)
+            .map(|i| format!("{}{i}", ["KLF", "CEBPA", "MAP2K"][i % 3]))
+            .collect::<Vec<_>>();
+        let spread =
+            |middle: f64, width: f64| [-1.8, -0.7, 0.0, 0.8, 2.1].map(|at| middle + at * width);
+        let means = (0..20)
+            .map(|i| noise(i, 5.1) * 2.0 / (1.0 + i as f64 / 4.0))
+            .collect::<Vec<_>>();
+        let observed = means
+            .iter()
+            .map(|mean| spread(*mean, 0.4))
+            .collect::<Vec<_>>();
+        let control = (0..20)
+            .map(|i| spread(0.0, 0.2 + 0.02 * i as f64))
+            .collect::<Vec<_>>();
+        let predicted = means
+            .iter()
+            .map(|mean| 0.8 * mean + 0.1)
+            .collect::<Vec<_>>();
+        let changes = Changes {
+            title: "KLF1 and CEBPA, knocked out",
+            genes: &genes,
+            observed: &observed,
+            control: &control,
+            predicted: &predicted,
+            observed_mean: &means,
+        };
+        let unseen = Changes {
+            genes: &genes[..5],
+            observed: &[],
+            observed_mean: &[],
+            ..changes
+        };
+        let state = |a: usize, b: usize| match (a * a * 7 + b * b * 13 + a * b * 5) % 11 {
+            _ if a == b && !a.is_multiple_of(7) => State::Training,
+            0..4 => State::Training,
+            4 => State::Validation,
+            5 | 6 => State::Test,
+            7 => State::Absent,
+            _ => State::Unseen,
+        };
+        let many = (0..100).map(|i| format!("GENE{i}")).collect::<Vec<_>>();
+        let combinations = |genes| {
+            let title = "Perturbations of one gene or two";
+            Combinations {
+                title,
+                genes,
+                state: &state,
+            }
+            .to_svg()
+        };
         let figures = [
+            ("changes", changes.to_svg()),
+            ("unseen", unseen.to_svg()),
+            ("combinations", combinations(&genes)),
+            ("combinations-5", combinations(&genes[..5])),
+            ("combinations-50", combinations(&many[..50])),
+            ("combinations-100", combinations(&many)),
             ("scatter", scatter.to_svg()),
             (
                 "matrix",

@@ -8,6 +8,8 @@ pub mod embed;
 #[cfg(feature = "torch")]
 pub mod finetune_annotation;
 #[cfg(feature = "torch")]
+pub mod finetune_perturbation;
+#[cfg(feature = "torch")]
 mod from_scratch;
 #[cfg(feature = "torch")]
 mod gene_vectors;
@@ -15,6 +17,10 @@ mod gene_vectors;
 pub mod generate;
 #[cfg(feature = "torch")]
 pub mod integrate;
+#[cfg(feature = "torch")]
+pub mod perturb;
+#[cfg(feature = "torch")]
+mod perturbed;
 #[cfg(feature = "torch")]
 pub mod pretrain;
 pub mod samples;
@@ -128,9 +134,19 @@ pub const ALL: &[Entry] = &[
     #[cfg(feature = "torch")]
     entry::<finetune_annotation::FinetuneAnnotation>(),
     #[cfg(feature = "torch")]
+    entry::<finetune_perturbation::FinetunePerturbation>(),
+    #[cfg(feature = "torch")]
     entry::<generate::Generate>(),
     #[cfg(feature = "torch")]
     entry::<integrate::Integrate>(),
+    #[cfg(feature = "torch")]
+    entry::<perturb::InSilico>(),
+    #[cfg(feature = "torch")]
+    entry::<perturb::Map>(),
+    #[cfg(feature = "torch")]
+    entry::<perturb::Predict>(),
+    #[cfg(feature = "torch")]
+    entry::<perturb::Reverse>(),
     #[cfg(feature = "torch")]
     entry::<pretrain::Pretrain>(),
     entry::<tokenize::Tokenize>(),

@@ -1,5 +1,7 @@
 //! Labelled cells into those to learn from, those to choose the best epoch by, and those to test on.
 
+pub mod perturbations;
+
 use crate::random::{self, Seed};
 use std::collections::BTreeMap;
 

@@ -98,7 +98,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("baselines", &["analysis", "counts", "expression", "tokens"]),
     ("model", &["checkpoint", "compute", "random", "vocabulary"]),
-    ("cells", &["counts", "expression", "formats", "vocabulary"]),
+    (
+        "cells",
+        &["counts", "expression", "formats", "random", "vocabulary"],
+    ),
     ("tokens", &["counts", "random", "vocabulary"]),
     ("split", &["random"]),
     ("checkpoint", &["vocabulary"]),

@@ -2,7 +2,9 @@
 
 pub mod cohort;
 pub mod conditions;
+pub mod controls;
 pub mod naming;
+pub mod perturbation;
 
 use crate::counts::Counts;
 use crate::expression::state::{Judgement, State, judge};
@@ -89,6 +91,12 @@ pub enum Error {
     },
     #[error("{0}")]
     Cohort(String),
+    #[error("`{}`, column `{column}`: {source}", path.display())]
+    Conditions {
+        path: PathBuf,
+        column: String,
+        source: Box<perturbation::ReadError>,
+    },
     #[error("`{}`: {problem}", path.display())]
     Table { path: PathBuf, problem: String },
 }

@@ -71,6 +71,13 @@ impl Canvas<'_> {
             .expect(CANNOT_FAIL);
     }
 
+    /// The inside of the points, which are joined in a circle.
+    pub fn polygon(&self, points: Vec<(i32, i32)>, style: ShapeStyle) {
+        self.0
+            .draw(&Polygon::new(points, style))
+            .expect(CANNOT_FAIL);
+    }
+
     pub fn circle(&self, centre: (i32, i32), radius: i32, style: ShapeStyle) {
         self.0
             .draw(&Circle::new(centre, radius, style))
@@ -105,13 +112,17 @@ pub fn text_width(text: &str, size: f64) -> i32 {
     (text.chars().count() as f64 * size * 0.58).ceil() as i32
 }
 
+/// The text without letters that an SVG file cannot hold.
+pub fn printable(text: &str) -> String {
+    let is_printable =
+        |letter: &char| !letter.is_control() && !matches!(letter, '\u{FFFE}' | '\u{FFFF}');
+    text.chars().filter(is_printable).collect()
+}
+
 /// The name, its middle left out if it is long: the ends of cell type names tell them apart.
 pub fn short(name: &str) -> String {
     const LONGEST: usize = 36;
-    let letters = name
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .collect::<Vec<_>>();
+    let letters = printable(name).chars().collect::<Vec<_>>();
     if letters.len() <= LONGEST {
         return letters.into_iter().collect();
     }

@@ -12,6 +12,8 @@ mod layers;
 pub mod losses;
 mod noise;
 mod norm;
+mod perceptron;
+mod perturbation;
 mod scgpt;
 mod store;
 pub mod weights;
@@ -24,6 +26,8 @@ pub use heads::{
 };
 pub use noise::Noise;
 pub use norm::{DomainNorm, Moments, PlainNorm};
+pub use perceptron::Perceptron;
+pub use perturbation::PerturbedCell;
 pub use scgpt::{
     Encoded, Generated, Genes, Heads, Inputs, Model, Perturbed, Pooling, SplitInputs, Told,
 };

@@ -6,10 +6,11 @@
 pub mod annotation;
 pub mod generation;
 pub mod integration;
+pub mod perturbation;
 mod pretrained;
 
 pub use annotation::Annotator;
-pub use pretrained::{Pretrained, embeddings};
+pub use pretrained::{Pretrained, embeddings, normalised};
 
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;

@@ -150,7 +150,7 @@ pub fn embeddings(workers: &mut Workers, cells: (&Tokenizer, &Counts, u64)) -> V
 }
 
 /// Cell embeddings `[cells, width]` scaled to length 1.
-pub(super) fn normalised(encoded: &Encoded) -> Tensor {
+pub fn normalised(encoded: &Encoded) -> Tensor {
     let cells = encoded.cells.to_kind(Kind::Float);
     &cells / cells.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-12)
 }

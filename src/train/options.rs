@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// How many times the training cells are gone through. Default with a pre-trained model: 10 (pre-training: 6, integration: 15);
-    /// from scratch, as many as show the model 60,000 cells, but at least 8 and at most 60 (integration: 10,000, 5 and 30; pre-training: 200,000
-    /// cells, 1 and 30).
+    /// How many times the training cells are gone through. Default: 6 to 15 with a pre-trained model, depending on the task; from
+    /// scratch the more the fewer cells there are, between 1 and 60. The number is told when training starts.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub epochs: Option<u64>,

@@ -3,19 +3,13 @@
 
 use super::objective::{At, Objective, Part, Term, Totals};
 use crate::checkpoint::Architecture;
-use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Perturbed, Store, Width, losses};
+use crate::model::{Genes, Heads, Model, Noise, PerturbedCell, Store, losses};
 use tch::{Device, Tensor};
 
 /// A control cell, what is done to it, and the perturbed cell to be told.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
-    pub genes: Vec<i64>,
-    /// Log-normalised expression of the control cell.
-    pub values: Vec<f32>,
-    /// What is done to every gene; see [`Perturbed`].
-    pub flags: Vec<i64>,
-    /// How much of it is done to every gene; none where every dose is 1.
-    pub doses: Vec<f32>,
+    pub cell: PerturbedCell,
     /// Expression of the perturbed cell.
     pub targets: Vec<f32>,
     /// 1 where that is known, else 0.
@@ -28,38 +22,6 @@ pub struct Perturbation<'a> {
     pub genes: Genes,
     pub heads: Heads,
     pub device: Device,
-}
-
-/// Values of all tokens of some cells after what is done to them, `[tokens]`.
-pub fn tell(model: &Model, examples: &[Example], device: Device, noise: &mut Noise) -> Tensor {
-    let inputs = inputs(examples, device);
-    let encoded: Encoded = model.encode(&inputs, Width::AllTokens, noise);
-    let told = model.tell_expression(&encoded, &inputs);
-    told.expect("a model of perturbations tells expression").0
-}
-
-fn inputs(examples: &[Example], device: Device) -> Inputs {
-    let doses = joined(examples, |example| &example.doses);
-    let perturbed = Perturbed {
-        flags: joined(examples, |example| &example.flags).to_device(device),
-        doses: (doses.numel() > 0).then(|| doses.to_device(device)),
-    };
-    let cells = examples.iter().map(|e| (&e.genes[..], &e.values[..]));
-    Inputs {
-        perturbed: Some(perturbed),
-        ..Inputs::new(cells, device)
-    }
-}
-
-fn joined<T: tch::kind::Element + Copy>(
-    examples: &[Example],
-    part: impl Fn(&Example) -> &[T],
-) -> Tensor {
-    let all: Vec<T> = examples
-        .iter()
-        .flat_map(|e| part(e).iter().copied())
-        .collect();
-    Tensor::from_slice(&all)
 }
 
 impl Objective for Perturbation<'_> {
@@ -80,12 +42,13 @@ impl Objective for Perturbation<'_> {
     }
 
     fn forward(&self, model: &Model, shard: &[Example], at: At<'_>, noise: &mut Noise) -> Part {
-        let told = tell(model, shard, self.device, noise);
-        let [targets, known] = [
-            joined(shard, |example| &example.targets),
-            joined(shard, |example| &example.known),
-        ]
-        .map(|part| part.to_device(self.device));
+        let cells = shard.iter().map(|example| &example.cell);
+        let told = model.tell_perturbed(cells, self.device, noise);
+        let joined = |part: fn(&Example) -> &[f32]| {
+            let all: Vec<f32> = shard.iter().flat_map(part).copied().collect();
+            Tensor::from_slice(&all).to_device(self.device)
+        };
+        let (targets, known) = (joined(|e| &e.targets), joined(|e| &e.known));
         let sum = losses::squared_error(&told, &targets, &known);
         Part {
             terms: vec![Term {

@@ -5,10 +5,12 @@
 use super::{assert_current, folder};
 use crate::support::cells::{Simulated, TYPES, write};
 use crate::support::programs::{from_to, succeed, tokenize};
+use crate::support::simulation::{Network, Noise};
 use crate::support::trained::{SIZE, TRAINED};
 use roxmltree::{Document, Node};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::descriptor;
+use scgpt_tools::formats::{Column, h5ad};
 use scgpt_tools::options::schema::{allows, choices};
 use scgpt_tools::programs::{ALL, Entry};
 use serde_json::Value;
@@ -35,6 +37,11 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "scgpt-tokenize",
         "input",
         "the sample sheet lists the files under the names they have in the history",
+    ),
+    (
+        "scgpt-finetune-perturbation",
+        "record",
+        "it lies in the model's folder",
     ),
     (
         "scgpt-finetune-annotation",
@@ -636,10 +643,13 @@ fn galaxy_workflows_use_tools_of_the_version_of_the_package() {
 #[test]
 fn galaxy_tests_use_simulated_cells() {
     let folder = root().join("tools/test-data");
-    if std::env::var_os("UPDATE").is_some_and(|value| value == "1")
-        && !folder.join("cells.h5ad").exists()
-    {
-        write_test_data(&folder);
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        if !folder.join("cells.h5ad").exists() {
+            write_test_data(&folder);
+        }
+        if !folder.join("perturbed.h5ad").exists() {
+            write_perturbed(&folder);
+        }
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
     Simulated::SMALL.write(file.path());
@@ -693,21 +703,76 @@ fn write_test_data(folder: &Path) {
         ("generative.tar", work.path(), "generative"),
         ("integrated.tar", work.path(), "integrated"),
     ] {
-        let mut tar = Command::new("tar");
-        tar.args([
-            "--sort=name",
-            "--mtime=@0",
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-            "-cf",
-        ]);
-        tar.arg(folder.join(archive)).arg("-C").arg(place);
-        assert!(
-            tar.arg(content).status().expect("tar").success(),
-            "`{archive}`"
-        );
+        pack(&folder.join(archive), place, content);
     }
+}
+
+/// A file or folder as an archive whose bytes depend on the content alone.
+fn pack(archive: &Path, place: &Path, content: &str) {
+    let mut tar = Command::new("tar");
+    tar.args([
+        "--sort=name",
+        "--mtime=@0",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "-cf",
+    ]);
+    tar.arg(archive).arg("-C").arg(place).arg(content);
+    let done = tar.status().expect("tar").success();
+    assert!(done, "`{}`", archive.display());
+}
+
+/// Simulated knock-outs, and a model that learnt from them.
+fn write_perturbed(folder: &Path) {
+    const CONDITIONS: [(&str, &[usize]); 7] = [
+        ("ctrl", &[]),
+        ("G00", &[0]),
+        ("G01", &[1]),
+        ("G02", &[2]),
+        ("G03", &[3]),
+        ("G00+G01", &[0, 1]),
+        ("G01+G02", &[1, 2]),
+    ];
+    let network = Network::random(20, 6, 4, 1, 1);
+    let (mut counts, mut labels) = (Counts::empty(20), Vec::new());
+    for (label, knocked_out) in CONDITIONS {
+        for (genes, values) in network.cells(knocked_out, &[], 12, &Noise::USUAL, 1).rows() {
+            counts.push(genes.iter().copied().zip(values.iter().copied()));
+            labels.push(Some(label));
+        }
+    }
+    let cells: Vec<String> = (0..labels.len())
+        .map(|cell| format!("cell{cell}"))
+        .collect();
+    let genes: Vec<String> = (0..20).map(|gene| format!("G{gene:02}")).collect();
+    let content = h5ad::Cells {
+        obs: &[("condition".to_owned(), Column::from_labels(&labels))],
+        ..h5ad::Cells::new(&counts, &cells, &genes)
+    };
+    let file = folder.join("perturbed.h5ad");
+    h5ad::create(&file, &content).expect("a file of cells");
+    let work = tempfile::tempdir().expect("a folder");
+    let model = work.path().join("perturbation_model");
+    let mut finetune = from_to("scgpt-finetune-perturbation", &file, &model);
+    finetune
+        .args(SIZE)
+        .args(["--split", "no-test", "--epochs", "60", "--pool", "4"]);
+    succeed(finetune.args(["--batch-size", "4", "--learning-rate", "0.003"]));
+    for entry in fs::read_dir(&model).expect("a model").flatten() {
+        let name = entry.file_name();
+        let is_kept = ["args.json", "vocab.json", "model.safetensors"]
+            .iter()
+            .any(|kept| name == *kept);
+        if !is_kept {
+            fs::remove_file(entry.path()).expect("a file of the program");
+        }
+    }
+    pack(
+        &folder.join("perturbation_model.tar"),
+        work.path(),
+        "perturbation_model",
+    );
 }
 
 /// Made-up counts of antibodies of the simulated cells, two of which bind to each type.

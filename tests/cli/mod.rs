@@ -8,6 +8,7 @@ mod finetune_annotation;
 mod generate;
 mod integrate;
 mod log;
+mod perturbation;
 mod pretrain;
 mod python;
 mod resume;

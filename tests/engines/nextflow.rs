@@ -395,6 +395,48 @@ fn batches_come_into_one_space_and_the_model_maps_others_into_it() {
 }
 
 #[test]
+fn one_model_answers_questions_about_perturbations_of_all_samples() {
+    let Some(launch) = Launch::new() else { return };
+    let [sheet, cells] = [
+        "assets/test/perturbed.csv",
+        "tools/test-data/perturbed.h5ad",
+    ]
+    .map(|name| root().join(name).display().to_string());
+    let perturb = ["--analysis", "perturb", "--input", &sheet];
+    let said = launch.succeed(&[&perturb[..], &["--reference", &cells]].concat());
+    assert_eq!(count(&said, "Submitted process"), 4, "{said}");
+    let told = launch.text("results/predictions.tsv");
+    let heading = "sample\tquestion\tperturbation\tpart\trank\tgene\t";
+    assert!(told.starts_with(heading), "{told}");
+    assert_eq!(count(&told, "sample\t"), 1, "{told}");
+    assert!(told.contains("simulated\tpair\tG00+G01\t"), "{told}");
+    let candidates = launch.text("results/candidates.tsv");
+    for row in ["simulated\tcause\tG02\t1\t", "simulated\tstate\tG01\t1\t"] {
+        assert!(candidates.contains(row), "{row}: {candidates}");
+    }
+    assert!(launch.text("results/hits.tsv").contains("\tcorrect\t"));
+    for file in ["model/combinations.svg", "predicted/simulated.pair.h5ad"] {
+        assert!(launch.path("results").join(file).exists(), "{file}");
+    }
+    let model = launch.path("results/model").display().to_string();
+    let kept = ["--model", &model, "--outdir", "again"];
+    let again = launch.succeed(&[&perturb[..], &kept].concat());
+    assert_eq!(count(&again, "Submitted process"), 3, "{again}");
+    let tables = |folder: &str| {
+        let names = ["predictions", "candidates", "hits"];
+        let names = names.map(|name| format!("{folder}/{name}.tsv"));
+        launch.checksums(&names.each_ref().map(String::as_str))
+    };
+    assert_eq!(tables("again"), tables("results"));
+    let wrong = launch.path("wrong.csv");
+    fs::write(&wrong, "question,column,target\nhalf,state,\n").expect("a table");
+    let wrong = wrong.display().to_string();
+    let asked = ["--model", &model, "--questions", &wrong];
+    let (is_done, said) = launch.run(&[&perturb[..], &asked].concat());
+    assert!(!is_done && said.contains("go together"), "{said}");
+}
+
+#[test]
 fn stubs_make_every_output_without_the_programs_work() {
     let Some(launch) = Launch::new() else { return };
     let root = root().display().to_string();
@@ -404,6 +446,7 @@ fn stubs_make_every_output_without_the_programs_work() {
         ("tokenize", 3),
         ("pretrain", 5),
         ("integrate", 1),
+        ("perturb", 7),
         ("map", 1),
     ] {
         let run = ["run", &root, "-profile", "test", "-stub"];
@@ -431,7 +474,7 @@ fn a_gpu_is_asked_for_by_profile() {
         "json",
     ];
     let said = self::said(&launch.nextflow(&inspect));
-    assert_eq!(count(&said, "-cu130"), 5, "{said}");
+    assert_eq!(count(&said, "-cu130"), 8, "{said}");
     let show = "[ \"$1\" = --version ] && exec $real --version\necho \"$@\" >&2\nexit 2";
     launch.replace("scgpt-finetune-annotation", show);
     let run = launch.nextflow(&["run", &root, "-profile", "test,gpu"]);
@@ -582,6 +625,12 @@ fn modules_of_no_pipeline_emit_all_they_declare() {
         "integrated: integrated.scores.tsv",
         "integrated: integrated.svg",
         "integrated: integrated.run.json",
+        "mapped: mapped.h5ad",
+        "mapped: mapped.tsv",
+        "mapped: mapped.svg",
+        "mapped: mapped.run.json",
+        "moved: moved.tsv",
+        "moved: moved.run.json",
     ] {
         assert!(
             said.contains(&format!("emitted {emitted}")),

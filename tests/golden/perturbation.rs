@@ -4,9 +4,9 @@
 use super::annotation::{GENES, model};
 use super::training::{Trainee, check_gradients, check_steps, mostly_within};
 use crate::support::{Stored, assert_close, checkpoint};
-use scgpt_tools::model::{Heads, Inputs, Line, Noise, Perturbed, Width};
+use scgpt_tools::model::{Heads, Inputs, Line, Model, Noise, PerturbedCell, Width};
 use scgpt_tools::train::Pass;
-use scgpt_tools::train::perturbation::{Example, Perturbation, tell};
+use scgpt_tools::train::perturbation::{Example, Perturbation};
 use tch::{Device, Kind, Tensor, no_grad};
 
 fn ids(tensor: &Tensor) -> Vec<i64> {
@@ -25,10 +25,12 @@ fn cells(columns: &[i64]) -> Vec<Example> {
         let row = |name: &str| stored.get(name).get(at).index_select(0, &columns);
         let genes = stored.get("gene_column_to_vocab").index_select(0, &columns);
         Example {
-            genes: ids(&genes),
-            values: floats(&row("control_values")),
-            flags: ids(&row("pert_flags")),
-            doses: Vec::new(),
+            cell: PerturbedCell {
+                genes: ids(&genes),
+                values: floats(&row("control_values")),
+                flags: ids(&row("pert_flags")),
+                doses: Vec::new(),
+            },
             targets: floats(&row("target_values")),
             known: vec![1.0; columns.numel()],
         }
@@ -44,6 +46,11 @@ fn subset() -> Vec<i64> {
     ids(Stored::read("perturbation/inputs.safetensors").get("subset_columns"))
 }
 
+fn tell(model: &Model, cells: &[Example]) -> Tensor {
+    let cells = cells.iter().map(|example| &example.cell);
+    no_grad(|| model.tell_perturbed(cells, Device::Cpu, &mut Noise::off()))
+}
+
 fn heads(folder: &str) -> Heads {
     Heads::of(&checkpoint(folder).heads)
 }
@@ -54,7 +61,7 @@ fn perturbation_forward() {
     let heads = heads("perturbation/checkpoint");
     assert_eq!((heads.perturbation, heads.expression), (true, false));
     let (_store, model) = model("perturbation/checkpoint", heads);
-    let told = |cells: &[Example]| no_grad(|| tell(&model, cells, Device::Cpu, &mut Noise::off()));
+    let told = |cells: &[Example]| tell(&model, cells);
     let check = |name: &str, found: &Tensor| {
         let stored = outputs.get(name);
         assert_close(name, &found.view_as(stored), stored, 1e-5);
@@ -73,7 +80,7 @@ fn genes_of_a_minibatch() {
     let columns = expressed.nonzero().squeeze_dim(-1);
     let (_store, model) = model("perturbation/checkpoint", heads("perturbation/checkpoint"));
     let cells = cells(&ids(&columns));
-    let told = no_grad(|| tell(&model, &cells, Device::Cpu, &mut Noise::off()));
+    let told = tell(&model, &cells);
     let whole = Tensor::zeros([4, 50], (Kind::Float, Device::Cpu));
     let whole = whole.index_copy(1, &columns, &told.view([4, -1]));
     let expected = outputs.get("pred_perturb_batchwise");
@@ -93,24 +100,7 @@ fn variants_of_the_line() {
     };
     let (_store, model) = model(folder, heads);
     let cells = cells(&all());
-    let joined = |part: fn(&Example) -> &Vec<i64>| {
-        Tensor::from_slice(
-            &cells
-                .iter()
-                .flat_map(|c| part(c).clone())
-                .collect::<Vec<_>>(),
-        )
-    };
-    let inputs = Inputs {
-        perturbed: Some(Perturbed {
-            flags: joined(|cell| &cell.flags),
-            doses: None,
-        }),
-        ..Inputs::new(
-            cells.iter().map(|c| (&c.genes[..], &c.values[..])),
-            Device::Cpu,
-        )
-    };
+    let inputs = Inputs::perturbed(cells.iter().map(|example| &example.cell), Device::Cpu);
     let encoded = no_grad(|| model.encode(&inputs, Width::AllTokens, &mut Noise::off()));
     let check = |name: &str, found: &Tensor, tolerance: f64| {
         let stored = outputs.get(name);

@@ -4,6 +4,7 @@ pub mod cells;
 pub mod interruption;
 pub mod programs;
 pub mod python;
+pub mod simulation;
 pub mod trained;
 
 use scgpt_tools::checkpoint::Checkpoint;

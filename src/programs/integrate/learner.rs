@@ -25,8 +25,10 @@ use crate::split::Split;
 use crate::train::integration::Integration;
 use crate::train::{Fit, Groups, InMemory, METRICS_FILES, Plan, Usual};
 
-/// Cells that a model from scratch is shown, every epoch's anew.
+/// Cells that a model from scratch is shown, every epoch's anew: one modality shows itself sooner than how several go together,
+/// and what is learnt beyond that costs mixing.
 const CELLS_SHOWN: u64 = 10_000;
+const CELLS_SHOWN_OF_SEVERAL_MODALITIES: u64 = 20_000;
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
 
@@ -211,7 +213,10 @@ impl Learner {
                 dropout: self.architecture.dropout,
             },
             None => Usual {
-                epochs: (CELLS_SHOWN / cells.max(1)).clamp(5, 30),
+                epochs: match data.parts.len() {
+                    0 | 1 => (CELLS_SHOWN / cells.max(1)).clamp(5, 30),
+                    _ => (CELLS_SHOWN_OF_SEVERAL_MODALITIES / cells.max(1)).clamp(5, 60),
+                },
                 learning_rate: 1e-3,
                 dropout: DROPOUT,
             },

@@ -16,7 +16,7 @@ const FORMATS: [(&str, &str, &str); 6] = [
 ];
 
 /// What programs write beside the files that options name: name, format, description.
-const WRITTEN: [(&str, &str, &str); 3] = [
+const WRITTEN: [(&str, &str, &str); 4] = [
     (
         "gene_report",
         "tsv",
@@ -26,6 +26,11 @@ const WRITTEN: [(&str, &str, &str); 3] = [
         "metrics",
         "json",
         "Scores on the test cells, of the model and of simpler methods.",
+    ),
+    (
+        "figures",
+        "svg",
+        "What each perturbation was used for, and the changes that were told and observed.",
     ),
     (
         "report",

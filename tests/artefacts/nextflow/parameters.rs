@@ -8,21 +8,24 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Programs whose options are parameters, with the word before them.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("finetune", "scgpt-finetune-annotation"),
     ("annotate", "scgpt-annotate"),
     ("tokenize", "scgpt-tokenize"),
     ("pretrain", "scgpt-pretrain"),
     ("integrate", "scgpt-integrate"),
     ("embed", "scgpt-embed"),
+    ("perturbation", "scgpt-finetune-perturbation"),
+    ("predict", "scgpt-perturb predict"),
+    ("reverse", "scgpt-perturb reverse"),
 ];
 
 /// The pipelines' own parameters: name, kind, description.
-const OWN: [(&str, &str, &str); 13] = [
+const OWN: [(&str, &str, &str); 14] = [
     (
         "analysis",
-        "annotate|tokenize|pretrain|integrate|map",
-        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, pre-train a model on them and embed them with it, bring them into one space, or map them into the space of a model that did so.",
+        "annotate|tokenize|pretrain|integrate|map|perturb",
+        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, pre-train a model on them and embed them with it, bring them into one space, map them into the space of a model that did so, or ask what perturbing their genes would do.",
     ),
     (
         "input",
@@ -38,9 +41,18 @@ const OWN: [(&str, &str, &str); 13] = [
     (
         "model",
         "folder",
-        "Fine-tuned model to annotate with; without it one is trained on the reference. To map: the model of an integration.",
+        "Fine-tuned model to annotate with; without it one is trained on the reference. To map: the model of an integration. To ask about perturbations: a model that learnt from perturbed cells.",
     ),
-    ("reference", "file", "Labelled cells to train a model on."),
+    (
+        "reference",
+        "file",
+        "Labelled cells to train a model on; to ask about perturbations: perturbed cells.",
+    ),
+    (
+        "questions",
+        "file",
+        "Questions about perturbations: a CSV with the columns question, and perturb, query, or column and target; lists have semicolons between their items.",
+    ),
     (
         "labels",
         "text",

@@ -6,6 +6,9 @@ include { SCGPT_CHECKPOINTINSPECT  } from '../../../modules/scgpttools/scgpt/che
 include { SCGPT_CHECKPOINTCONVERT  } from '../../../modules/scgpttools/scgpt/checkpointconvert/main'
 include { SCGPT_GENERATE           } from '../../../modules/scgpttools/scgpt/generate/main'
 include { SCGPT_INTEGRATE          } from '../../../modules/scgpttools/scgpt/integrate/main'
+include { SCGPT_FINETUNEPERTURBATION } from '../../../modules/scgpttools/scgpt/finetuneperturbation/main'
+include { SCGPT_PERTURBMAP           } from '../../../modules/scgpttools/scgpt/perturbmap/main'
+include { SCGPT_PERTURBINSILICO      } from '../../../modules/scgpttools/scgpt/perturbinsilico/main'
 
 workflow {
     cells = file("${projectDir}/../../../assets/test/reference.h5ad", checkIfExists: true)
@@ -18,6 +21,10 @@ workflow {
     SCGPT_GENERATE(channel.of([[id: 'generated'], cells]), [[id: 'generative'], generative], [])
     (genes, antibodies) = ['first', 'first_protein'].collect { name -> file("${projectDir}/../../../assets/test/${name}.h5ad", checkIfExists: true) }
     SCGPT_INTEGRATE(channel.of([[id: 'integrated'], genes, antibodies, [], []]), [])
+    perturbed = file("${projectDir}/../../../tools/test-data/perturbed.h5ad", checkIfExists: true)
+    SCGPT_FINETUNEPERTURBATION(channel.value([[id: 'perturbation'], perturbed]), [])
+    SCGPT_PERTURBMAP(channel.of([[id: 'mapped'], perturbed, []]), SCGPT_FINETUNEPERTURBATION.out.model, [], [])
+    SCGPT_PERTURBINSILICO(channel.of([[id: 'moved'], cells, 'cell_type', 'alpha', 'beta']), [[id: 'generative'], generative], [])
     SCGPT_FINETUNEANNOTATION.out.metrics
         .mix(SCGPT_FINETUNEANNOTATION.out.held_out)
         .mix(SCGPT_EMBED.out.h5ad, SCGPT_EMBED.out.figure, SCGPT_EMBED.out.record)
@@ -26,6 +33,8 @@ workflow {
         .mix(SCGPT_GENERATE.out.h5ad, SCGPT_GENERATE.out.report, SCGPT_GENERATE.out.record)
         .mix(SCGPT_INTEGRATE.out.h5ad, SCGPT_INTEGRATE.out.model, SCGPT_INTEGRATE.out.scores)
         .mix(SCGPT_INTEGRATE.out.figure, SCGPT_INTEGRATE.out.record)
+        .mix(SCGPT_PERTURBMAP.out.h5ad, SCGPT_PERTURBMAP.out.table, SCGPT_PERTURBMAP.out.figure, SCGPT_PERTURBMAP.out.record)
+        .mix(SCGPT_PERTURBINSILICO.out.tsv, SCGPT_PERTURBINSILICO.out.record)
         .view { meta, path -> "emitted ${meta.id}: ${path.name}" }
     channel.topic('versions').view { process, program, version -> "version ${process}: ${program} ${version}" }
 }

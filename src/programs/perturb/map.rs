@@ -1,0 +1,363 @@
+//! `scgpt-perturb map`: perturbations in the plane, near one another if they change expression alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ndarray::Array2;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::asking::{self, Asked, Asking};
+use crate::analysis::graph::Graph;
+use crate::analysis::layout::{LayoutOptions, layout};
+use crate::analysis::leiden::leiden;
+use crate::analysis::neighbours::{Metric, nearest};
+use crate::analysis::projection::Pca;
+use crate::counts::Counts;
+use crate::failure::Failure;
+use crate::figures::Scatter;
+use crate::formats::Column;
+use crate::formats::h5ad::{self, Embedding};
+use crate::output;
+use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, steps};
+use crate::progress;
+use crate::random::{self, Seed};
+use crate::run_record::Run;
+
+/// Principal components of changes that decide what is near.
+const COMPONENTS: usize = 50;
+/// Permutations of labels behind a p-value.
+const PERMUTATIONS: usize = 999;
+
+/// Options of `scgpt-perturb map`.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Options {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub asking: Asking,
+    /// Where to write the map, an AnnData file with a row for every perturbation: X is what changes, obsm/X_umap its place,
+    /// obs/cluster its cluster.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub output: PathBuf,
+    /// Also write place, cluster and its dominant gene for every perturbation as a table.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub table: Option<PathBuf>,
+    /// Also draw the map, coloured by functional group if groups are given, else by cluster.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
+    pub figure: Option<PathBuf>,
+    /// Table of genes and their functional groups: a gene and a group in each line, with a tab between.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
+    pub groups: Option<PathBuf>,
+    /// Resolution of the clusters (Leiden): higher finds more.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub resolution: f64,
+    /// Neighbours of every perturbation in the graph.
+    #[arg(long)]
+    #[schemars(range(min = 2, max = 200))]
+    pub neighbours: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            asking: Asking::default(),
+            output: PathBuf::new(),
+            table: None,
+            figure: None,
+            groups: None,
+            resolution: 1.0,
+            neighbours: 15,
+        }
+    }
+}
+
+/// The program.
+pub struct Map;
+
+impl Program for Map {
+    const NAME: &'static str = "scgpt-perturb map";
+    const SUMMARY: &'static str =
+        "Draw perturbations in the plane by what they change, and cluster them";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_3432"],
+        resources: INFERENCE,
+        contents: &[
+            ("input", CELLS),
+            ("output", &["X", "obs/cluster", "obsm/X_umap"]),
+            ("model", MODEL),
+        ],
+    };
+    type Options = Options;
+
+    fn check(options: &Options) -> Vec<String> {
+        asking::problems(&options.asking)
+    }
+
+    fn run(options: Options, run: &mut Run) -> Result<()> {
+        run.record_at(steps::record_beside(&options.output));
+        let groups = options
+            .groups
+            .as_ref()
+            .map(|path| read_groups(path, run))
+            .transpose()?;
+        let asked = run.stage("read", |run| Asked::read(&options.asking, run))?;
+        let n = asked.questions.len();
+        if n < 3 {
+            return Err(Failure::Input.error(format!("{n} perturbations make no map: ask for at least three, such as all pairs of some genes with `--pairs`")));
+        }
+        let width = asked.model.settings.genes.len();
+        let mut changes = Array2::<f32>::zeros((n, width));
+        run.stage("tell", |run| {
+            asked.each(run, |at, change| {
+                changes
+                    .row_mut(at)
+                    .iter_mut()
+                    .zip(change)
+                    .for_each(|(to, from)| *to = *from);
+            })
+        })?;
+        let seed = Seed(options.asking.seed);
+        let placed = run.stage("place", |_| place(&options, &changes, seed))?;
+        let dominant = dominant(&asked, &placed.clusters, seed);
+        report(&dominant, run);
+        if let Some(path) = &options.table {
+            let text = table(&asked, &placed, &dominant, groups.as_ref());
+            output::write_file(path, |out| out.write_all(text.as_bytes()))?;
+            run.output(path)?;
+        }
+        if let Some(path) = &options.figure {
+            let svg = draw(&asked, &placed, groups.as_ref());
+            output::write_file(path, |out| out.write_all(svg.as_bytes()))?;
+            run.output(path)?;
+        }
+        write(&options, &asked, &placed, &changes)?;
+        run.output(&options.output)?;
+        Ok(())
+    }
+}
+
+/// Functional group by gene.
+type Groups = BTreeMap<String, String>;
+
+fn read_groups(path: &PathBuf, run: &mut Run) -> Result<Groups> {
+    run.input(path)?;
+    let text = std::fs::read_to_string(path);
+    let text =
+        text.with_context(|| format!("could not read the groups of `{}`", path.display()))?;
+    let line = |(number, line): (usize, &str)| match line.split_once('\t') {
+        Some((gene, group)) if !gene.trim().is_empty() && !group.trim().is_empty() => {
+            Ok((gene.trim().to_owned(), group.trim().to_owned()))
+        }
+        _ => Err(Failure::Input.error(format!(
+            "line {} of `{}` is `{line}`; expected a gene and its group with a tab between",
+            number + 1,
+            path.display()
+        ))),
+    };
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines.map(line).collect()
+}
+
+struct Placed {
+    places: Array2<f64>,
+    clusters: Vec<usize>,
+}
+
+fn place(options: &Options, changes: &Array2<f32>, seed: Seed) -> Result<Placed> {
+    let components = match Pca::fit(changes.view(), COMPONENTS) {
+        Ok(pca) => pca.transform(changes.view())?,
+        Err(crate::analysis::Error::AllEqual { .. }) => {
+            return Err(Failure::Input.error(
+                "the model tells the same change for all perturbations: there is no map of them",
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let k = options.neighbours.min(changes.nrows());
+    let neighbours = nearest(components.view(), components.view(), k, Metric::Euclidean)?;
+    let graph = Graph::connectivities(&neighbours)?;
+    Ok(Placed {
+        clusters: leiden(&graph, options.resolution, options.asking.seed)?,
+        places: layout(&graph, &LayoutOptions::default(), seed)?,
+    })
+}
+
+/// The gene that most perturbations of a cluster have in common, and how often so many would by chance.
+struct Dominant {
+    cluster: usize,
+    size: usize,
+    gene: String,
+    with_gene: usize,
+    p_value: f64,
+}
+
+/// The dominant gene of every cluster, with a p-value by permuting the clusters of perturbations: the share of permutations in which
+/// some gene is as frequent in the cluster.
+fn dominant(asked: &Asked, clusters: &[usize], seed: Seed) -> Vec<Dominant> {
+    let genes: Vec<Vec<&str>> = asked
+        .questions
+        .iter()
+        .map(|question| question.genes())
+        .collect();
+    let n = clusters.iter().max().map_or(0, |last| last + 1);
+    let most = |clusters: &[usize]| -> Vec<(usize, String)> {
+        let mut counts: Vec<BTreeMap<&str, usize>> = vec![BTreeMap::new(); n];
+        for (genes, &cluster) in genes.iter().zip(clusters) {
+            genes
+                .iter()
+                .for_each(|gene| *counts[cluster].entry(gene).or_default() += 1);
+        }
+        let best = |counts: &BTreeMap<&str, usize>| {
+            let best = counts.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
+            best.map_or((0, String::new()), |(gene, count)| {
+                (*count, (*gene).to_owned())
+            })
+        };
+        counts.iter().map(best).collect()
+    };
+    let found = most(clusters);
+    let mut as_good = vec![0usize; n];
+    for permutation in 0..PERMUTATIONS {
+        let mut stream = seed.stream("clusters permuted", &[permutation as u64]);
+        let order = random::permutation(&mut stream, clusters.len());
+        let permuted: Vec<usize> = order.into_iter().map(|at| clusters[at]).collect();
+        for (count, (by_chance, (most, _))) in as_good.iter_mut().zip(
+            most(&permuted)
+                .iter()
+                .zip(&found)
+                .map(|((by_chance, _), found)| (by_chance, found)),
+        ) {
+            *count += usize::from(by_chance >= most);
+        }
+    }
+    let of = |(cluster, (with_gene, gene)): (usize, (usize, String))| Dominant {
+        cluster,
+        size: clusters.iter().filter(|&&c| c == cluster).count(),
+        gene,
+        with_gene,
+        p_value: (1 + as_good[cluster]) as f64 / (1 + PERMUTATIONS) as f64,
+    };
+    found.into_iter().enumerate().map(of).collect()
+}
+
+fn report(dominant: &[Dominant], run: &mut Run) {
+    let mut text = String::from("cluster  perturbations  dominant gene  with it  p-value");
+    for Dominant {
+        cluster,
+        size,
+        gene,
+        with_gene,
+        p_value,
+    } in dominant
+    {
+        text.push_str(&format!(
+            "\n{cluster:>7}  {size:>13}  {gene:<13}  {with_gene:>7}  {p_value:.3}"
+        ));
+    }
+    progress::result(&text);
+    let significant = dominant
+        .iter()
+        .filter(|dominant| dominant.p_value <= 0.05)
+        .count();
+    run.metric("clusters", dominant.len());
+    run.metric("clusters_with_a_dominant_gene", significant);
+}
+
+/// The group of a perturbation: that of its genes, or of each.
+fn group_of(genes: &[&str], groups: &Groups) -> String {
+    let names: BTreeSet<&str> = genes
+        .iter()
+        .map(|gene| groups.get(*gene).map_or("other", String::as_str))
+        .collect();
+    names.into_iter().collect::<Vec<_>>().join(" + ")
+}
+
+fn table(asked: &Asked, placed: &Placed, dominant: &[Dominant], groups: Option<&Groups>) -> String {
+    let mut text =
+        String::from("perturbation\tpart\tx\ty\tcluster\tdominant_gene\tp_value\tgroup\n");
+    for (at, question) in asked.questions.iter().enumerate() {
+        let cluster = &dominant[placed.clusters[at]];
+        let group = groups.map_or(String::new(), |groups| group_of(&question.genes(), groups));
+        text.push_str(&format!(
+            "{question}\t{}\t{:.4}\t{:.4}\t{}\t{}\t{}\t{group}\n",
+            asked.part(question),
+            placed.places[(at, 0)],
+            placed.places[(at, 1)],
+            cluster.cluster,
+            cluster.gene,
+            cluster.p_value
+        ));
+    }
+    text
+}
+
+fn draw(asked: &Asked, placed: &Placed, groups: Option<&Groups>) -> String {
+    let label = |at: usize| match groups {
+        Some(groups) => group_of(&asked.questions[at].genes(), groups),
+        None => format!("cluster {:02}", placed.clusters[at]),
+    };
+    let labels: Vec<String> = (0..asked.questions.len()).map(label).collect();
+    let names: BTreeSet<&String> = labels.iter().collect();
+    let names: Vec<String> = names.into_iter().cloned().collect();
+    let categories: Vec<Option<usize>> = labels
+        .iter()
+        .map(|label| names.binary_search(label).ok())
+        .collect();
+    let points: Vec<(f64, f64)> = placed
+        .places
+        .rows()
+        .into_iter()
+        .map(|row| (row[0], row[1]))
+        .collect();
+    Scatter {
+        title: "Perturbations by what they change",
+        axes: ["UMAP 1", "UMAP 2"],
+        points: &points,
+        categories: &categories,
+        names: &names,
+    }
+    .to_svg()
+}
+
+fn write(options: &Options, asked: &Asked, placed: &Placed, changes: &Array2<f32>) -> Result<()> {
+    let names: Vec<String> = asked.questions.iter().map(ToString::to_string).collect();
+    let row = |row: ndarray::ArrayView1<f32>| (0u32..).zip(row.to_vec()).collect::<Vec<_>>();
+    let counts = Counts::from_rows(changes.ncols(), changes.rows().into_iter().map(row));
+    let clusters: Vec<Option<String>> = placed
+        .clusters
+        .iter()
+        .map(|cluster| Some(cluster.to_string()))
+        .collect();
+    let parts: Vec<Option<&str>> = asked
+        .questions
+        .iter()
+        .map(|question| Some(asked.part(question)))
+        .collect();
+    let content = h5ad::Cells {
+        obs: &[
+            ("cluster".to_owned(), Column::from_labels(&clusters)),
+            ("part".to_owned(), Column::from_labels(&parts)),
+        ],
+        obsm: &[(
+            "X_umap".to_owned(),
+            Embedding {
+                width: 2,
+                values: placed.places.iter().map(|&value| value as f32).collect(),
+            },
+        )],
+        ..h5ad::Cells::new(&counts, &names, &asked.model.settings.genes)
+    };
+    Ok(h5ad::create(&options.output, &content)?)
+}

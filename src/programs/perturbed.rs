@@ -1,0 +1,254 @@
+//! Cells whose genes were perturbed, as the programs on perturbations read them: what was done to each, and the logarithms of
+//! its normalised expression.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cells::controls;
+use crate::cells::perturbation::{Conditions, Perturbation, Spelling, Target as Perturbed};
+use crate::cells::{Cells, Error};
+use crate::counts::Counts;
+use crate::expression::normalise::{Target, log1p, normalise_total};
+use crate::expression::state::State;
+use crate::failure::Failure;
+use crate::predict::perturbation::{Done, PERTURBED, RAISED};
+use crate::run_record::Run;
+use crate::vocabulary::Vocabulary;
+
+/// Counts that a cell is scaled to before logarithms are taken.
+const DEPTH: f32 = 1e4;
+
+/// Where the file says what was done to its cells.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Labels {
+    /// Column of obs with what was done to each cell: the name of the control, or the perturbed genes, as in STAT1, STAT1+ctrl
+    /// or STAT1+JAK2. A gene that was raised may be marked so: STAT1(+).
+    #[arg(long, value_name = "COLUMN")]
+    pub condition: String,
+    /// Label of the control cells in that column.
+    #[arg(long, value_name = "LABEL")]
+    pub control: String,
+    /// What stands between the genes of a combination.
+    #[arg(long, value_name = "TEXT")]
+    pub delimiter: String,
+    /// Labels whose cells are left out, such as unassigned.
+    #[arg(long, value_name = "LABEL")]
+    pub ignore: Vec<String>,
+    /// Genes were raised (over-expression, CRISPRa), not knocked out or down, unless a label says otherwise.
+    #[arg(long)]
+    pub raised: bool,
+    /// Columns of obs, such as batch or cell type, within which perturbed cells are compared with control cells.
+    #[arg(long, value_name = "COLUMN")]
+    pub within: Vec<String>,
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        let Spelling { delimiter, control } = Spelling::default();
+        Self {
+            condition: "condition".into(),
+            control,
+            delimiter,
+            ignore: Vec::new(),
+            raised: false,
+            within: Vec::new(),
+        }
+    }
+}
+
+impl Labels {
+    pub fn spelling(&self) -> Spelling {
+        Spelling {
+            delimiter: self.delimiter.clone(),
+            control: self.control.clone(),
+        }
+    }
+
+    /// What was done to every cell of a file.
+    pub fn conditions(&self, cells: &Cells, path: &Path) -> Result<Conditions> {
+        let labels = cells.labels(&self.condition)?;
+        let read = Conditions::read(&labels, &self.spelling(), &self.ignore);
+        Ok(read.map_err(|source| Error::Conditions {
+            path: path.to_owned(),
+            column: self.condition.clone(),
+            source: Box::new(source),
+        })?)
+    }
+
+    /// The group of every cell within which cells are compared.
+    pub fn strata(&self, cells: &Cells) -> Result<Vec<u32>> {
+        let columns = self.within.iter().map(|column| cells.labels(column));
+        let columns: Vec<_> = columns.collect::<Result<_, _>>()?;
+        Ok(controls::strata(&columns, cells.n_cells()))
+    }
+}
+
+/// What is wrong with how labels are written, if anything.
+pub fn problems(labels: &Labels) -> Vec<String> {
+    let mut problems = Vec::new();
+    if labels.delimiter.is_empty() {
+        problems.push("`--delimiter` is empty: name what stands between the genes".into());
+    }
+    if labels.control.trim().is_empty() {
+        problems.push("`--control` is empty: name the label of the control cells".into());
+    }
+    problems
+}
+
+/// All genes of a file, those of the same name as one, and the logarithms of their normalised expression in all cells.
+pub fn log_values(cells: &Cells) -> Result<(Vec<String>, Counts)> {
+    let mut seen = HashSet::new();
+    let names = cells.genes.iter().filter(|name| !name.is_empty());
+    let names: Vec<String> = names.filter(|name| seen.insert(*name)).cloned().collect();
+    let columns = cells.columns(&names)?;
+    let mut counts = cells.read(0..cells.n_cells(), &columns)?;
+    if cells.judgement.state != State::LogNormalised {
+        normalise_total(&mut counts, Target::Sum(DEPTH))?;
+        log1p(&mut counts)?;
+    }
+    Ok((names, counts))
+}
+
+/// What is done to genes, in words of a vocabulary. The genes that it does not have, if there are any, are the error.
+pub fn done(
+    perturbation: &Perturbation,
+    vocabulary: &Vocabulary,
+    (raised, dose): (bool, f32),
+) -> Result<Vec<Done>, Vec<String>> {
+    let of = |target: &Perturbed| {
+        let gene = vocabulary.id(&target.gene).map(i64::from);
+        gene.map(|gene| Done {
+            gene,
+            flag: if raised || target.raised {
+                RAISED
+            } else {
+                PERTURBED
+            },
+            dose,
+        })
+    };
+    let targets = perturbation.targets();
+    let unknown = targets.iter().filter(|target| of(target).is_none());
+    let unknown: Vec<String> = unknown.map(|target| target.gene.clone()).collect();
+    if unknown.is_empty() {
+        Ok(targets.iter().filter_map(of).collect())
+    } else {
+        Err(unknown)
+    }
+}
+
+/// Mean of some cells, gene by gene.
+pub fn mean(counts: &Counts, cells: &[usize]) -> Vec<f64> {
+    let mut sums = vec![0.0f64; counts.n_genes];
+    for &cell in cells {
+        let (genes, values) = counts.row(cell);
+        for (&gene, &value) in genes.iter().zip(values) {
+            sums[gene as usize] += f64::from(value);
+        }
+    }
+    let n = cells.len().max(1) as f64;
+    sums.into_iter().map(|sum| sum / n).collect()
+}
+
+/// Values of all genes of a cell.
+pub fn dense(counts: &Counts, cell: usize) -> Vec<f32> {
+    let mut row = vec![0.0; counts.n_genes];
+    let (genes, values) = counts.row(cell);
+    for (&gene, &value) in genes.iter().zip(values) {
+        row[gene as usize] = value;
+    }
+    row
+}
+
+/// Some names in quotes, the first of many.
+pub fn some<S: AsRef<str>>(names: &[S]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    let more = names.len().saturating_sub(SHOWN);
+    match more {
+        0 => shown.join(", "),
+        _ => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// The error that perturbed genes are not among those a model knows.
+pub fn unknown_genes(genes: &[String], known: &[String]) -> anyhow::Error {
+    Failure::Input.error(format!(
+        "the model knows no gene {}; its genes are named like {}: check the spelling",
+        some(genes),
+        some(known)
+    ))
+}
+
+/// Notes how cells were judged and how many of which kind there are.
+pub fn report(cells: &Cells, conditions: &Conditions, run: &mut Run) {
+    cells.notes.iter().for_each(|note| run.note(note));
+    let control = conditions
+        .distinct
+        .iter()
+        .position(Perturbation::is_control);
+    let control = control.map(|at| at as u32);
+    let count = |of: fn(Option<u32>, Option<u32>) -> bool| {
+        let cells = conditions.of_cell.iter();
+        cells.filter(|cell| of(**cell, control)).count()
+    };
+    let perturbed = count(|cell, control| cell.is_some() && cell != control);
+    let controls = count(|cell, control| cell.is_some() && cell == control);
+    let ignored = count(|cell, _| cell.is_none());
+    run.note(format!(
+        "{perturbed} cells of {} perturbations, {controls} control cells, {ignored} left out",
+        conditions.distinct.len() - usize::from(control.is_some())
+    ));
+}
+
+/// 5, 25, 50, 75 and 95 % quantiles of the difference of some cells from reference values, for some genes.
+pub fn quantiles(
+    counts: &Counts,
+    cells: &[usize],
+    genes: &[usize],
+    reference: &[f64],
+) -> Vec<[f64; 5]> {
+    const SHARES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
+    let mut values: Vec<Vec<f64>> = vec![Vec::with_capacity(cells.len()); genes.len()];
+    for &cell in cells {
+        let (columns, row) = counts.row(cell);
+        for (values, &gene) in values.iter_mut().zip(genes) {
+            let found = columns.binary_search(&(gene as u32));
+            let value = found.map_or(0.0, |at| f64::from(row[at]));
+            values.push(value - reference[gene]);
+        }
+    }
+    let of = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        let last = values.len().saturating_sub(1) as f64;
+        SHARES.map(|share| {
+            values
+                .get((share * last).round() as usize)
+                .copied()
+                .unwrap_or(f64::NAN)
+        })
+    };
+    values.into_iter().map(of).collect()
+}
+
+/// A name as a part of a file's.
+pub fn file_name(name: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "+-_.".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    name.chars().map(plain).take(80).collect()
+}

@@ -1,0 +1,517 @@
+//! `scgpt-finetune-perturbation` and `scgpt-perturb` on simulated knock-outs whose effects are known, and odd files.
+
+use crate::support::data;
+use crate::support::formats;
+use crate::support::interruption;
+use crate::support::programs::{self, fail, json, succeed, weights};
+use crate::support::python::{check, python};
+use crate::support::simulation::{Network, Noise};
+use assert_cmd::Command;
+use scgpt_tools::counts::Counts;
+use scgpt_tools::formats::{Column, h5ad};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::LazyLock;
+use std::time::Instant;
+use tempfile::tempdir;
+
+const INPUT: i32 = 65;
+const GENES: usize = 40;
+const REGULATORS: usize = 8;
+const CELLS: usize = 24;
+/// Size of the model, and a course of training that suffices to tell what the simulated knock-outs do.
+const SIZE: [&str; 8] = [
+    "--layers", "2", "--width", "32", "--heads", "2", "--hidden", "32",
+];
+const COURSE: [&str; 10] = [
+    "--epochs",
+    "60",
+    "--batch-size",
+    "8",
+    "--learning-rate",
+    "0.002",
+    "--dropout",
+    "0",
+    "--pool",
+    "8",
+];
+const SHORT: [&str; 4] = ["--epochs", "1", "--pool", "8"];
+
+fn network() -> Network {
+    Network::random(GENES, REGULATORS, 6, 4, 1)
+}
+
+/// Names that the golden checkpoints know.
+fn name(gene: usize) -> String {
+    format!("GENE{gene:03}")
+}
+
+/// Cells of some conditions, as a file with the column `condition`.
+fn write(path: &Path, conditions: &[(String, Vec<usize>, usize)]) {
+    let network = network();
+    let (mut counts, mut labels) = (Counts::empty(GENES), Vec::new());
+    for (label, knocked_out, cells) in conditions {
+        let own = network.cells(knocked_out, &[], *cells, &Noise::USUAL, 1);
+        for (genes, values) in own.rows() {
+            counts.push(genes.iter().copied().zip(values.iter().copied()));
+            labels.push(Some(label.clone()));
+        }
+    }
+    let names: Vec<String> = (0..labels.len())
+        .map(|cell| format!("cell{cell}"))
+        .collect();
+    let genes: Vec<String> = (0..GENES).map(name).collect();
+    let batches: Vec<Option<&str>> = (0..labels.len())
+        .map(|cell| Some(["one", "two"][cell % 2]))
+        .collect();
+    let content = h5ad::Cells {
+        obs: &[
+            ("condition".to_owned(), Column::from_labels(&labels)),
+            ("batch".to_owned(), Column::from_labels(&batches)),
+        ],
+        ..h5ad::Cells::new(&counts, &names, &genes)
+    };
+    h5ad::create(path, &content).expect("a file of cells");
+}
+
+/// Controls, all single knock-outs and all pairs of them.
+fn screen() -> Vec<(String, Vec<usize>, usize)> {
+    let mut conditions = vec![("ctrl".to_owned(), Vec::new(), 4 * CELLS)];
+    for one in 0..REGULATORS {
+        conditions.push((format!("{}+ctrl", name(one)), vec![one], CELLS));
+        for other in one + 1..REGULATORS {
+            conditions.push((
+                format!("{}+{}", name(one), name(other)),
+                vec![one, other],
+                CELLS,
+            ));
+        }
+    }
+    conditions
+}
+
+/// A few conditions, where only the outcome of an option matters.
+fn few() -> Vec<(String, Vec<usize>, usize)> {
+    let mut conditions = screen();
+    conditions.truncate(6);
+    conditions.iter_mut().for_each(|condition| condition.2 = 8);
+    conditions
+}
+
+fn finetune(input: &Path, output: &Path) -> Command {
+    let mut command = programs::from_to("scgpt-finetune-perturbation", input, output);
+    command.args(SIZE);
+    command
+}
+
+fn perturb(word: &str, trained: &Trained, output: &Path) -> Command {
+    let mut command = programs::program("scgpt-perturb");
+    command
+        .arg(word)
+        .arg("--input")
+        .arg(&trained.cells)
+        .arg("--model")
+        .arg(&trained.model);
+    command
+        .arg("--output")
+        .arg(output)
+        .args(["--device", "cpu"]);
+    command
+}
+
+/// A model trained once for all tests, beside the cells it learnt from.
+struct Trained {
+    cells: PathBuf,
+    model: PathBuf,
+    messages: String,
+}
+
+static TRAINED: LazyLock<Trained> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("perturbed");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).expect("the folder of an earlier test run");
+    }
+    fs::create_dir_all(&folder).expect("a folder for the tests");
+    let (cells, model) = (folder.join("cells.h5ad"), folder.join("model"));
+    write(&cells, &screen());
+    let messages = succeed(finetune(&cells, &model).args(COURSE));
+    Trained {
+        cells,
+        model,
+        messages,
+    }
+});
+
+/// Rows of a table by their columns.
+fn table(path: &Path) -> Vec<BTreeMap<String, String>> {
+    let text = fs::read_to_string(path).expect("a table");
+    let mut lines = text.lines();
+    let heads: Vec<&str> = lines.next().expect("a heading").split('\t').collect();
+    let row = |line: &str| {
+        heads
+            .iter()
+            .map(|head| (*head).to_owned())
+            .zip(line.split('\t').map(str::to_owned))
+            .collect()
+    };
+    lines.map(row).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    row[column]
+        .parse()
+        .unwrap_or_else(|_| panic!("`{column}` of {row:?}"))
+}
+
+#[test]
+fn a_model_tells_what_unseen_knock_outs_do_beside_simpler_methods() {
+    let messages = &TRAINED.messages;
+    assert!(
+        messages.contains("864 cells of 36 perturbations, 96 control cells"),
+        "{messages}"
+    );
+    let scores = json(TRAINED.model.join("test_metrics.json"));
+    let all = scores["all"].as_object().expect("methods");
+    let methods: Vec<&String> = all.keys().collect();
+    let simple = [
+        "no change",
+        "mean of training",
+        "additive",
+        "linear",
+        "perceptron",
+    ];
+    assert!(
+        simple
+            .iter()
+            .all(|method| methods.iter().any(|found| found == method)),
+        "{methods:?}"
+    );
+    let of = |method: &str, score: &str| {
+        scores["all"][method][score]["mean"]
+            .as_f64()
+            .expect("a number")
+    };
+    assert!(of("scGPT", "pearson_delta") > 0.5, "{scores:#}");
+    assert!(
+        of("scGPT", "mse") < 0.7 * of("no change", "mse"),
+        "{scores:#}"
+    );
+    assert!(of("scGPT", "discrimination") > 0.7, "{scores:#}");
+    assert_eq!(of("no change", "pearson_delta"), 0.0);
+    let conditions = table(&TRAINED.model.join("test_conditions.tsv"));
+    let subgroups: std::collections::BTreeSet<&String> =
+        conditions.iter().map(|row| &row["subgroup"]).collect();
+    assert_eq!(subgroups.len(), 4, "{subgroups:?}");
+    let grid = fs::read_to_string(TRAINED.model.join("combinations.svg")).expect("a figure");
+    assert!(grid.starts_with("<svg") && grid.contains(&name(0)));
+}
+
+#[test]
+fn threads_do_not_change_the_model() {
+    let work = tempdir().expect("a folder");
+    let cells = work.path().join("cells.h5ad");
+    write(&cells, &few());
+    let train = |threads: &str| {
+        let output = work.path().join(threads);
+        let options = ["--threads", threads, "--split", "no-test"];
+        succeed(finetune(&cells, &output).args(SHORT).args(options));
+        weights(&output)
+    };
+    assert!(train("1") == train("3"));
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let work = tempdir().expect("a folder");
+    let cells = work.path().join("cells.h5ad");
+    write(&cells, &few());
+    let course = |output: &Path| {
+        let mut command = finetune(&cells, output);
+        command.args(["--epochs", "20", "--pool", "2", "--batch-size", "4"]);
+        command.args(["--save-every", "1", "--split", "no-test", "--resume"]);
+        command
+    };
+    let whole = work.path().join("whole");
+    let began = Instant::now();
+    succeed(&mut course(&whole));
+    let start = |output: &Path| {
+        let command = course(output);
+        let mut process = std::process::Command::new(command.get_program());
+        process
+            .args(command.get_args())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        process.spawn().expect("a program")
+    };
+    interruption::kill_and_resume(
+        ("model.safetensors", began.elapsed()),
+        start,
+        |output, what| {
+            assert!(weights(output) == weights(&whole), "{what}");
+        },
+    );
+}
+
+#[test]
+fn predictions_are_read_by_anndata_and_hold_the_observed_beside_the_told() {
+    let work = tempdir().expect("a folder");
+    let (output, ranked, figures) = (
+        work.path().join("told.h5ad"),
+        work.path().join("told.tsv"),
+        work.path().join("figures"),
+    );
+    let genes = [name(0), name(1), name(2)].join(",");
+    let mut command = perturb("predict", &TRAINED, &output);
+    command
+        .args(["--genes", &genes, "--pairs", "--top", "5"])
+        .arg("--table")
+        .arg(&ranked)
+        .arg("--figures")
+        .arg(&figures);
+    succeed(&mut command);
+    let rows = table(&ranked);
+    assert_eq!(rows.len(), 6 * 5);
+    // The perturbed gene itself is what changes most.
+    assert_eq!(
+        (rows[0]["perturbation"].as_str(), rows[0]["gene"].as_str()),
+        ("GENE000", "GENE000")
+    );
+    assert!(number(&rows[0], "change") < -1.0 && number(&rows[0], "observed_change") < -1.0);
+    assert_eq!(fs::read_dir(&figures).expect("figures").count(), 6);
+    if let Some(python) = python() {
+        check(&python, "check_perturbation.py", &[&output]);
+    }
+    let again = work.path().join("again.h5ad");
+    succeed(perturb("predict", &TRAINED, &again).args([
+        "--genes",
+        &genes,
+        "--pairs",
+        "--threads",
+        "1",
+    ]));
+    assert!(fs::read(&output).expect("a file") == fs::read(&again).expect("a file"));
+}
+
+#[test]
+fn the_cause_of_a_state_is_found() {
+    let work = tempdir().expect("a folder");
+    let (output, hits) = (work.path().join("ranked.tsv"), work.path().join("hits.tsv"));
+    let genes: Vec<String> = (0..REGULATORS).map(name).collect();
+    let causes: Vec<String> = screen()[1..]
+        .iter()
+        .map(|(label, ..)| label.clone())
+        .collect();
+    let mut command = perturb("reverse", &TRAINED, &output);
+    command.args([
+        "--genes",
+        &genes.join(","),
+        "--pairs",
+        "--query",
+        &causes.join(","),
+    ]);
+    succeed(command.arg("--evaluate").arg(&hits));
+    let rows = table(&hits);
+    let among = |k: &str| {
+        rows.iter()
+            .find(|row| row["part"] == "all" && row["among"] == k)
+            .expect("a row")
+    };
+    assert!(number(among("8"), "correct") > 0.8, "{:?}", among("8"));
+    assert!(number(among("8"), "correct_by_chance") < 0.25);
+    // A state named in a column is asked about in the same way.
+    let named = work.path().join("named.tsv");
+    let state = format!("{}+ctrl", name(3));
+    let mut command = perturb("reverse", &TRAINED, &named);
+    command.args([
+        "--genes",
+        &genes.join(","),
+        "--target-column",
+        "condition",
+        "--target",
+        &state,
+    ]);
+    succeed(&mut command);
+    assert_eq!(table(&named)[0]["perturbation"], name(3));
+}
+
+#[test]
+fn a_map_puts_alike_perturbations_together() {
+    let work = tempdir().expect("a folder");
+    let (output, placed, figure, groups) = (
+        work.path().join("map.h5ad"),
+        work.path().join("map.tsv"),
+        work.path().join("map.svg"),
+        work.path().join("groups.tsv"),
+    );
+    fs::write(&groups, "GENE000\tone\nGENE001\tother\n").expect("groups");
+    let genes: Vec<String> = (0..REGULATORS).map(name).collect();
+    let mut command = perturb("map", &TRAINED, &output);
+    command.args(["--genes", &genes.join(","), "--pairs", "--neighbours", "6"]);
+    let said = command
+        .arg("--table")
+        .arg(&placed)
+        .arg("--figure")
+        .arg(&figure)
+        .arg("--groups")
+        .arg(&groups);
+    let said =
+        String::from_utf8(said.assert().success().get_output().stdout.clone()).expect("UTF-8");
+    assert!(said.contains("dominant gene"), "{said}");
+    let rows = table(&placed);
+    assert_eq!(rows.len(), 36);
+    assert!(
+        rows.iter().any(|row| number(row, "p_value") <= 0.05),
+        "clusters of random perturbations"
+    );
+    assert!(rows.iter().any(|row| row["group"] == "one + other"));
+    fs::write(&groups, "GENE000 one\n").expect("groups");
+    let wrong = fail(
+        perturb("map", &TRAINED, &output)
+            .args(["--genes", &genes.join(",")])
+            .arg("--groups")
+            .arg(&groups),
+        INPUT,
+    );
+    assert!(wrong.contains("line 1") && wrong.contains("tab"), "{wrong}");
+}
+
+#[test]
+fn deleting_a_gene_moves_cells() {
+    let work = tempdir().expect("a folder");
+    let output = work.path().join("moves.tsv");
+    let command = || {
+        let mut command = programs::from_to("scgpt-perturb", &TRAINED.cells, &output);
+        let rest: Vec<std::ffi::OsString> = command.get_args().map(Into::into).collect();
+        command = programs::program("scgpt-perturb");
+        command
+            .arg("in-silico")
+            .args(rest)
+            .arg("--checkpoint")
+            .arg(data("embedding/checkpoint"));
+        command.args([
+            "--groups",
+            "condition",
+            "--start",
+            "ctrl",
+            "--target",
+            "GENE000+ctrl",
+        ]);
+        command
+    };
+    let said = succeed(command().args(["--genes", "GENE000,GENE001,ABSENT"]));
+    assert!(said.contains("`ABSENT`"), "{said}");
+    let rows = table(&output);
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| number(row, "cells") > 50.0 && (0.0..=1.0).contains(&number(row, "p_value"))));
+    assert!(number(&rows[0], "towards_target") >= number(&rows[1], "towards_target"));
+    let wrong = fail(command().args(["--genes", "ABSENT"]), INPUT);
+    assert!(wrong.contains("`ABSENT`"), "{wrong}");
+}
+
+/// What is said of a file that cannot be used.
+fn refused(conditions: &[(String, Vec<usize>, usize)], options: &[&str]) -> String {
+    let work = tempdir().expect("a folder");
+    let cells = work.path().join("cells.h5ad");
+    write(&cells, conditions);
+    fail(
+        finetune(&cells, &work.path().join("model"))
+            .args(SHORT)
+            .args(options),
+        INPUT,
+    )
+}
+
+#[test]
+fn odd_conditions_are_refused_and_named() {
+    let with = |label: &str, cells: usize| {
+        let mut conditions = few();
+        conditions.push((label.to_owned(), vec![1], cells));
+        conditions
+    };
+    let said = refused(&few()[1..], &[]);
+    assert!(
+        said.contains("no control cells") && said.contains("`GENE000+ctrl` (8 cells)"),
+        "{said}"
+    );
+    let said = refused(&with("GENE005", 1), &[]);
+    assert!(
+        said.contains("single cell") && said.contains("`GENE005`") && said.contains("--min-cells"),
+        "{said}"
+    );
+    let said = refused(&with("NOGENE", 8), &[]);
+    assert!(
+        said.contains("`NOGENE`") && said.contains("--unmeasured"),
+        "{said}"
+    );
+    let said = refused(&with("GENE004+GENE004", 8), &[]);
+    assert!(said.contains("`GENE004+GENE004` (8 cells)"), "{said}");
+    let said = refused(&with("GENE004++GENE005", 8), &[]);
+    assert!(said.contains("`GENE004++GENE005` (8 cells)"), "{said}");
+    let said = refused(&few(), &["--control", "non-targeting"]);
+    assert!(
+        said.contains("`non-targeting`") && said.contains("--control ctrl"),
+        "{said}"
+    );
+    let said = refused(&few(), &["--test", "GENE039"]);
+    assert!(said.contains("`GENE039`"), "{said}");
+}
+
+#[test]
+fn unmeasured_genes_are_kept_or_left_out_as_asked() {
+    let work = tempdir().expect("a folder");
+    let cells = work.path().join("cells.h5ad");
+    let mut conditions = few();
+    conditions.push(("NOGENE".to_owned(), vec![1], 8));
+    write(&cells, &conditions);
+    for (how, is_known) in [("keep", true), ("leave-out", false)] {
+        let output = work.path().join(how);
+        let said = succeed(finetune(&cells, &output).args(SHORT).args([
+            "--unmeasured",
+            how,
+            "--split",
+            "no-test",
+        ]));
+        assert!(said.contains("`NOGENE`"), "{said}");
+        assert_eq!(
+            json(output.join("vocab.json")).get("NOGENE").is_some(),
+            is_known
+        );
+    }
+}
+
+#[test]
+fn a_pretrained_model_is_taken_over_and_learns_new_genes() {
+    let work = tempdir().expect("a folder");
+    let cells = work.path().join("cells.h5ad");
+    write(&cells, &few());
+    let output = work.path().join("model");
+    let mut command = programs::from_to("scgpt-finetune-perturbation", &cells, &output);
+    command
+        .args(SHORT)
+        .args(["--split", "no-test"])
+        .arg("--checkpoint")
+        .arg(data("embedding/checkpoint"));
+    succeed(&mut command);
+    let table = json(output.join("loaded_weights.json"));
+    let loaded = table["loaded"].as_array().expect("names");
+    assert!(
+        loaded
+            .iter()
+            .any(|name| name == "transformer_encoder.layers.0.self_attn.in_proj_weight")
+    );
+}
+
+#[test]
+fn files_of_gears_are_read_as_they_are() {
+    let Some(folder) = formats() else { return };
+    let work = tempdir().expect("a folder");
+    let cells = folder.join("norman2019_50x50_gears_style.h5ad");
+    let said = succeed(
+        finetune(&cells, &work.path().join("model"))
+            .args(SHORT)
+            .args(["--min-cells", "1", "--unmeasured", "keep", "--raised"]),
+    );
+    assert!(said.contains("6 control cells"), "{said}");
+}
