@@ -340,6 +340,7 @@ fn programs_do_not_use_each_other() {
                     "Entry",
                     "entry",
                     "from_scratch",
+                    "perturbed",
                     "samples",
                     "steps",
                     "watch"

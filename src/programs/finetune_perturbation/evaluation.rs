@@ -86,7 +86,7 @@ pub fn test(
         methods.extend(run.stage("baselines", |_| simple(data, &truths, &tested))?);
         let asked = (&controls, &tested[..]);
         let told = run.stage("perceptron", |run| {
-            perceptron::changes(options, data, learner, asked, (work, run))
+            perceptron::changes(options, data, &learner.reader, asked, (work, run))
         })?;
         methods.push((
             "perceptron",

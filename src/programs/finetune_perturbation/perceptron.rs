@@ -1,24 +1,25 @@
 //! A small perceptron on expression and perturbed genes, a simple method beside the model. It learns from the same examples
 //! in the same loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::Options;
 use super::data::Data;
-use super::learner::Learner;
+use super::learner::Reader;
 use crate::model::{Noise, Perceptron, PerturbedCell, Store, losses};
-use crate::predict::perturbation::Controls;
-use crate::programs::watch::Watch;
+use crate::predict::perturbation::{Controls, Done};
 use crate::random::Seed;
 use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::train::perturbation::Example;
-use crate::train::{self, At, Fit, InMemory, Objective, Outcome, Term, Totals, Usual};
+use crate::train::{
+    self, At, Fit, InMemory, Objective, Observer, Outcome, Report, Term, Totals, Usual,
+};
 
 /// Means of cells that it is shown.
 const MEANS_SHOWN: u64 = 60_000;
@@ -55,6 +56,24 @@ impl Flags {
         };
         let rows: Vec<Tensor> = cells.map(row).collect();
         Tensor::stack(&rows, 0).to_device(self.device)
+    }
+
+    /// Weighted mean over control profiles of the values told, by gene.
+    fn mean_told(
+        &self,
+        model: &Perceptron,
+        reader: &Reader,
+        controls: &Controls,
+        done: &[Done],
+    ) -> Vec<f64> {
+        let cell = |profile: &Vec<f32>| reader.sentences.cell(profile, done);
+        let cells: Vec<PerturbedCell> = controls.profiles.iter().map(cell).collect();
+        let told = no_grad(|| self.tell(model, &self.inputs(cells.iter())));
+        let weights = Tensor::from_slice(&controls.weights);
+        let weights = (&weights / weights.sum(Kind::Double)).unsqueeze(-1);
+        let told = told.to_kind(Kind::Double) * weights;
+        let mean = told.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        Vec::try_from(mean).expect("a number for every gene")
     }
 
     /// Values told, `[cells, genes]`.
@@ -111,25 +130,46 @@ impl Objective for Flags {
 pub fn changes(
     options: &Options,
     data: &Data,
-    learner: &Learner,
+    reader: &Reader,
     (controls, asked): (&Controls, &[usize]),
     (work, run): (&Path, &Run),
 ) -> Result<Option<Array2<f64>>> {
     let words = data.conditions.iter().flat_map(|c| c.perturbation.genes());
     let words = words.filter_map(|gene| data.vocabulary.id(gene).map(i64::from));
-    let words: std::collections::BTreeSet<i64> = words.collect();
-    let objective = Flags {
+    let words: BTreeSet<i64> = words.collect();
+    let flags = Flags {
         n_genes: data.genes.len(),
         targets: words.into_iter().zip(0..).collect(),
         device: Device::Cpu,
     };
-    let reader = &learner.reader;
+    let Some(model) = learn(&flags, options, (data, reader), (work, run))? else {
+        return Ok(None);
+    };
+    let tell = |done: &[Done]| flags.mean_told(&model, reader, controls, done);
+    let before = tell(&[]);
+    let mut changes = Array2::zeros((asked.len(), data.genes.len()));
+    for (mut row, &condition) in changes.rows_mut().into_iter().zip(asked) {
+        let told = tell(reader.done(condition));
+        let pairs = told.iter().zip(&before);
+        let differences = pairs.map(|(told, before)| told - before);
+        row.assign(&differences.collect::<Array1<f64>>());
+    }
+    Ok(Some(changes))
+}
+
+/// Trains it as the model is trained; none if it was interrupted.
+fn learn(
+    flags: &Flags,
+    options: &Options,
+    (data, reader): (&Data, &Reader),
+    (work, run): (&Path, &Run),
+) -> Result<Option<Perceptron>> {
     let (training, validation) = reader.parts(data);
-    let plan = train::Options {
+    let settings = train::Options {
         microbatch: Some(32),
         ..train::Options::default()
-    }
-    .settle(Usual {
+    };
+    let plan = settings.settle(Usual {
         epochs: (MEANS_SHOWN / training.len() as u64).clamp(2, 100),
         learning_rate: 1e-3,
         dropout: 0.0,
@@ -153,33 +193,20 @@ pub fn changes(
         fingerprint: String::new(),
     };
     let mut store = Store::new(Seed(options.seed), Device::Cpu);
-    let model = objective.model(&mut store);
-    let mut watch = Watch::new(plan.epochs, examples.training.len() as u64, run);
-    let outcome = fit.run(&objective, &examples, &mut store, &mut watch)?;
-    if matches!(outcome, Outcome::Interrupted) {
-        return Ok(None);
+    let model = flags.model(&mut store);
+    let outcome = fit.run(flags, &examples, &mut store, &mut Silent(run))?;
+    Ok((!matches!(outcome, Outcome::Interrupted)).then_some(model))
+}
+
+/// Says nothing, but stops when the run is told to.
+struct Silent<'r>(&'r Run);
+
+impl Observer for Silent<'_> {
+    fn step(&mut self, _: &Report) {}
+
+    fn epoch(&mut self, _: &str) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.interrupted()
     }
-    let tell = |done: &[_]| -> Vec<f64> {
-        let cell = |profile: &Vec<f32>| reader.sentences.cell(profile, done);
-        let cells: Vec<PerturbedCell> = controls.profiles.iter().map(cell).collect();
-        let told = no_grad(|| objective.tell(&model, &objective.inputs(cells.iter())));
-        let weights = Tensor::from_slice(&controls.weights);
-        let weights = (&weights / weights.sum(Kind::Double)).unsqueeze(-1);
-        let mean = (told.to_kind(Kind::Double) * weights).sum_dim_intlist(
-            [0i64].as_slice(),
-            false,
-            Kind::Double,
-        );
-        Vec::try_from(mean).expect("a number for every gene")
-    };
-    let before = tell(&[]);
-    let mut changes = Array2::zeros((asked.len(), data.genes.len()));
-    for (mut row, &condition) in changes.rows_mut().into_iter().zip(asked) {
-        let told = tell(learner.reader.done(condition));
-        let pairs = told.iter().zip(&before);
-        row.iter_mut()
-            .zip(pairs)
-            .for_each(|(change, (told, before))| *change = told - before);
-    }
-    Ok(Some(changes))
 }
