@@ -104,7 +104,7 @@ mod tests {
             4 => State::Validation,
             5 | 6 => State::Test,
             7 => State::Absent,
-            _ => State::Unseen,
+            _ => State::Unused,
         };
         let many = (0..100).map(|i| format!("GENE{i}")).collect::<Vec<_>>();
         let combinations = |genes| {

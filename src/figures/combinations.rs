@@ -24,8 +24,8 @@ pub enum State {
     Training,
     Validation,
     Test,
-    /// To be predicted, without cells that show the truth.
-    Unseen,
+    /// Left out: not learnt from, because one of its genes is tested on, and not tested either.
+    Unused,
     /// Neither observed nor asked for; not drawn.
     Absent,
 }
@@ -35,7 +35,7 @@ impl State {
         Self::Training,
         Self::Validation,
         Self::Test,
-        Self::Unseen,
+        Self::Unused,
         Self::Absent,
     ];
 
@@ -44,7 +44,7 @@ impl State {
             Self::Training => "training",
             Self::Validation => "validation",
             Self::Test => "test",
-            Self::Unseen => "not observed",
+            Self::Unused => "not used",
             Self::Absent => "absent",
         }
     }
@@ -55,7 +55,7 @@ impl State {
             Self::Training => colour(0),
             Self::Validation => colour(7),
             Self::Test => colour(3),
-            Self::Unseen => UNLABELLED,
+            Self::Unused => UNLABELLED,
             Self::Absent => WHITE,
         }
     }
@@ -71,7 +71,7 @@ pub struct Combinations<'a> {
 }
 
 impl Combinations<'_> {
-    /// The figure as SVG. Above 50 genes fields have no names, and equal neighbours are drawn as one.
+    /// The figure as SVG. Above 66 genes fields have no names, and equal neighbours are drawn as one.
     pub fn to_svg(&self) -> String {
         let (title, layout) = (printable(self.title), Layout::new(self.genes));
         let rows: Vec<Vec<State>> = (0..self.genes.len())
@@ -218,7 +218,7 @@ fn legend_text(state: State, singles: usize, pairs: usize) -> String {
 
 /// Of a legend with numbers as long as they may get.
 fn legend_width() -> i32 {
-    3 * GAP + text_width(&legend_text(State::Unseen, 100, 10_000), LETTERS)
+    3 * GAP + text_width(&legend_text(State::Unused, 100, 10_000), LETTERS)
 }
 
 #[cfg(test)]
@@ -256,21 +256,21 @@ mod tests {
             (1, 0) => State::Validation,
             (3, _) => State::Test,
             (4, _) => State::Absent,
-            _ => State::Unseen,
+            _ => State::Unused,
         };
         let svg = svg(&genes(6), &state);
         let found = [
             State::Training,
             State::Validation,
             State::Test,
-            State::Unseen,
+            State::Unused,
         ];
         assert_eq!(found.map(|state| fields(&svg, state)), [7, 2, 4, 8]);
         for text in [
             "training: 6 genes, 0 pairs",
             "validation: 0 genes, 1 pair",
             "test: 0 genes, 3 pairs",
-            "not observed: 0 genes, 7 pairs",
+            "not used: 0 genes, 7 pairs",
             "absent: 0 genes, 4 pairs",
             "GENE5",
             "Seen &amp; unseen",

@@ -470,7 +470,7 @@ fn combinations(data: &Data) -> String {
             Part::Training => State::Training,
             Part::Validation => State::Validation,
             Part::Test(_) => State::Test,
-            Part::Unused => State::Unseen,
+            Part::Unused => State::Unused,
         };
         let at: Vec<usize> = condition
             .perturbation
