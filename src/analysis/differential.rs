@@ -406,7 +406,12 @@ mod tests {
     use crate::random::Seed;
 
     fn golden(name: &str) -> String {
-        let path = format!("{}/tests/data/analysis/{name}", env!("CARGO_MANIFEST_DIR"));
+        let folder = if name.ends_with(".tsv") {
+            "metrics"
+        } else {
+            "analysis"
+        };
+        let path = format!("{}/tests/data/{folder}/{name}", env!("CARGO_MANIFEST_DIR"));
         std::fs::read_to_string(path).unwrap()
     }
 
@@ -541,7 +546,13 @@ mod tests {
             vec![0.0, 0.5],
             vec![1.0, 0.5],
         ];
-        let stored = rows.clone().map(|row| (0..).zip(row).collect::<Vec<_>>());
+        // The zero of the first cell is stored, that of the third, which ties with it, is not.
+        let stored = [
+            vec![(0, 0.0), (1, 1.5)],
+            vec![(0, 2.0)],
+            vec![(1, 0.5)],
+            vec![(0, 1.0), (1, 0.5)],
+        ];
         let stored = Counts::from_rows(2, stored);
         for test in [Test::TTest, Test::Wilcoxon, Test::WilcoxonTieCorrected] {
             let compare = |counts| differences(counts, &[0, 1], &[2, 3], test).unwrap();

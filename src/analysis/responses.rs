@@ -376,6 +376,8 @@ mod tests {
         pert_cat: Vec<String>,
     }
 
+    const NAMES: [&str; 4] = ["pearson", "pearson_de", "pearson_delta", "pearson_de_delta"];
+
     #[derive(Deserialize)]
     struct Metrics {
         default: BTreeMap<String, f64>,
@@ -466,7 +468,7 @@ mod tests {
         assert_within(1e-13, found, expected);
     }
 
-    /// The reference averages control cells in single precision.
+    /// The reference averages cells in single precision.
     fn assert_golden(found: f64, expected: f64) {
         assert_within(5e-8, found, expected);
     }
@@ -487,22 +489,23 @@ mod tests {
             score(&response).unwrap()
         };
         let found: Vec<Scores> = cases.iter().map(scores).collect();
-        type Field = fn(&Scores) -> f64;
-        let fields: [(&str, Field); 4] = [
-            ("pearson", |scores| scores.pearson),
-            ("pearson_de", |scores| scores.pearson_de),
-            ("pearson_delta", |scores| scores.pearson_delta),
-            ("pearson_de_delta", |scores| scores.pearson_de_delta),
-        ];
-        for (name, field) in fields {
-            let values: Vec<f64> = found.iter().map(field).collect();
+        let correlations = |scores: &Scores| {
+            [
+                scores.pearson,
+                scores.pearson_de,
+                scores.pearson_delta,
+                scores.pearson_de_delta,
+            ]
+        };
+        for (at, name) in NAMES.into_iter().enumerate() {
+            let values: Vec<f64> = found.iter().map(|of| correlations(of)[at]).collect();
             for (&found, &expected) in values.iter().zip(&metrics.raw_per_condition[name]) {
                 assert_golden(found, expected);
             }
             assert_golden(mean(&values).mean, metrics.default[name]);
         }
         for (case, scores) in cases.iter().zip(found) {
-            assert_close(scores.mse, metrics.mse_of_condition_means[&case.name]);
+            assert_golden(scores.mse, metrics.mse_of_condition_means[&case.name]);
         }
     }
 
@@ -542,8 +545,7 @@ mod tests {
             ]
         };
         let found: Vec<[f64; 4]> = cases.iter().map(scores).collect();
-        let names = ["pearson", "pearson_de", "pearson_delta", "pearson_de_delta"];
-        for (at, name) in names.into_iter().enumerate() {
+        for (at, name) in NAMES.into_iter().enumerate() {
             let values: Vec<f64> = found.iter().map(|scores| scores[at]).collect();
             assert_golden(mean(&values).mean, metrics.non_zero_genes[name]);
         }

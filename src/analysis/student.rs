@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn far_tails_and_many_degrees_of_freedom_keep_their_digits() {
-        // Made with mpmath in 60 digits, see golden/make_student.py.
+        // Made with mpmath in 60 digits, see tests/python/analysis/make_student.py.
         let golden = include_str!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/data/analysis/student.tsv"

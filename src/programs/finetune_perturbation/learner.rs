@@ -26,7 +26,7 @@ use crate::train::perturbation::{Example, Perturbation};
 use crate::train::{Fit, InMemory, METRICS_FILES, Plan, Usual};
 
 /// Means of cells that a model from scratch is shown, every epoch's anew.
-const MEANS_SHOWN: u64 = 8_000;
+const MEANS_SHOWN: u64 = 4_000;
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
 /// Expression bins that the architecture states; values are not binned here.
