@@ -6,14 +6,10 @@ use crate::random::Seed;
 use crate::tokens::{Settings as TokenSettings, Tokenizer};
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-use super::Workers;
-
-/// Version of what [`Settings`] say.
-pub const FORMAT: u32 = 1;
+use super::{Workers, settings};
 
 /// What prediction needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,52 +28,21 @@ pub struct Settings {
     pub fingerprint: String,
 }
 
-impl Settings {
-    /// What a checkpoint says, if it is one of ours.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
-        let path = || checkpoint.directory.clone();
-        let Some(stored) = checkpoint.own_settings() else {
-            return Ok(None);
-        };
-        let settings: Self =
-            serde_json::from_value(Value::Object(stored.clone())).map_err(|source| {
-                Error::Damaged {
-                    path: path(),
-                    source,
-                }
-            })?;
-        if settings.task != "annotation" || settings.format != FORMAT {
-            let Self { task, format, .. } = settings;
-            return Err(Error::Other {
-                path: path(),
-                task,
-                format,
-            });
-        }
-        Ok(Some(settings))
+impl settings::OfTask for Settings {
+    const TASK: &'static str = "annotation";
+    const FORMAT: u32 = 1;
+    const PROGRAM: &'static str = "scgpt-finetune-annotation";
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 }
 
 /// Why a directory is not a model that can name cells.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(
-        "`{0}` was not written by `scgpt-finetune-annotation`: its `args.json` has no settings of ours; fine-tune it first"
-    )]
-    NotTrained(PathBuf),
-    #[error("the settings in `{path}/args.json` are damaged")]
-    Damaged {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
-    #[error(
-        "`{path}` was written for the task `{task}`, format {format}; this program reads `annotation`, format {FORMAT}"
-    )]
-    Other {
-        path: PathBuf,
-        task: String,
-        format: u32,
-    },
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
     #[error("`{0}` has no vector for the gene `{1}` that its settings name")]
     Gene(PathBuf, String),
     #[error(transparent)]
@@ -98,7 +63,7 @@ impl Annotator {
     /// Loads a directory that was opened; every weight must be there.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let path = checkpoint.directory.clone();
-        let settings = Settings::of(&checkpoint)?.ok_or_else(|| Error::NotTrained(path.clone()))?;
+        let settings = settings::require(&checkpoint)?;
         let genes = super::genes(&checkpoint);
         let heads = Heads::of(&checkpoint.heads);
         let mut store = Store::new(Seed(0), device);

@@ -1,17 +1,11 @@
 //! A trained integration model: what its directory says, and what it makes of cells of several batches and modalities.
 
-use super::{Workers, annotation};
-use crate::checkpoint::Checkpoint;
+use super::{Workers, settings};
 use crate::model::{Encoded, Inputs, Model, Noise, Width};
 use crate::tokens::Settings as TokenSettings;
 use crate::tokens::modalities::Sentence;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// Version of what [`Settings`] say.
-pub const FORMAT: u32 = 1;
-pub const TASK: &str = "integration";
 
 /// What the program needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,26 +34,13 @@ pub struct Features {
     pub tokens: Vec<String>,
 }
 
-impl Settings {
-    /// What a checkpoint says, if it is an integration model of ours.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, annotation::Error> {
-        let Some(stored) = checkpoint.own_settings() else {
-            return Ok(None);
-        };
-        if stored.get("task").and_then(Value::as_str) != Some(TASK) {
-            return Ok(None);
-        }
-        let parsed = serde_json::from_value(Value::Object(stored.clone()));
-        let settings: Self = parsed.map_err(|source| annotation::Error::Damaged {
-            path: checkpoint.directory.clone(),
-            source,
-        })?;
-        if settings.format != FORMAT {
-            let Self { task, format, .. } = settings;
-            let path = checkpoint.directory.clone();
-            return Err(annotation::Error::Other { path, task, format });
-        }
-        Ok(Some(settings))
+impl settings::OfTask for Settings {
+    const TASK: &'static str = "integration";
+    const FORMAT: u32 = 1;
+    const PROGRAM: &'static str = "scgpt-integrate";
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 }
 

@@ -1,18 +1,13 @@
 //! A trained model of perturbations: what its directory says, and the change of expression that it tells.
 
-use super::{Workers, annotation};
+use super::{Workers, settings};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::model::{Genes, Heads, Model, Noise, PerturbedCell, Store, weights};
 use crate::random::Seed;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::path::PathBuf;
 use tch::{Device, no_grad};
-
-/// Version of what [`Settings`] say.
-pub const FORMAT: u32 = 1;
-pub const TASK: &str = "perturbation";
 
 /// What prediction needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,41 +40,23 @@ pub struct Known {
     pub cells: usize,
 }
 
-impl Settings {
-    /// What a checkpoint says, if it is a perturbation model of ours.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Option<Self>, annotation::Error> {
-        let path = || checkpoint.directory.clone();
-        let Some(stored) = checkpoint.own_settings() else {
-            return Ok(None);
-        };
-        if stored.get("task").and_then(Value::as_str) != Some(TASK) {
-            return Ok(None);
-        }
-        let parsed = serde_json::from_value(Value::Object(stored.clone()));
-        let settings: Self = parsed.map_err(|source| annotation::Error::Damaged {
-            path: path(),
-            source,
-        })?;
-        if settings.format != FORMAT {
-            let Self { task, format, .. } = settings;
-            let path = path();
-            return Err(annotation::Error::Other { path, task, format });
-        }
-        Ok(Some(settings))
+impl settings::OfTask for Settings {
+    const TASK: &'static str = "perturbation";
+    const FORMAT: u32 = 1;
+    const PROGRAM: &'static str = "scgpt-finetune-perturbation";
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 }
 
 /// Why a directory is not a model that tells perturbations.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(
-        "`{0}` was not written by `scgpt-finetune-perturbation`: fine-tune it on perturbed cells first"
-    )]
-    NotTrained(PathBuf),
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
     #[error("`{0}` has no vector for the gene `{1}` that its settings name")]
     Gene(PathBuf, String),
-    #[error(transparent)]
-    Settings(#[from] annotation::Error),
     #[error(transparent)]
     Weights(#[from] weights::Incomplete),
 }
@@ -190,7 +167,7 @@ impl Perturber {
     /// Loads a directory that was opened; every weight must be there.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let path = checkpoint.directory.clone();
-        let settings = Settings::of(&checkpoint)?.ok_or_else(|| Error::NotTrained(path.clone()))?;
+        let settings: Settings = settings::require(&checkpoint)?;
         let genes = super::genes(&checkpoint);
         let heads = Heads::of(&checkpoint.heads);
         let mut store = Store::new(Seed(0), device);

@@ -14,8 +14,8 @@ use self::data::Data;
 use self::learner::Learner;
 use super::from_scratch::Size;
 use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
-use crate::checkpoint::Checkpoint;
 use crate::predict::annotation::Settings;
+use crate::predict::settings;
 use crate::run_record::Run;
 use crate::train::annotation::Weights;
 use crate::{cells, compute, output, tokens, train};
@@ -247,10 +247,7 @@ impl Program for FinetuneAnnotation {
 
 /// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
 fn is_complete(options: &Options, run: &Run) -> bool {
-    let settings = Checkpoint::open(&options.output)
-        .ok()
-        .and_then(|model| Settings::of(&model).ok()?);
-    settings.is_some_and(|settings| settings.fingerprint == fingerprint(options, run))
+    settings::is_written::<Settings>(&options.output, &fingerprint(options, run))
 }
 
 /// Options that do not change what is learnt; input files count by their content, wherever they lie.

@@ -15,10 +15,10 @@ use super::perturbed::{self, Labels};
 use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::analysis::differential::Test;
 use crate::cells::{self, controls::Pairing};
-use crate::checkpoint::Checkpoint;
 use crate::compute;
 use crate::output;
 use crate::predict::perturbation::Settings;
+use crate::predict::settings;
 use crate::programs::from_scratch::{Size, ValueEncoding};
 use crate::run_record::Run;
 use crate::split::perturbations::Scheme;
@@ -262,10 +262,7 @@ impl Program for FinetunePerturbation {
 
 /// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
 fn is_complete(options: &Options, run: &Run) -> bool {
-    let settings = Checkpoint::open(&options.output)
-        .ok()
-        .and_then(|model| Settings::of(&model).ok()?);
-    settings.is_some_and(|settings| settings.fingerprint == fingerprint(options, run))
+    settings::is_written::<Settings>(&options.output, &fingerprint(options, run))
 }
 
 /// Options that do not change what is learnt; input files count by their content, wherever they lie.

@@ -17,9 +17,9 @@ use self::data::Data;
 use self::learner::Learner;
 use super::from_scratch::Size;
 use super::{CELLS, CHECKPOINT, Facts, Program, Resources, TOPICS, steps};
-use crate::checkpoint::Checkpoint;
 use crate::failure::Failure;
 use crate::predict::integration::Settings;
+use crate::predict::settings;
 use crate::run_record::Run;
 use crate::train::integration::Weights;
 use crate::{cells, compute, output, tokens, train};
@@ -388,8 +388,9 @@ fn output_problems(options: &Options) -> Vec<String> {
 /// Whether the model is there as this very run writes it: it was killed after that.
 fn is_complete(options: &Options, run: &Run) -> bool {
     let resumed = options.model.as_ref().filter(|_| options.training.resume);
-    let settings = resumed.and_then(|model| Settings::of(&Checkpoint::open(model).ok()?).ok()?);
-    settings.is_some_and(|settings| settings.fingerprint == fingerprint(options, run))
+    let is_written =
+        |model: &PathBuf| settings::is_written::<Settings>(model, &fingerprint(options, run));
+    resumed.is_some_and(is_written)
 }
 
 /// Options that do not change what is learnt; input files count by their content, wherever they lie.

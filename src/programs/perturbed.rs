@@ -1,7 +1,7 @@
 //! Cells whose genes were perturbed, as the programs on perturbations read them: what was done to each, and the logarithms of
 //! its normalised expression.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -15,7 +15,8 @@ use crate::counts::Counts;
 use crate::expression::normalise::{Target, log1p, normalise_total};
 use crate::expression::state::State;
 use crate::failure::Failure;
-use crate::predict::perturbation::{Done, PERTURBED, RAISED};
+use crate::predict::perturbation::{Controls, Done, PERTURBED, RAISED};
+use crate::random::{self, Seed};
 use crate::run_record::Run;
 use crate::vocabulary::Vocabulary;
 
@@ -40,7 +41,8 @@ pub struct Labels {
     /// Labels whose cells are left out, such as unassigned.
     #[arg(long, value_name = "LABEL")]
     pub ignore: Vec<String>,
-    /// Genes were raised (over-expression, CRISPRa), not knocked out or down, unless a label says otherwise.
+    /// All genes were raised (over-expression, CRISPRa), not knocked out or down. Where only some were, mark these in the labels
+    /// instead, as in STAT1(+).
     #[arg(long)]
     pub raised: bool,
     /// Columns of obs, such as batch or cell type, within which perturbed cells are compared with control cells.
@@ -154,6 +156,34 @@ pub fn mean(counts: &Counts, cells: &[usize]) -> Vec<f64> {
     }
     let n = cells.len().max(1) as f64;
     sums.into_iter().map(|sum| sum / n).collect()
+}
+
+/// Profiles of control cells, chosen at random, that perturbations are told from.
+pub fn drawn_controls(counts: &Counts, (cells, n): (&[usize], usize), seed: Seed) -> Controls {
+    let mut stream = seed.stream("controls to predict from", &[]);
+    let mut chosen = random::sample(&mut stream, cells.len(), n);
+    chosen.sort_unstable();
+    let profile = |at: usize| dense(counts, cells[at]);
+    Controls {
+        weights: vec![1.0; chosen.len()],
+        profiles: chosen.into_iter().map(profile).collect(),
+    }
+}
+
+/// Mean profiles of control cells, one for each stratum that has some, which counts by their number.
+pub fn mean_controls(counts: &Counts, cells: &[usize], strata: &[u32]) -> Controls {
+    let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for &cell in cells {
+        groups.entry(strata[cell]).or_default().push(cell);
+    }
+    let profile = |cells: &Vec<usize>| {
+        let mean = mean(counts, cells).into_iter();
+        mean.map(|value| value as f32).collect()
+    };
+    Controls {
+        profiles: groups.values().map(profile).collect(),
+        weights: groups.values().map(|cells| cells.len() as f64).collect(),
+    }
 }
 
 /// Values of all genes of a cell.

@@ -483,22 +483,61 @@ fn unmeasured_genes_are_kept_or_left_out_as_asked() {
 fn a_pretrained_model_is_taken_over_and_learns_new_genes() {
     let work = tempdir().expect("a folder");
     let cells = work.path().join("cells.h5ad");
-    write(&cells, &few());
+    let mut conditions = few();
+    conditions.push(("NOGENE".to_owned(), Vec::new(), 8));
+    write(&cells, &conditions);
     let output = work.path().join("model");
+    let checkpoint = data("embedding/checkpoint");
     let mut command = programs::from_to("scgpt-finetune-perturbation", &cells, &output);
     command
         .args(SHORT)
-        .args(["--split", "no-test"])
+        .args(["--split", "no-test", "--unmeasured", "keep"])
         .arg("--checkpoint")
-        .arg(data("embedding/checkpoint"));
+        .arg(&checkpoint);
     succeed(&mut command);
     let table = json(output.join("loaded_weights.json"));
     let loaded = table["loaded"].as_array().expect("names");
-    assert!(
-        loaded
-            .iter()
-            .any(|name| name == "transformer_encoder.layers.0.self_attn.in_proj_weight")
-    );
+    let is_loaded = |wanted: &str| loaded.iter().any(|name| name == wanted);
+    assert!(is_loaded(
+        "transformer_encoder.layers.0.self_attn.in_proj_weight"
+    ));
+    let published = json(checkpoint.join("vocab.json"));
+    let grown = json(output.join("vocab.json"));
+    let id = |vocabulary: &serde_json::Value, gene: &str| vocabulary[gene].as_u64();
+    assert_eq!(id(&published, "NOGENE"), None);
+    let new = id(&grown, "NOGENE").expect("a new gene") as usize;
+    assert_eq!(id(&grown, &name(3)), id(&published, &name(3)));
+    let state = weights(&output);
+    let rows = state["encoder.embedding.weight"].shape()[0];
+    assert!(rows > new, "{rows} vectors, one of them for gene {new}");
+}
+
+#[test]
+fn a_model_of_another_task_is_refused_by_name() {
+    let work = tempdir().expect("a folder");
+    let output = work.path().join("out.h5ad");
+    let model = TRAINED.model.to_str().expect("a name");
+    for program in ["scgpt-embed", "scgpt-annotate"] {
+        let mut command = programs::from_to(program, &TRAINED.cells, &output);
+        let option = match program {
+            "scgpt-embed" => "--checkpoint",
+            _ => "--model",
+        };
+        let said = fail(command.args([option, model]), INPUT);
+        assert!(
+            said.contains("trained for the task `perturbation`"),
+            "{said}"
+        );
+        assert!(said.contains("use it with `scgpt-perturb"), "{said}");
+    }
+}
+
+#[test]
+fn a_gene_that_the_model_does_not_know_is_named() {
+    let work = tempdir().expect("a folder");
+    let mut command = perturb("predict", &TRAINED, &work.path().join("told.h5ad"));
+    let said = fail(command.args(["--perturb", "GENE001,NOGENE"]), INPUT);
+    assert!(said.contains("knows no gene `NOGENE`"), "{said}");
 }
 
 #[test]

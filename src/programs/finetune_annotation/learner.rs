@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, json};
 use tch::Device;
 
@@ -11,7 +11,7 @@ use super::{Options, fingerprint};
 use crate::checkpoint::{Architecture, InputStyle, write};
 use crate::expression::normalise::{Target, log1p, normalise_total};
 use crate::model::{Genes, Heads, Model, Store, weights};
-use crate::predict::{self, Workers, annotation::Settings};
+use crate::predict::{self, Workers, annotation::Settings, settings::OfTask};
 use crate::programs::watch::{self, Watch};
 use crate::programs::{gene_vectors, steps};
 use crate::random::Seed;
@@ -19,7 +19,7 @@ use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::tokens::{self, Tokenizer};
 use crate::train::annotation::Annotation;
-use crate::train::{Fit, InMemory, METRICS_FILES, Plan, Usual};
+use crate::train::{Fit, InMemory, Plan, Usual};
 
 /// Cells that a model from scratch is shown, every epoch's anew.
 const CELLS_SHOWN: u64 = 60_000;
@@ -68,14 +68,7 @@ impl Learner {
         };
         let mut store = Store::new(Seed(options.seed), device);
         Model::new(&mut store, &architecture, genes, heads);
-        let table = data
-            .checkpoint
-            .as_ref()
-            .map(|checkpoint| weights::load(&store, &checkpoint.state));
-        if let Some(table) = &table {
-            steps::report_weights(table, run);
-            table.require_trunk()?;
-        }
+        let table = steps::take_over(data.checkpoint.as_ref(), &store, run)?;
         if data.checkpoint.is_none() {
             start_vectors(data, &store, Seed(options.seed))?;
             run.note("gene vectors start from the principal components of the training cells");
@@ -182,9 +175,9 @@ impl Learner {
         (mut files, run): (Vec<(String, Vec<u8>)>, &Run),
     ) -> Result<()> {
         let settings = Settings {
-            format: predict::annotation::FORMAT,
+            format: Settings::FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            task: "annotation".into(),
+            task: Settings::TASK.into(),
             classes: data.class_names.clone(),
             genes: data.genes.clone(),
             tokens: self.tokenizer.settings().clone(),
@@ -197,18 +190,7 @@ impl Learner {
             .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
         arguments.insert("n_classes".into(), json!(data.class_names.len()));
         arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
-        if let Some(table) = &self.table {
-            files.push((
-                "loaded_weights.json".into(),
-                serde_json::to_vec_pretty(table)?,
-            ));
-        }
-        for name in METRICS_FILES {
-            let path = work.join(name);
-            let content = std::fs::read(&path)
-                .with_context(|| format!("could not read `{}`", path.display()))?;
-            files.push((name.into(), content));
-        }
+        files.extend(steps::training_files(self.table.as_ref(), work)?);
         let contents = write::Contents {
             state: &weights::state(&self.store),
             architecture: &self.architecture,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ndarray::Array2;
 use serde_json::{Map, json};
 use tch::{Device, no_grad};
@@ -15,7 +15,8 @@ use crate::cells::controls::{Pairing, nearest};
 use crate::checkpoint::{Architecture, write};
 use crate::model::{Genes, Heads, Line, Model, PerturbedCell, Store, weights};
 use crate::predict::Workers;
-use crate::predict::perturbation::{self as predict, Controls, Done, Known, Sentences, Settings};
+use crate::predict::perturbation::{Controls, Done, Known, Sentences, Settings};
+use crate::predict::settings::OfTask;
 use crate::programs::watch::{self, Watch};
 use crate::programs::{gene_vectors, perturbed, steps};
 use crate::random::{self, Seed};
@@ -23,7 +24,7 @@ use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::split::perturbations::Part;
 use crate::train::perturbation::{Example, Perturbation};
-use crate::train::{Fit, InMemory, METRICS_FILES, Plan, Usual};
+use crate::train::{Fit, InMemory, Plan, Usual};
 
 /// Means of cells that a model from scratch is shown, every epoch's anew.
 const MEANS_SHOWN: u64 = 4_000;
@@ -212,22 +213,11 @@ impl Reader {
 
     /// Profiles from which perturbations are predicted.
     pub fn controls(&self, options: &Options, data: &Data) -> Controls {
-        if self.pairing == Pairing::Mean {
-            let weight = |stratum: &u32| data.controls.of(*stratum).len() as f64;
-            return Controls {
-                profiles: self.means.values().cloned().collect(),
-                weights: self.means.keys().map(weight).collect(),
-            };
-        }
         let cells = &data.control_cells;
-        let mut stream = self.seed.stream("controls to predict from", &[]);
-        let mut chosen = random::sample(&mut stream, cells.len(), options.controls);
-        chosen.sort_unstable();
-        let profile = |at: usize| perturbed::dense(&data.counts, cells[at]);
-        Controls {
-            weights: vec![1.0; chosen.len()],
-            profiles: chosen.into_iter().map(profile).collect(),
+        if self.pairing == Pairing::Mean {
+            return perturbed::mean_controls(&data.counts, cells, &data.strata);
         }
+        perturbed::drawn_controls(&data.counts, (cells, options.controls), self.seed)
     }
 }
 
@@ -301,7 +291,7 @@ impl Learner {
         if heads.affine_expression.is_some() {
             start_unchanged(&store);
         }
-        let table = load(data, &store, run)?;
+        let table = steps::take_over(data.checkpoint.as_ref(), &store, run)?;
         let learner = Self {
             architecture,
             genes,
@@ -411,9 +401,9 @@ impl Learner {
             cells: condition.cells.len(),
         });
         let settings = Settings {
-            format: predict::FORMAT,
+            format: Settings::FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            task: predict::TASK.into(),
+            task: Settings::TASK.into(),
             genes: data.genes.clone(),
             conditions: known.collect(),
             raised: options.labels.raised,
@@ -426,17 +416,7 @@ impl Learner {
         let mut arguments = checkpoint.map_or_else(Map::new, |c| c.arguments.clone());
         arguments.insert("pert_pad_id".into(), json!(0));
         arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
-        if let Some(table) = &self.table {
-            let table = serde_json::to_vec_pretty(table)?;
-            files.push(("loaded_weights.json".into(), table));
-        }
-        for name in METRICS_FILES {
-            let path = work.join(name);
-            let content = std::fs::read(&path);
-            let content =
-                content.with_context(|| format!("could not read `{}`", path.display()))?;
-            files.push((name.into(), content));
-        }
+        files.extend(steps::training_files(self.table.as_ref(), work)?);
         let contents = write::Contents {
             state: &weights::state(&self.store),
             architecture: &self.architecture,
@@ -481,19 +461,6 @@ fn start_unchanged(store: &Store) {
             no_grad(|| drop(tensor.shallow_clone().fill_(value)));
         }
     }
-}
-
-/// Takes over what a checkpoint has; its gene vectors also where the vocabulary has grown.
-fn load(data: &Data, store: &Store, run: &mut Run) -> Result<Option<weights::Table>> {
-    let Some(checkpoint) = &data.checkpoint else {
-        return Ok(None);
-    };
-    let known = checkpoint.vocabulary.len();
-    let extended = weights::with_more_genes(store, &checkpoint.state, known);
-    let table = weights::load(store, extended.as_ref().unwrap_or(&checkpoint.state));
-    steps::report_weights(&table, run);
-    table.require_trunk()?;
-    Ok(Some(table))
 }
 
 #[cfg(test)]

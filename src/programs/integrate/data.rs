@@ -15,6 +15,7 @@ use crate::expression::select_genes::{Flavour, select_genes};
 use crate::expression::state::State;
 use crate::failure::Failure;
 use crate::predict::integration::{Features, Settings};
+use crate::predict::settings;
 use crate::programs::samples;
 use crate::programs::steps;
 use crate::random::{self, Seed};
@@ -60,13 +61,8 @@ pub struct Part {
 impl Data {
     pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
         let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
-        let settings = checkpoint.as_ref().map(Settings::of).transpose()?.flatten();
-        if let Some(other) = checkpoint
-            .as_ref()
-            .filter(|_| options.no_train && settings.is_none())
-        {
-            require_published(other)?;
-        }
+        let settings = checkpoint.as_ref().map(|model| own(model, options));
+        let settings = settings.transpose()?.flatten();
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
         let sources = sources(options, run)?;
         for source in &sources {
@@ -195,15 +191,13 @@ impl Data {
     }
 }
 
-/// A model of another task reads cells in its own way, which only its own programs know.
-fn require_published(checkpoint: &Checkpoint) -> Result<()> {
-    if checkpoint.own_settings().is_none() {
-        return Ok(());
+/// How a model reads cells that this program trained. One of another task reads them in its own way, and can only be trained
+/// further.
+fn own(checkpoint: &Checkpoint, options: &Options) -> Result<Option<Settings>, settings::Error> {
+    match settings::read(checkpoint) {
+        Err(settings::Error::Task { .. }) if !options.no_train => Ok(None),
+        read => read,
     }
-    Err(Failure::Input.error(format!(
-        "`{}` was trained for another task: embed cells with it by `scgpt-embed`, or train it further by leaving `--no-train` out",
-        checkpoint.directory.display()
-    )))
 }
 
 /// The files, with what options or the sample sheet say of them.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ndarray::{Array2, Axis};
 use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -16,6 +16,7 @@ use crate::expression::normalise::{Target, log1p, normalise_total};
 use crate::model::{Genes, Heads, Inputs, Model, Moments, Noise, Store, weights};
 use crate::predict::Workers;
 use crate::predict::integration::{self as integrated, Cell, Settings};
+use crate::predict::settings::OfTask;
 use crate::programs::watch::{self, Watch};
 use crate::programs::{gene_vectors, steps};
 use crate::random::Seed;
@@ -23,7 +24,7 @@ use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::split::Split;
 use crate::train::integration::Integration;
-use crate::train::{Fit, Groups, InMemory, METRICS_FILES, Plan, Usual};
+use crate::train::{Fit, Groups, InMemory, Plan, Usual};
 
 /// Cells that a model from scratch is shown, every epoch's anew: one modality shows itself sooner than how several go together,
 /// and what is learnt beyond that costs mixing.
@@ -59,7 +60,7 @@ impl Learner {
         let heads = heads(options, data);
         let mut store = Store::new(Seed(options.seed), device);
         Model::new(&mut store, &architecture, genes, heads);
-        let table = load(data, &store, run)?;
+        let table = steps::take_over(data.checkpoint.as_ref(), &store, run)?;
         let reader = Reader::new(options, data, &architecture, &heads);
         let learner = Self {
             architecture,
@@ -283,12 +284,11 @@ impl Learner {
         (path, work): (&Path, &Path),
         run: &Run,
     ) -> Result<()> {
-        let mut files = Vec::new();
         let modalities = &self.reader.sentences.modalities;
         let settings = Settings {
-            format: integrated::FORMAT,
+            format: Settings::FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            task: integrated::TASK.into(),
+            task: Settings::TASK.into(),
             batches: data.batch_names.clone(),
             features: data.features(),
             tokens: modalities
@@ -311,17 +311,7 @@ impl Learner {
         let mut arguments = checkpoint.map_or_else(Map::new, |c| c.arguments.clone());
         arguments.insert("num_batch_labels".into(), json!(data.batch_names.len()));
         arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
-        if let Some(table) = &self.table {
-            let table = serde_json::to_vec_pretty(table)?;
-            files.push(("loaded_weights.json".into(), table));
-        }
-        for name in METRICS_FILES {
-            let path = work.join(name);
-            let content = std::fs::read(&path);
-            let content =
-                content.with_context(|| format!("could not read `{}`", path.display()))?;
-            files.push((name.into(), content));
-        }
+        let files = steps::training_files(self.table.as_ref(), work)?;
         let contents = write::Contents {
             state: &weights::state(&self.store),
             architecture: &self.architecture,
@@ -368,19 +358,6 @@ fn heads(options: &Options, data: &Data) -> Heads {
         plain_norm: domain_norm.is_none() && stored.is_some_and(|stored| stored.plain_norm),
         ..Heads::NONE
     }
-}
-
-/// Takes over what a checkpoint has; its gene vectors also where the vocabulary has grown.
-fn load(data: &Data, store: &Store, run: &mut Run) -> Result<Option<weights::Table>> {
-    let Some(checkpoint) = &data.checkpoint else {
-        return Ok(None);
-    };
-    let known = checkpoint.vocabulary.len();
-    let extended = weights::with_more_genes(store, &checkpoint.state, known);
-    let table = weights::load(store, extended.as_ref().unwrap_or(&checkpoint.state));
-    steps::report_weights(&table, run);
-    table.require_trunk()?;
-    Ok(Some(table))
 }
 
 /// Cells to learn from, and cells by which the best epoch is chosen.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::predict::perturbation::{Controls, Done, Perturber};
 use crate::programs::perturbed::{self, Labels};
 use crate::programs::steps;
 use crate::progress::Progress;
-use crate::random::{self, Seed};
+use crate::random::Seed;
 use crate::run_record::Run;
 
 /// Questions that a model answers between two looks at whether it is to stop.
@@ -140,7 +140,12 @@ impl Asked {
         let counts = of_model(&names, &counts, &model, &cells, run)?;
         let control_cells = cells_of(&conditions, Perturbation::is_control);
         let strata = options.labels.strata(&cells)?;
-        let controls = controls(options, &model, (&counts, &control_cells, &strata));
+        let controls = if model.settings.reads_means {
+            perturbed::mean_controls(&counts, &control_cells, &strata)
+        } else {
+            let seed = Seed(options.seed);
+            perturbed::drawn_controls(&counts, (&control_cells, options.controls), seed)
+        };
         let mean = perturbed::mean(&counts, &control_cells);
         let questions = questions(options, &model, run)?;
         let raised = options.labels.raised || model.settings.raised;
@@ -260,41 +265,6 @@ fn of_model(
     Ok(columns.apply(counts))
 }
 
-/// Profiles that perturbations are told from: single control cells, or their means, as the model was trained.
-fn controls(
-    options: &Asking,
-    model: &Perturber,
-    (counts, cells, strata): (&Counts, &[usize], &[u32]),
-) -> Controls {
-    if !model.settings.reads_means {
-        let mut stream = Seed(options.seed).stream("controls to predict from", &[]);
-        let mut chosen = random::sample(&mut stream, cells.len(), options.controls);
-        chosen.sort_unstable();
-        return Controls {
-            weights: vec![1.0; chosen.len()],
-            profiles: chosen
-                .iter()
-                .map(|&at| perturbed::dense(counts, cells[at]))
-                .collect(),
-        };
-    }
-    let groups: BTreeSet<u32> = cells.iter().map(|&cell| strata[cell]).collect();
-    let mut controls = Controls::default();
-    for group in groups {
-        let own: Vec<usize> = cells
-            .iter()
-            .copied()
-            .filter(|&cell| strata[cell] == group)
-            .collect();
-        let mean = perturbed::mean(counts, &own);
-        controls
-            .profiles
-            .push(mean.into_iter().map(|value| value as f32).collect());
-        controls.weights.push(own.len() as f64);
-    }
-    controls
-}
-
 /// The perturbations to tell, sorted, each once.
 fn questions(options: &Asking, model: &Perturber, run: &mut Run) -> Result<Vec<Perturbation>> {
     let spelling = options.labels.spelling();
@@ -305,7 +275,7 @@ fn questions(options: &Asking, model: &Perturber, run: &mut Run) -> Result<Vec<P
         })
     };
     let mut texts: Vec<String> = options.perturb.clone();
-    let genes = genes(&options.genes, options.genes_file.as_ref(), run)?;
+    let genes = steps::gene_names(&options.genes, options.genes_file.as_ref(), run)?;
     if options.pairs {
         for (at, one) in genes.iter().enumerate() {
             let others = genes[at + 1..].iter();
@@ -331,18 +301,4 @@ fn questions(options: &Asking, model: &Perturber, run: &mut Run) -> Result<Vec<P
     }
     run.note(format!("{} perturbations are told", all.len()));
     Ok(all.into_iter().collect())
-}
-
-/// Genes that are named, and those of a file, each once.
-pub fn genes(named: &[String], file: Option<&PathBuf>, run: &mut Run) -> Result<Vec<String>> {
-    let mut genes: BTreeSet<String> = named.iter().map(|gene| gene.trim().to_owned()).collect();
-    if let Some(path) = file {
-        run.input(path)?;
-        let text = std::fs::read_to_string(path);
-        let text =
-            text.with_context(|| format!("could not read the genes of `{}`", path.display()))?;
-        genes.extend(text.lines().map(|line| line.trim().to_owned()));
-    }
-    genes.remove("");
-    Ok(genes.into_iter().collect())
 }

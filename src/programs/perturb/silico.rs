@@ -9,7 +9,6 @@ use ndarray::{Array1, Array2, Axis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking;
 use crate::analysis::differential::adjust;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -136,7 +135,7 @@ impl Program for InSilico {
         let checkpoint = Checkpoint::open(&options.checkpoint)?;
         run.input(&checkpoint.directory)?;
         run.input(&options.input)?;
-        let genes = asking::genes(&options.genes, options.genes_file.as_ref(), run)?;
+        let genes = steps::gene_names(&options.genes, options.genes_file.as_ref(), run)?;
         let model = run.stage("load the model", |_| Pretrained::new(checkpoint, device))?;
         steps::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
