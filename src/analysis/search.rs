@@ -1,0 +1,288 @@
+//! The nearest of very many rows, which are given block by block.
+//!
+//! Products in f32 find the candidates; the distance of a candidate is then summed in f64 in a fixed order. No row that is among the
+//! nearest can be missed by rounding, equal distances go to the lower index, and the order and size of blocks change nothing. So
+//! the answer is exact and the same on any machine.
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+
+/// Queries whose products are computed together.
+const TOGETHER: usize = 128;
+/// Products looked at together.
+const GLANCE: usize = 16;
+
+/// A row near a query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbour {
+    /// Squared length of the difference.
+    pub squared: f64,
+    /// Index of the row among all rows.
+    pub row: u64,
+}
+
+impl Neighbour {
+    fn is_before(&self, other: &Self) -> bool {
+        (self.squared, self.row) < (other.squared, other.row)
+    }
+}
+
+/// Rows whose neighbours are asked for, finite.
+#[derive(Debug, Clone)]
+pub struct Queries {
+    rows: Array2<f32>,
+    squared: Vec<f64>,
+}
+
+impl Queries {
+    pub fn new(rows: Array2<f32>) -> Self {
+        let rows = rows.as_standard_layout().into_owned();
+        let squared = rows.rows().into_iter().map(squared_length).collect();
+        Self { rows, squared }
+    }
+
+    /// The queries, [queries, features].
+    pub fn rows(&self) -> ArrayView2<'_, f32> {
+        self.rows.view()
+    }
+
+    pub fn len(&self) -> usize {
+        self.squared.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.squared.is_empty()
+    }
+}
+
+/// The nearest rows so far of every query.
+#[derive(Debug, Clone)]
+pub struct Nearest {
+    k: usize,
+    /// Nearest first, at most `k` each.
+    found: Vec<Vec<Neighbour>>,
+}
+
+impl Nearest {
+    /// Nothing yet; up to `k` rows will be kept for each query.
+    pub fn new(queries: usize, k: usize) -> Self {
+        Self {
+            k,
+            found: vec![Vec::new(); queries],
+        }
+    }
+
+    /// Compares some queries with a block of rows, the first of which has the index `first` among all.
+    ///
+    /// Panics if the widths differ, or if a row is not contiguous in memory.
+    pub fn offer(
+        &mut self,
+        queries: &Queries,
+        chosen: &[usize],
+        block: ArrayView2<'_, f32>,
+        first: u64,
+    ) {
+        let squared: Vec<f64> = block.rows().into_iter().map(squared_length).collect();
+        let halves: Vec<f32> = squared
+            .iter()
+            .map(|&squared| squared as f32 / 2.0)
+            .collect();
+        let longest = squared.iter().copied().fold(0.0, f64::max);
+        for chosen in chosen.chunks(TOGETHER) {
+            let together = queries.rows.select(Axis(0), chosen);
+            let products = together.dot(&block.t());
+            for (&query, products) in chosen.iter().zip(products.rows()) {
+                let products = products.to_slice().expect("a product is contiguous");
+                let asked = Asked {
+                    row: queries.rows.row(query),
+                    squared: queries.squared[query],
+                    longest,
+                };
+                self.compare(query, &asked, (products, &halves), block, first);
+            }
+        }
+    }
+
+    fn compare(
+        &mut self,
+        query: usize,
+        asked: &Asked<'_>,
+        (products, halves): (&[f32], &[f32]),
+        block: ArrayView2<'_, f32>,
+        first: u64,
+    ) {
+        let glances = products.chunks(GLANCE).zip(halves.chunks(GLANCE));
+        for (at, (products, halves)) in glances.enumerate() {
+            let bound = asked.bound(self.limit(query));
+            // Without branches, so that the compiler compares many at once.
+            let may_be_near = |(product, half): (&f32, &f32)| product - half >= bound;
+            let any = products.iter().zip(halves).map(may_be_near);
+            if !any.fold(false, |any, near| any | near) {
+                continue;
+            }
+            for (within, pair) in products.iter().zip(halves).enumerate() {
+                if may_be_near(pair) {
+                    let row = at * GLANCE + within;
+                    self.insert(
+                        query,
+                        Neighbour {
+                            squared: squared_distance(asked.row, block.row(row)),
+                            row: first + row as u64,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Squared distance beyond which a row is not wanted.
+    fn limit(&self, query: usize) -> f64 {
+        let found = &self.found[query];
+        found
+            .get(self.k.wrapping_sub(1))
+            .map_or(f64::INFINITY, |last| last.squared)
+    }
+
+    fn insert(&mut self, query: usize, new: Neighbour) {
+        let found = &mut self.found[query];
+        let place = found.partition_point(|old| old.is_before(&new));
+        if place < self.k {
+            found.insert(place, new);
+            found.truncate(self.k);
+        }
+    }
+
+    /// What was found in either of two searches of the same queries.
+    pub fn merge(mut self, other: Self) -> Self {
+        for (query, found) in other.found.into_iter().enumerate() {
+            found.into_iter().for_each(|new| self.insert(query, new));
+        }
+        self
+    }
+
+    /// Neighbours of every query, nearest first.
+    pub fn into_found(self) -> Vec<Vec<Neighbour>> {
+        self.found
+    }
+}
+
+/// A query while it is compared with a block.
+struct Asked<'a> {
+    row: ArrayView1<'a, f32>,
+    squared: f64,
+    /// Largest squared length in the block.
+    longest: f64,
+}
+
+impl Asked<'_> {
+    /// A row at most this squared distance away has a product with the query, less half its own squared length, of at least this.
+    fn bound(&self, limit: f64) -> f32 {
+        // A product of n terms is wrong by n roundings at most, each a share of 2^-24 of the lengths.
+        let rounding =
+            (self.row.len() + 16) as f64 * 2f64.powi(-24) * (self.squared + self.longest);
+        ((self.squared - limit) / 2.0 - rounding) as f32
+    }
+}
+
+/// Sums run in this many lanes, which a processor adds at the same time.
+const LANES: usize = 8;
+
+fn squared_length(row: ArrayView1<'_, f32>) -> f64 {
+    let row = row.to_slice().expect("rows are contiguous");
+    sum_of_squares(row.len(), |at| f64::from(row[at]))
+}
+
+fn squared_distance(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> f64 {
+    let [a, b] = [a, b].map(|row| row.to_slice().expect("rows are contiguous"));
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
+    sum_of_squares(n, |at| f64::from(a[at]) - f64::from(b[at]))
+}
+
+/// In an order that depends on `n` alone.
+#[inline(always)]
+fn sum_of_squares(n: usize, value: impl Fn(usize) -> f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            let value = value(start + lane);
+            *sum += value * value;
+        }
+    }
+    let rest: f64 = (whole..n).map(|at| value(at) * value(at)).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::s;
+
+    use super::*;
+    use crate::random::{Seed, normal_pair};
+
+    fn rows(n: usize, width: usize, length: f32) -> Array2<f32> {
+        let mut stream = Seed(n as u64).stream("rows", &[]);
+        Array2::from_shape_simple_fn((n, width), || normal_pair(&mut stream).0 as f32 * length)
+    }
+
+    fn by_definition(query: ArrayView1<f32>, rows: &Array2<f32>, k: usize) -> Vec<u64> {
+        let mut all: Vec<(f64, u64)> = rows
+            .rows()
+            .into_iter()
+            .zip(0..)
+            .map(|(row, at)| (squared_distance(query, row), at))
+            .collect();
+        all.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        all.into_iter().take(k).map(|(_, row)| row).collect()
+    }
+
+    #[test]
+    fn the_nearest_are_those_of_the_definition_whatever_the_blocks() {
+        for length in [1e-3, 1.0, 3e4] {
+            let (mut reference, asked) = (rows(700, 23, length), rows(150, 23, length));
+            // Equal rows far apart: the lower index comes first.
+            let copy = reference.row(5).to_owned();
+            reference.row_mut(600).assign(&copy);
+            let queries = Queries::new(asked.clone());
+            let chosen: Vec<usize> = (0..150).collect();
+            for step in [1, 37, 700] {
+                let mut parts = [Nearest::new(150, 9), Nearest::new(150, 9)];
+                // Later blocks first, and two searches merged.
+                for (turn, start) in (0..700)
+                    .step_by(step)
+                    .enumerate()
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .rev()
+                {
+                    let block = reference.slice(s![start..(start + step).min(700), ..]);
+                    parts[turn % 2].offer(&queries, &chosen, block, start as u64);
+                }
+                let [a, b] = parts;
+                let found = a.merge(b).into_found();
+                for (query, found) in asked.rows().into_iter().zip(found) {
+                    let found: Vec<u64> = found.iter().map(|near| near.row).collect();
+                    assert_eq!(found, by_definition(query, &reference, 9));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fewer_rows_than_wanted_are_all_rows_and_others_are_not_asked() {
+        let reference = rows(3, 4, 1.0);
+        let queries = Queries::new(reference.clone());
+        let mut nearest = Nearest::new(3, 10);
+        nearest.offer(&queries, &[1], reference.view(), 40);
+        let found = nearest.into_found();
+        assert_eq!(found[1].len(), 3);
+        assert_eq!(
+            found[1][0],
+            Neighbour {
+                squared: 0.0,
+                row: 41
+            }
+        );
+        assert!(found[0].is_empty() && found[2].is_empty());
+    }
+}

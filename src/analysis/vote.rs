@@ -1,0 +1,173 @@
+//! What the neighbours of a cell say of it (reference 11.5).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::search::Neighbour;
+
+/// How neighbours vote.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Every neighbour has one vote.
+    #[default]
+    Majority,
+    /// A neighbour twice as near has twice the weight; neighbours at no distance outvote all others.
+    Distance,
+    /// Votes for a label count in relation to how frequent it is in the reference; a label with a hundredth of the votes or less has none.
+    Frequency,
+}
+
+/// Weights of neighbours by their distance: 1 over distance, or 1 for those at no distance and 0 for the others if there are such.
+pub fn weights(neighbours: &[Neighbour]) -> Vec<f64> {
+    let touches = neighbours.iter().any(|near| near.squared == 0.0);
+    let weight = |near: &Neighbour| match touches {
+        true => f64::from(near.squared == 0.0),
+        false => 1.0 / near.squared.sqrt(),
+    };
+    neighbours.iter().map(weight).collect()
+}
+
+/// The share of the vote of every class, which add up to 1; all 0 if no neighbour has a class.
+///
+/// `frequencies` are the shares of the classes in the whole reference.
+pub fn shares(
+    rule: Rule,
+    neighbours: &[Neighbour],
+    class_of: impl Fn(u64) -> Option<u32>,
+    frequencies: &[f64],
+) -> Vec<f64> {
+    let weights = match rule {
+        Rule::Distance => weights(neighbours),
+        Rule::Majority | Rule::Frequency => vec![1.0; neighbours.len()],
+    };
+    let mut shares = vec![0.0; frequencies.len()];
+    for (near, weight) in neighbours.iter().zip(weights) {
+        if let Some(class) = class_of(near.row) {
+            shares[class as usize] += weight;
+        }
+    }
+    if rule == Rule::Frequency {
+        let least = neighbours.len() as f64 / 100.0;
+        for (share, frequency) in shares.iter_mut().zip(frequencies) {
+            *share = if *share > least {
+                (*share - least) / frequency
+            } else {
+                0.0
+            };
+        }
+    }
+    let total: f64 = shares.iter().sum();
+    if total > 0.0 {
+        shares.iter_mut().for_each(|share| *share /= total);
+    }
+    shares
+}
+
+/// The class with the largest share, the first of equal ones; none if all are 0.
+pub fn winner(shares: &[f64]) -> Option<usize> {
+    let (class, share) = shares
+        .iter()
+        .enumerate()
+        .rev()
+        .max_by(|a, b| a.1.total_cmp(b.1))?;
+    (*share > 0.0).then_some(class)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Axis};
+    use safetensors::SafeTensors;
+
+    use super::*;
+    use crate::analysis::search::{Nearest, Queries};
+
+    /// The reference sorts equal counts in an order without a rule: by label, but for this tie.
+    const ODD_TIE: (&str, usize) = ("k10", 1);
+
+    #[test]
+    fn golden_embedding_reference_mapping() {
+        let golden: serde_json::Value = serde_json::from_str(include_str!(
+            "../../tests/data/embedding/reference_mapping.json"
+        ))
+        .unwrap();
+        let stored = include_bytes!("../../tests/data/embedding/continuous_outputs.safetensors");
+        let stored = SafeTensors::deserialize(stored).unwrap();
+        let values = stored.tensor("cell_embeddings_l2norm").unwrap();
+        let values = values.data().chunks_exact(4);
+        let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        let cells = Array2::from_shape_vec((30, 32), values.collect()).unwrap();
+        let (reference, asked) = cells.view().split_at(Axis(0), 20);
+        let queries = Queries::new(asked.to_owned());
+        let class = |row: u64| Some((row % 4) as u32);
+        for (k, name) in [(3, "k3"), (5, "k5"), (10, "k10")] {
+            let mut nearest = Nearest::new(10, k);
+            nearest.offer(&queries, &(0..10).collect::<Vec<_>>(), reference, 0);
+            for (query, found) in nearest.into_found().iter().enumerate() {
+                let expected = |field: &str| golden[name][field][query].clone();
+                let rows: Vec<u64> = found.iter().map(|near| near.row).collect();
+                assert_eq!(serde_json::json!(rows), expected("neighbours"));
+                let distances = expected("squared_l2");
+                for (near, distance) in found.iter().zip(distances.as_array().unwrap()) {
+                    // The reference has f32 distances between unit vectors.
+                    assert!((near.squared - distance.as_f64().unwrap()).abs() < 5e-7);
+                }
+                let shares = shares(Rule::Majority, found, class, &[0.25; 4]);
+                for (class, share) in shares.iter().enumerate() {
+                    let votes = expected("votes")[format!("T{class}")].as_u64().unwrap();
+                    assert!((share - votes as f64 / k as f64).abs() < 1e-15);
+                }
+                if (name, query) != ODD_TIE {
+                    let label = format!("T{}", winner(&shares).unwrap());
+                    assert_eq!(expected("predicted"), label);
+                }
+            }
+        }
+    }
+
+    fn at(squared: f64, row: u64) -> Neighbour {
+        Neighbour { squared, row }
+    }
+
+    #[test]
+    fn a_neighbour_at_half_the_distance_counts_twice_and_one_at_none_alone() {
+        let class = |row: u64| Some(row as u32);
+        let found = shares(Rule::Distance, &[at(1.0, 1), at(4.0, 0)], class, &[0.5; 2]);
+        assert_eq!(found, [1.0 / 3.0, 2.0 / 3.0]);
+        let found = shares(Rule::Distance, &[at(0.0, 1), at(1e-9, 0)], class, &[0.5; 2]);
+        assert_eq!(found, [0.0, 1.0]);
+    }
+
+    #[test]
+    fn frequent_labels_need_more_votes() {
+        // 6 of 10 votes for a label that 90 % of the reference have, 4 for one that 10 % have; less 0.1 each.
+        let near: Vec<Neighbour> = (0..10).map(|row| at(1.0, row)).collect();
+        let class = |row: u64| Some(u32::from(row >= 6));
+        let frequencies = [0.9, 0.1];
+        let found = shares(Rule::Frequency, &near, class, &frequencies);
+        let (a, b) = (5.9 / 0.9, 3.9 / 0.1);
+        assert!((found[1] - b / (a + b)).abs() < 1e-12);
+        assert_eq!(
+            winner(&shares(Rule::Majority, &near, class, &frequencies)),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn neighbours_without_a_class_do_not_vote() {
+        let found = shares(
+            Rule::Majority,
+            &[at(1.0, 0), at(2.0, 1)],
+            |row| (row == 1).then_some(0),
+            &[1.0],
+        );
+        assert_eq!(found, [1.0]);
+        assert_eq!(
+            winner(&shares(Rule::Majority, &[at(1.0, 0)], |_| None, &[1.0])),
+            None
+        );
+        assert_eq!(winner(&[]), None);
+    }
+}

@@ -1,0 +1,357 @@
+//! An atlas that is there: its search and its annotations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufReader, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+use super::manifest::{Manifest, Metric, Shard, Stored};
+use super::{Error, MOST_NEIGHBOURS};
+use crate::analysis::lists;
+use crate::analysis::search::{Nearest, Neighbour, Queries};
+
+/// Numbers of vectors that a task reads at once (8 MB).
+const PIECE: usize = 1 << 21;
+/// Bytes of one line of annotations at most.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// A folder of reference cells, open to be searched.
+#[derive(Debug)]
+pub struct Atlas {
+    pub manifest: Manifest,
+    folder: PathBuf,
+    centroids: Array2<f32>,
+    shards: Vec<Opened>,
+}
+
+/// A shard with where its lists begin.
+#[derive(Debug)]
+struct Opened {
+    first: u64,
+    vectors: File,
+    path: PathBuf,
+    starts: Vec<u32>,
+}
+
+/// Neighbouring rows of one list in one shard, and the queries that look there.
+struct Piece<'a> {
+    shard: &'a Opened,
+    rows: Range<u64>,
+    queries: &'a [usize],
+}
+
+impl Atlas {
+    /// Opens a folder; `verify` compares every file with its checksum, which reads all of it.
+    ///
+    /// Fails where a file is absent or damaged, and says which.
+    pub fn open(folder: &Path, verify: bool) -> Result<Self, Error> {
+        let manifest = Manifest::read(folder)?;
+        if verify {
+            let files: Vec<&Stored> = manifest.files().collect();
+            files
+                .par_iter()
+                .try_for_each(|stored| stored.verify(folder))?;
+        }
+        let mut shards = Vec::new();
+        let mut first = 0;
+        for shard in &manifest.shards {
+            shards.push(Opened::new(folder, shard, first, &manifest)?);
+            first += shard.cells;
+        }
+        let path = folder.join(&manifest.centroids.file);
+        let centroids = matrix(&path, manifest.lists as u64, manifest.width)?;
+        let centroids = finite(&path, centroids)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            centroids,
+            shards,
+            manifest,
+        })
+    }
+
+    /// Vectors as the atlas compares them: for the cosine of length 1; a vector of zeros stays.
+    pub fn prepare(metric: Metric, rows: &mut Array2<f32>) {
+        if metric == Metric::Euclidean {
+            return;
+        }
+        for mut row in rows.rows_mut() {
+            let squared: f64 = row.iter().map(|&value| f64::from(value).powi(2)).sum();
+            if squared > 0.0 {
+                let length = squared.sqrt();
+                row.mapv_inplace(|value| (f64::from(value) / length) as f32);
+            }
+        }
+    }
+
+    /// The `k` nearest cells of each prepared query in the `probes` lists nearest to it; exact if those are all lists.
+    pub fn search(
+        &self,
+        queries: &Queries,
+        k: usize,
+        probes: usize,
+    ) -> Result<Vec<Vec<Neighbour>>, Error> {
+        let lists = self.lists_of(queries.rows(), probes);
+        let mut askers = vec![Vec::new(); self.manifest.lists];
+        for (query, lists) in lists.iter().enumerate() {
+            lists.iter().for_each(|&list| askers[list].push(query));
+        }
+        let pieces = self.pieces(&askers);
+        let new = || Nearest::new(queries.len(), k);
+        let found = pieces
+            .into_par_iter()
+            .try_fold(new, |mut nearest, piece| {
+                let rows = piece.shard.read(piece.rows.clone(), self.manifest.width)?;
+                let first = piece.shard.first + piece.rows.start;
+                nearest.offer(queries, piece.queries, rows.view(), first);
+                Ok::<_, Error>(nearest)
+            })
+            .try_reduce(new, |a, b| Ok(a.merge(b)))?;
+        Ok(found.into_found())
+    }
+
+    /// The middles of the lists, [lists, width].
+    pub(super) fn centroids(&self) -> ArrayView2<'_, f32> {
+        self.centroids.view()
+    }
+
+    /// The lists to look into for each row, nearest first.
+    pub(super) fn lists_of(&self, rows: ArrayView2<'_, f32>, probes: usize) -> Vec<Vec<usize>> {
+        lists::nearest(self.centroids.view(), rows, probes)
+    }
+
+    fn pieces<'a>(&'a self, askers: &'a [Vec<usize>]) -> Vec<Piece<'a>> {
+        let most = (PIECE / self.manifest.width).max(1);
+        let mut pieces = Vec::new();
+        for shard in &self.shards {
+            for (list, queries) in askers
+                .iter()
+                .enumerate()
+                .filter(|(_, queries)| !queries.is_empty())
+            {
+                let (start, end) = (
+                    u64::from(shard.starts[list]),
+                    u64::from(shard.starts[list + 1]),
+                );
+                pieces.extend((start..end).step_by(most).map(|from| Piece {
+                    shard,
+                    rows: from..end.min(from + most as u64),
+                    queries,
+                }));
+            }
+        }
+        pieces
+    }
+
+    /// The list that a cell of the atlas is in.
+    pub(super) fn list_of(&self, cell: u64) -> usize {
+        let shard = self.shard_of(cell);
+        let row = (cell - shard.first) as u32;
+        shard.starts.partition_point(|&start| start <= row) - 1
+    }
+
+    /// The vector of a cell of the atlas.
+    pub(super) fn vector(&self, cell: u64) -> Result<Array2<f32>, Error> {
+        let shard = self.shard_of(cell);
+        let row = cell - shard.first;
+        shard.read(row..row + 1, self.manifest.width)
+    }
+
+    fn shard_of(&self, cell: u64) -> &Opened {
+        let after = self.shards.partition_point(|shard| shard.first <= cell);
+        &self.shards[after - 1]
+    }
+
+    /// Coordinates of all cells in the plane, [cells, 2].
+    pub fn places(&self) -> Result<Array2<f32>, Error> {
+        let mut places = Vec::new();
+        for shard in &self.manifest.shards {
+            places.extend(matrix(
+                &self.folder.join(&shard.places.file),
+                shard.cells,
+                2,
+            )?);
+        }
+        Ok(Array2::from_shape_vec((places.len() / 2, 2), places).expect("pairs"))
+    }
+
+    /// Mean and two directions that give vectors a place where cells have none of their own, [3, width].
+    pub(super) fn plane(&self) -> Result<Array2<f32>, Error> {
+        let path = self.folder.join(&self.manifest.plane.file);
+        finite(&path, matrix(&path, 3, self.manifest.width)?)
+    }
+
+    /// From sampled cells of the atlas, the mean distance to their `k` nearest others; increasing.
+    pub fn own_distances(&self, k: usize) -> Result<Vec<f64>, Error> {
+        let path = self.folder.join(&self.manifest.distances.file);
+        let numbers = numbers(&path)?;
+        let known = (self.manifest.cells as usize - 1).min(MOST_NEIGHBOURS);
+        if known == 0 {
+            return Ok(Vec::new());
+        }
+        let mean = |row: &[f32]| {
+            let near = &row[..k.min(known)];
+            near.iter()
+                .map(|&distance| f64::from(distance))
+                .sum::<f64>()
+                / near.len() as f64
+        };
+        let mut means: Vec<f64> = numbers.chunks_exact(known).map(mean).collect();
+        means.sort_by(f64::total_cmp);
+        Ok(means)
+    }
+
+    /// One column of every cell; empty texts are none.
+    pub fn column(&self, name: &str) -> Result<Vec<Option<String>>, Error> {
+        let mut values = Vec::new();
+        let at = 1 + self.position(name)?;
+        self.each_line(|_, line| {
+            values.push(Some(line[at].to_owned()).filter(|value| !value.is_empty()));
+        })?;
+        Ok(values)
+    }
+
+    /// Name and annotations of some cells, in the order of `manifest.columns`.
+    pub fn lines(&self, cells: &BTreeSet<u64>) -> Result<BTreeMap<u64, Vec<String>>, Error> {
+        let mut found = BTreeMap::new();
+        self.each_line(|cell, line| {
+            if cells.contains(&cell) {
+                found.insert(cell, line.iter().map(str::to_owned).collect());
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn position(&self, name: &str) -> Result<usize, Error> {
+        let columns = &self.manifest.columns;
+        columns
+            .iter()
+            .position(|column| column == name)
+            .ok_or_else(|| {
+                let problem = format!(
+                    "its cells have no column `{name}`, only `{}`",
+                    columns.join("`, `")
+                );
+                Error::input(&self.folder, problem)
+            })
+    }
+
+    fn each_line(&self, mut work: impl FnMut(u64, &csv::StringRecord)) -> Result<(), Error> {
+        let mut cell = 0;
+        for shard in &self.manifest.shards {
+            let path = self.folder.join(&shard.annotations.file);
+            let wrong = |problem: String| Error::input(&path, problem);
+            let file = File::open(&path).map_err(Error::read(&path))?;
+            let length = file.metadata().map_err(Error::read(&path))?.len();
+            if length > shard.cells.saturating_add(1).saturating_mul(LONGEST_LINE) {
+                return Err(wrong(format!("{length} bytes for {} cells", shard.cells)));
+            }
+            let mut reader = csv::ReaderBuilder::new()
+                .delimiter(b'\t')
+                .from_reader(BufReader::new(file));
+            let last = cell + shard.cells;
+            for line in reader.records() {
+                let line = line.map_err(|error| wrong(error.to_string()))?;
+                if line.len() != 1 + self.manifest.columns.len() || cell == last {
+                    return Err(wrong(format!(
+                        "line {cell} does not fit the manifest",
+                        cell = cell + 2
+                    )));
+                }
+                work(cell, &line);
+                cell += 1;
+            }
+            if cell != last {
+                return Err(wrong(format!("it lacks {} cells", last - cell)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Opened {
+    fn new(folder: &Path, shard: &Shard, first: u64, manifest: &Manifest) -> Result<Self, Error> {
+        let path = folder.join(&shard.vectors.file);
+        check_size(&path, shard.cells, manifest.width)?;
+        let lists = folder.join(&shard.lists.file);
+        check_size(&lists, manifest.lists as u64 + 1, 1)?;
+        let bytes = fs::read(&lists).map_err(Error::read(&lists))?;
+        let starts: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+            .collect();
+        let whole = starts.first() == Some(&0)
+            && starts.last().map(|&end| u64::from(end)) == Some(shard.cells);
+        if !whole || !starts.is_sorted() {
+            return Err(Error::input(
+                &lists,
+                "it does not divide the cells of its shard",
+            ));
+        }
+        Ok(Self {
+            first,
+            vectors: File::open(&path).map_err(Error::read(&path))?,
+            path,
+            starts,
+        })
+    }
+
+    fn read(&self, rows: Range<u64>, width: usize) -> Result<Array2<f32>, Error> {
+        let n = (rows.end - rows.start) as usize;
+        let mut bytes = vec![0; n * width * 4];
+        let at = rows.start * width as u64 * 4;
+        self.vectors
+            .read_exact_at(&mut bytes, at)
+            .map_err(Error::read(&self.path))?;
+        let rows = Array2::from_shape_vec((n, width), from_bytes(&bytes));
+        finite(&self.path, rows.expect("as many values as were read"))
+    }
+}
+
+fn finite(path: &Path, rows: Array2<f32>) -> Result<Array2<f32>, Error> {
+    if rows.iter().any(|value| !value.is_finite()) {
+        return Err(Error::input(
+            path,
+            "a value is not finite; build the index again",
+        ));
+    }
+    Ok(rows)
+}
+
+/// Fails unless a file has so many rows of numbers, before memory is taken for them.
+fn check_size(path: &Path, rows: u64, width: usize) -> Result<(), Error> {
+    let found = fs::metadata(path).map_err(Error::read(path))?.len();
+    let expected = rows.checked_mul(4 * width as u64);
+    if Some(found) != expected {
+        let problem = format!(
+            "{found} bytes, but {rows} rows of {width} numbers were expected; copy or build the index again"
+        );
+        return Err(Error::input(path, problem));
+    }
+    Ok(())
+}
+
+/// A file of rows of numbers, which may be NaN where cells have no place.
+fn matrix(path: &Path, rows: u64, width: usize) -> Result<Array2<f32>, Error> {
+    check_size(path, rows, width)?;
+    Ok(
+        Array2::from_shape_vec((rows as usize, width), numbers(path)?)
+            .expect("the size was checked"),
+    )
+}
+
+fn numbers(path: &Path) -> Result<Vec<f32>, Error> {
+    let mut bytes = Vec::new();
+    let mut file = File::open(path).map_err(Error::read(path))?;
+    file.read_to_end(&mut bytes).map_err(Error::read(path))?;
+    Ok(from_bytes(&bytes))
+}
+
+fn from_bytes(bytes: &[u8]) -> Vec<f32> {
+    let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+    bytes.chunks_exact(4).map(number).collect()
+}
