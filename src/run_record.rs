@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::timestamp;
 use crate::interrupt::Interrupt;
+use crate::memory::{self, Peak};
 use crate::output;
 use crate::progress;
 
@@ -29,6 +30,12 @@ pub struct Record {
     pub seed: Option<u64>,
     pub device: Option<String>,
     pub threads: usize,
+    /// Model of the processor, where the system tells it.
+    #[serde(default)]
+    pub processor: Option<String>,
+    /// Most memory that the process held at a time (bytes), where the system tells it.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
     pub inputs: Vec<Artefact>,
     pub outputs: Vec<Artefact>,
     pub timings: Vec<Timing>,
@@ -57,6 +64,9 @@ pub struct Artefact {
 pub struct Timing {
     pub stage: String,
     pub seconds: f64,
+    /// Most memory that the process held while the stage ran (bytes), what it held before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 /// The run in progress: collects the record and speaks for the program.
@@ -64,6 +74,7 @@ pub struct Timing {
 pub struct Run {
     record: Record,
     path: Option<PathBuf>,
+    memory: Peak,
 }
 
 impl Run {
@@ -78,6 +89,8 @@ impl Run {
             seed: None,
             device: None,
             threads,
+            processor: memory::processor(),
+            peak_memory: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
             timings: Vec::new(),
@@ -87,7 +100,11 @@ impl Run {
             exit_status: 0,
             error: None,
         };
-        Self { record, path: None }
+        Self {
+            record,
+            path: None,
+            memory: Peak::default(),
+        }
     }
 
     /// Says where the record goes unless a place was chosen before, as `--record` does.
@@ -134,6 +151,12 @@ impl Run {
         Ok(())
     }
 
+    /// Records a file whose checksum was compared when it was opened.
+    pub fn input_known(&mut self, path: &Path, sha256: &str) -> io::Result<()> {
+        self.record.inputs.push(known(path, sha256)?);
+        Ok(())
+    }
+
     /// Records a finished file or folder, with sizes and checksums.
     pub fn output(&mut self, path: &Path) -> io::Result<()> {
         self.record.outputs.extend(artefacts(path)?);
@@ -142,23 +165,19 @@ impl Run {
 
     /// Records a finished file whose checksum was taken while it was written.
     pub fn output_known(&mut self, path: &Path, sha256: &str) -> io::Result<()> {
-        let size = fs::metadata(path).map_err(named(path))?.len();
-        self.record.outputs.push(Artefact {
-            path: path.to_owned(),
-            size,
-            sha256: sha256.to_owned(),
-        });
+        self.record.outputs.push(known(path, sha256)?);
         Ok(())
     }
 
-    /// Does a part of the work and records how long it took, also if it failed.
+    /// Does a part of the work and records how long it took and what memory, also if it failed.
     pub fn stage<T>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         progress::detail(stage);
-        let start = Instant::now();
+        let (start, outer) = (Instant::now(), self.memory.begin());
         let result = work(self);
         self.record.timings.push(Timing {
             stage: stage.into(),
             seconds: start.elapsed().as_secs_f64(),
+            peak_memory: self.memory.end(outer),
         });
         result
     }
@@ -202,6 +221,7 @@ impl Run {
     ) -> Result<Record, output::Error> {
         self.record.finished = timestamp(SystemTime::now());
         self.record.exit_status = exit_status;
+        self.record.peak_memory = self.memory.total();
         self.record.error = error;
         // A folder output that failed does not exist, and then has no record either.
         match &self.path {
@@ -222,6 +242,14 @@ impl Record {
             w.write_all(b"\n")
         })
     }
+}
+
+fn known(path: &Path, sha256: &str) -> io::Result<Artefact> {
+    Ok(Artefact {
+        path: path.to_owned(),
+        size: fs::metadata(path).map_err(named(path))?.len(),
+        sha256: sha256.to_owned(),
+    })
 }
 
 /// The file, or all files of the folder in the order of their paths.
@@ -328,6 +356,38 @@ mod tests {
             ),
             ("doubling", Some(0.1 + 0.2))
         );
+    }
+
+    #[test]
+    fn memory_is_that_of_the_stage() {
+        let mut run = Run::start("toy", Map::new(), 1);
+        run.stage("much", |run| {
+            let held = std::hint::black_box(vec![1_u8; 100 << 20]);
+            run.stage("more", |_| std::hint::black_box(held.clone()).len());
+        });
+        run.stage("little", |_| ());
+        let record = run.finish(0, None).unwrap();
+        let [more, much, little] = [0, 1, 2].map(|at| record.timings[at].peak_memory);
+        if let (Some(more), Some(much), Some(little)) = (more, much, little) {
+            assert!(more >= 200 << 20 && much >= more, "{more} {much}");
+            assert!(little + (50 << 20) < more, "{little} {more}");
+            assert!(record.peak_memory >= Some(much));
+        }
+    }
+
+    #[test]
+    fn records_from_before_memory_was_measured_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(output::RECORD);
+        let mut run = Run::start("toy", Map::new(), 1);
+        run.record_at(&path);
+        run.finish(0, None).unwrap();
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let object = json.as_object_mut().unwrap();
+        object.remove("peak_memory").unwrap();
+        object.remove("processor").unwrap();
+        let read: Record = serde_json::from_value(json).unwrap();
+        assert_eq!((read.peak_memory, read.processor), (None, None));
     }
 
     #[test]

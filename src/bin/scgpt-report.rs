@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    scgpt_tools::cli::main::<scgpt_tools::programs::report::Report>()
+}

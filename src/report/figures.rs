@@ -1,0 +1,138 @@
+//! Pictures as inline SVG. Ink is `currentColor` and shades are opacities of one colour, so that they fit light and dark pages.
+
+pub mod bars;
+pub mod dots;
+pub mod heat;
+pub mod lines;
+pub mod network;
+pub mod points;
+
+use maud::{Markup, html};
+
+use super::html::cut;
+
+/// Okabe and Ito (2008) without black, then mid-tones that can be told from both white and black.
+pub const COLOURS: [&str; 16] = [
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A500", "#8C8C8C",
+    "#7A6FD0", "#A65E1A", "#44AA99", "#B0457B", "#6699CC", "#DDAA66", "#5F9E3F", "#E07A6E",
+];
+/// The colour of shades, of our own method, and of the opposite of a shade.
+pub const SHADE: &str = "#0072B2";
+pub const OPPOSITE: &str = "#D55E00";
+
+/// Colour of a category; they repeat after 16.
+pub fn colour(category: usize) -> &'static str {
+    COLOURS[category % COLOURS.len()]
+}
+
+/// A picture of a size in pixels, described for those who do not see it.
+pub fn svg((width, height): (f64, f64), description: &str, content: &Markup) -> Markup {
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox=(format!("0 0 {} {}", fixed(width), fixed(height)))
+            width=(fixed(width)) height=(fixed(height)) font-family="system-ui, sans-serif" font-size="11" fill="currentColor" {
+            title { (cut(description, 200)) }
+            (content)
+        }
+    }
+}
+
+/// A coordinate with one decimal.
+pub fn fixed(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
+/// Text at a place; `anchor` is start, middle or end.
+pub fn label((x, y): (f64, f64), anchor: &str, text: &str) -> Markup {
+    html! { text x=(fixed(x)) y=(fixed(y)) text-anchor=(anchor) { (text) } }
+}
+
+/// Text that climbs to the right, for columns.
+pub fn slanted((x, y): (f64, f64), text: &str) -> Markup {
+    html! { text transform=(format!("translate({} {}) rotate(-45)", fixed(x), fixed(y))) { (text) } }
+}
+
+/// A line in faint ink.
+pub fn rule((x1, y1): (f64, f64), (x2, y2): (f64, f64), opacity: &str) -> Markup {
+    html! { line x1=(fixed(x1)) y1=(fixed(y1)) x2=(fixed(x2)) y2=(fixed(y2)) stroke="currentColor" stroke-opacity=(opacity) {} }
+}
+
+/// A filled rectangle with a tooltip.
+pub fn area(
+    (x, y): (f64, f64),
+    (width, height): (f64, f64),
+    (colour, opacity): (&str, f64),
+    tip: &str,
+) -> Markup {
+    html! {
+        rect x=(fixed(x)) y=(fixed(y)) width=(fixed(width.max(0.0))) height=(fixed(height.max(0.0))) fill=(colour) fill-opacity=(format!("{opacity:.3}")) {
+            @if !tip.is_empty() { title { (tip) } }
+        }
+    }
+}
+
+/// Width of a text of 11 pixels, about.
+pub fn width_of(text: &str) -> f64 {
+    text.chars()
+        .map(|c| if c.is_ascii() { 6.6 } else { 10.0 })
+        .sum()
+}
+
+/// Names with their colours, in lines of a width, and the height they take.
+pub fn legend(names: &[String], (left, top): (f64, f64), width: f64) -> (Markup, f64) {
+    let (mut x, mut y, mut places) = (left, top, Vec::new());
+    for name in names {
+        let takes = width_of(name) + 30.0;
+        if x > left && x + takes > left + width {
+            (x, y) = (left, y + 18.0);
+        }
+        places.push((x, y));
+        x += takes;
+    }
+    let drawn = html! {
+        @for (at, (name, (x, y))) in names.iter().zip(places).enumerate() {
+            (area((x, y), (11.0, 11.0), (colour(at), 1.0), ""))
+            (label((x + 16.0, y + 10.0), "start", name))
+        }
+    };
+    (
+        drawn,
+        if names.is_empty() {
+            0.0
+        } else {
+            y - top + 18.0
+        },
+    )
+}
+
+/// Round numbers that cover a range, about five.
+pub fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let span = high - low;
+    if !span.is_finite() || span <= 0.0 {
+        return vec![low];
+    }
+    let rough = span / 4.0;
+    let unit = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * unit)
+        .into_iter()
+        .find(|step| *step >= rough * 0.999)
+        .unwrap_or(unit);
+    let (first, last) = (
+        (low / step - 1e-9).ceil() as i64,
+        (high / step + 1e-9).floor() as i64,
+    );
+    (first..=last).map(|at| at as f64 * step).collect()
+}
+
+/// A number of an axis in as few digits as it needs.
+pub fn tick(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        ..0.001 | 1_000_000.0.. => format!("{value:.1e}").replace(".0e", "e"),
+        _ => {
+            let text = format!("{value:.4}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Marker genes of groups of cells: Welch's t-test of each group against the other cells, over all cells, block by block.
+//!
+//! Values are logarithms (of 1 + x) of counts that are scaled to 10,000 per cell.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use ndarray::Array2;
+
+use crate::analysis::student::two_sided;
+use crate::cells::{self, Cells};
+use crate::expression::normalise::{Target, log1p, normalise_total};
+
+/// Stored values held at a time.
+const BLOCK: usize = 4_000_000;
+/// Groups that are compared, the largest.
+const MOST_GROUPS: usize = 60;
+/// Groups of fewer cells have no markers.
+const FEWEST: usize = 3;
+/// More values than these (groups x genes) are not kept.
+const MOST_VALUES: usize = 50_000_000;
+
+/// What sets a gene of a group apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Marker {
+    pub gene: usize,
+    /// Welch's t.
+    pub score: f64,
+    /// Two-sided, times the number of genes (Bonferroni), at most 1.
+    pub p_value: f64,
+    /// Of the means, logarithms undone.
+    pub log2_fold_change: f64,
+}
+
+/// Expression of groups.
+#[derive(Debug)]
+pub struct Markers {
+    pub genes: Vec<String>,
+    pub groups: Vec<String>,
+    /// Cells of each group.
+    pub sizes: Vec<usize>,
+    /// Mean logarithm, [groups, genes].
+    pub means: Array2<f64>,
+    /// Share of cells with the gene, [groups, genes].
+    pub shares: Array2<f64>,
+    squares: Array2<f64>,
+    /// What the values of the file are.
+    pub matrix: String,
+}
+
+impl Markers {
+    /// Goes through the cells of a file; `codes` are their groups. None if fewer than two groups have enough cells.
+    pub fn compute(
+        path: &Path,
+        names: &[String],
+        codes: &[Option<u32>],
+    ) -> anyhow::Result<Option<Self>> {
+        let Some((kept, place)) = largest(names, codes) else {
+            return Ok(None);
+        };
+        let cells = Cells::open(path, &cells::Options::default(), None)?;
+        let mut seen = HashSet::new();
+        let genes: Vec<String> = cells
+            .genes
+            .iter()
+            .filter(|gene| seen.insert(gene.as_str()))
+            .cloned()
+            .collect();
+        let shape = (kept.len(), genes.len());
+        anyhow::ensure!(
+            shape.0 * shape.1 <= MOST_VALUES && codes.len() == cells.n_cells(),
+            "{} groups by {} genes are too many",
+            shape.0,
+            shape.1
+        );
+        let columns = cells.columns(&genes)?;
+        let mut markers = Self {
+            genes,
+            groups: kept.iter().map(|&at| names[at].clone()).collect(),
+            sizes: vec![0; kept.len()],
+            means: Array2::zeros(shape),
+            shares: Array2::zeros(shape),
+            squares: Array2::zeros(shape),
+            matrix: format!("matrix {}, {}", cells.source, cells.judgement.state),
+        };
+        for block in cells.blocks(BLOCK)? {
+            let mut counts = cells.read_linear(block.clone(), &columns)?;
+            normalise_total(&mut counts, Target::Sum(1e4))?;
+            log1p(&mut counts)?;
+            for (cell, row) in block.zip(counts.rows()) {
+                if let Some(group) = codes[cell].and_then(|code| place[code as usize]) {
+                    markers.add(group, row);
+                }
+            }
+        }
+        markers.divide();
+        Ok(Some(markers))
+    }
+
+    /// Adds a cell to the sums of its group.
+    fn add(&mut self, group: usize, (genes, values): (&[u32], &[f32])) {
+        self.sizes[group] += 1;
+        for (&gene, &value) in genes.iter().zip(values).filter(|(_, value)| **value > 0.0) {
+            let (at, value) = ((group, gene as usize), f64::from(value));
+            self.means[at] += value;
+            self.squares[at] += value * value;
+            self.shares[at] += 1.0;
+        }
+    }
+
+    /// Makes means of the sums.
+    fn divide(&mut self) {
+        for (group, &size) in self.sizes.iter().enumerate() {
+            for sums in [&mut self.means, &mut self.shares] {
+                sums.row_mut(group)
+                    .mapv_inplace(|sum| sum / size.max(1) as f64);
+            }
+        }
+    }
+
+    /// The genes that a group has more of than the others, by their t.
+    pub fn of(&self, group: usize, most: usize) -> Vec<Marker> {
+        let mut markers: Vec<Marker> = (0..self.genes.len())
+            .map(|gene| self.marker(group, gene))
+            .filter(|marker| marker.score > 0.0)
+            .collect();
+        markers.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.gene.cmp(&b.gene)));
+        markers.truncate(most);
+        markers
+    }
+
+    fn marker(&self, group: usize, gene: usize) -> Marker {
+        let all: usize = self.sizes.iter().sum();
+        let n = self.sizes[group] as f64;
+        let rest = all as f64 - n;
+        let sum_of = |g: usize| self.means[(g, gene)] * self.sizes[g] as f64;
+        let others = (0..self.groups.len()).filter(|&other| other != group);
+        let (sum, square) = others.fold((0.0, 0.0), |(sum, square), other| {
+            (sum + sum_of(other), square + self.squares[(other, gene)])
+        });
+        let (mean, rest_mean) = (self.means[(group, gene)], sum / rest);
+        let variance =
+            |square: f64, mean: f64, n: f64| ((square - n * mean * mean) / (n - 1.0)).max(0.0) / n;
+        let (a, b) = (
+            variance(self.squares[(group, gene)], mean, n),
+            variance(square, rest_mean, rest),
+        );
+        let score = if a + b > 0.0 {
+            (mean - rest_mean) / (a + b).sqrt()
+        } else {
+            0.0
+        };
+        let freedom = (a + b).powi(2) / (a * a / (n - 1.0) + b * b / (rest - 1.0));
+        let p_value = if freedom.is_finite() && freedom > 0.0 {
+            two_sided(score, freedom)
+        } else {
+            1.0
+        };
+        Marker {
+            gene,
+            score,
+            p_value: (p_value * self.genes.len() as f64).min(1.0),
+            log2_fold_change: ((mean.exp_m1() + 1e-9) / (rest_mean.exp_m1() + 1e-9)).log2(),
+        }
+    }
+
+    /// Positions of the named genes.
+    pub fn find(&self, names: &[String]) -> Vec<usize> {
+        names
+            .iter()
+            .filter_map(|name| self.genes.iter().position(|gene| gene == name))
+            .collect()
+    }
+
+    /// The first genes that no group before has, of each group in turn.
+    pub fn distinct(&self, each: usize) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        for group in 0..self.groups.len() {
+            let mut candidates = self.of(group, each.max(10) * 10);
+            // Genes that are everywhere differ clearly but mark nothing.
+            candidates.sort_by_key(|marker| marker.log2_fold_change < 1.0);
+            let new: Vec<usize> = candidates
+                .iter()
+                .map(|marker| marker.gene)
+                .filter(|gene| !chosen.contains(gene))
+                .take(each)
+                .collect();
+            chosen.extend(new);
+        }
+        chosen
+    }
+}
+
+/// The groups to compare, and where each code goes among them.
+fn largest(names: &[String], codes: &[Option<u32>]) -> Option<(Vec<usize>, Vec<Option<usize>>)> {
+    let mut sizes = vec![0; names.len()];
+    codes
+        .iter()
+        .flatten()
+        .for_each(|&code| sizes[code as usize] += 1);
+    let mut kept: Vec<usize> = (0..names.len()).filter(|&at| sizes[at] >= FEWEST).collect();
+    kept.sort_by_key(|&at| std::cmp::Reverse(sizes[at]));
+    kept.truncate(MOST_GROUPS);
+    kept.sort_unstable();
+    let place = (0..names.len())
+        .map(|at| kept.binary_search(&at).ok())
+        .collect();
+    (kept.len() > 1).then_some((kept, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::differential::{Test, differences};
+    use crate::counts::Counts;
+    use crate::formats::h5ad;
+
+    #[test]
+    fn markers_are_those_of_welchs_test_on_all_cells() {
+        let row = |cell: usize| {
+            (0..5_u32).map(move |gene| {
+                (
+                    gene,
+                    ((cell * 7 + gene as usize * 3) % 5) as f32
+                        + if cell % 3 == gene as usize { 6.0 } else { 0.0 },
+                )
+            })
+        };
+        let mut counts = Counts::from_rows(5, (0..60).map(row));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cells.h5ad");
+        let names =
+            |n: usize, kind: &str| (0..n).map(|at| format!("{kind}{at}")).collect::<Vec<_>>();
+        h5ad::create(
+            &path,
+            &h5ad::Cells::new(&counts, &names(60, "c"), &names(5, "g")),
+        )
+        .unwrap();
+        let codes: Vec<Option<u32>> = (0..60).map(|cell| Some(cell % 3)).collect();
+        let markers = Markers::compute(&path, &names(3, "t"), &codes)
+            .unwrap()
+            .unwrap();
+        normalise_total(&mut counts, Target::Sum(1e4)).unwrap();
+        log1p(&mut counts).unwrap();
+        for group in 0..3 {
+            let (own, others): (Vec<usize>, Vec<usize>) =
+                (0..60).partition(|cell| cell % 3 == group);
+            let expected = differences(&counts, &own, &others, Test::TTest).unwrap();
+            assert_eq!(markers.of(group, 1)[0].gene, group);
+            for marker in markers.of(group, 5) {
+                let expected = expected[marker.gene];
+                assert!(
+                    (marker.score - expected.score).abs() < 1e-6 * expected.score.abs().max(1.0),
+                    "{marker:?} {expected:?}"
+                );
+                assert!((marker.log2_fold_change - expected.log2_fold_change).abs() < 1e-6);
+                assert!((marker.p_value - (expected.p_value * 5.0).min(1.0)).abs() < 1e-9);
+            }
+        }
+    }
+}

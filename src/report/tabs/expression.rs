@@ -1,0 +1,318 @@
+//! Which genes mark the groups, and how well cells are named.
+
+use maud::{Markup, html};
+use ndarray::Array2;
+use serde_json::Value;
+
+use crate::report::cells::View;
+use crate::report::figures::bars::{Bar, bars};
+use crate::report::figures::dots::dots;
+use crate::report::figures::heat::Heat;
+use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened};
+use crate::report::lineage;
+use crate::report::markers::Markers;
+use crate::report::page::Content;
+use crate::report::scores::{self, Row};
+
+/// Genes of a dot plot and rows of the table of markers.
+const DRAWN: usize = 48;
+const ROWS: usize = 1_000;
+/// Classes of a figure.
+const CLASSES: usize = 60;
+/// Runs whose classes are shown.
+const SHOWN: usize = 6;
+
+/// The tab.
+pub fn section(content: &Content) -> Markup {
+    let named: Vec<Row> = scores::annotation(&content.evidence.runs)
+        .into_iter()
+        .filter(|row| row.is_ours())
+        .collect();
+    html! {
+        h3.part { "Marker genes" }
+        @if content.markers.is_empty() { (empty("No marker genes.", "An h5ad file with expression, an embedding and a column of clusters or types fills this; --colour chooses the column.")) }
+        @for (at, markers) in &content.markers { (marked(&content.views[*at], markers, content)) }
+        h3.part { "Classification by class" }
+        @if named.is_empty() { (empty("No cells were named.", "A run of scgpt-finetune-annotation, or of scgpt-annotate with --truth, fills this.")) }
+        @for row in named.iter().take(SHOWN) { (classes(row, content)) }
+        @if named.len() > SHOWN { p.note { (named.len() - SHOWN) " more runs are in the tab Method comparison alone." } }
+    }
+}
+
+fn marked(view: &View, markers: &Markers, content: &Content) -> Markup {
+    let column = view
+        .main()
+        .map_or_else(String::new, |main| shortened(&main.name));
+    let file = shortened(&view.name());
+    let each = (DRAWN / markers.groups.len()).clamp(1, content.choice.markers.max(1));
+    let chosen = markers.find(&content.choice.genes);
+    let genes = if chosen.is_empty() {
+        markers.distinct(each)
+    } else {
+        chosen
+    };
+    let genes = &genes[..genes.len().min(DRAWN.max(content.choice.genes.len()))];
+    let names: Vec<String> = genes
+        .iter()
+        .map(|&gene| markers.genes[gene].clone())
+        .collect();
+    let scaled = scaled(markers, genes);
+    let shares = Array2::from_shape_fn((markers.groups.len(), genes.len()), |(group, at)| {
+        markers.shares[(group, genes[at])]
+    });
+    let shown = |(group, at): (usize, usize)| format!("{:.2}", markers.means[(group, genes[at])]);
+    let heat = Heat {
+        rows: &markers.groups,
+        columns: &names,
+        values: &scaled,
+        axes: ["group", "gene"],
+        what: "mean, from the gene's lowest to its largest",
+        shown: &shown,
+    };
+    html! {
+        (figure(&format!("Marker genes by {column}, {file}"), &lesson(markers), &dots(&markers.groups, &names, &scaled, &shares)))
+        (figure(&format!("Mean expression by {column}, {file}"), &format!("Logarithms of counts scaled to 10,000 per cell ({}), from the lowest mean of each gene to its largest.", markers.matrix), &heat.draw()))
+        (table(markers, content.choice.markers, &format!("Marker genes of {file} by {column}")))
+    }
+}
+
+/// Means of the chosen genes, from 0 for the lowest of each to 1 for its largest.
+fn scaled(markers: &Markers, genes: &[usize]) -> Array2<f64> {
+    Array2::from_shape_fn((markers.groups.len(), genes.len()), |(group, at)| {
+        let means = markers.means.column(genes[at]);
+        let (low, high) = means
+            .iter()
+            .fold((f64::INFINITY, 0.0_f64), |(low, high), value| {
+                (low.min(*value), high.max(*value))
+            });
+        if high > low {
+            (means[group] - low) / (high - low)
+        } else {
+            0.0
+        }
+    })
+}
+
+fn lesson(markers: &Markers) -> String {
+    let others = |group: usize, gene: usize| {
+        (0..markers.groups.len())
+            .filter(move |&other| other != group)
+            .map(move |other| markers.shares[(other, gene)])
+            .fold(0.0, f64::max)
+    };
+    let gap = |group: usize, gene: usize| markers.shares[(group, gene)] - others(group, gene);
+    let candidates = (0..markers.groups.len()).flat_map(|group| {
+        markers
+            .of(group, 10)
+            .into_iter()
+            .map(move |marker| (group, marker))
+    });
+    match candidates.max_by(|a, b| gap(a.0, a.1.gene).total_cmp(&gap(b.0, b.1.gene))) {
+        Some((group, marker)) => format!(
+            "{} marks {} most clearly: {:.0} % of its cells have it, and at most {:.0} % of the cells of any other group.",
+            shortened(&markers.genes[marker.gene]),
+            shortened(&markers.groups[group]),
+            markers.shares[(group, marker.gene)] * 100.0,
+            others(group, marker.gene) * 100.0
+        ),
+        None => "No gene marks a group.".into(),
+    }
+}
+
+fn table(markers: &Markers, each: usize, title: &str) -> Markup {
+    let note = "Welch's t-test of each group against all other cells; p-values are two-sided, times the number of genes (Bonferroni). They rank genes: the same cells made the groups.";
+    let mut table = Table::new(
+        title,
+        note,
+        &[
+            "group",
+            "cells",
+            "rank",
+            "gene",
+            "t",
+            "log2 fold change",
+            "adjusted p",
+            "share of cells",
+            "mean",
+        ],
+    );
+    for (group, name) in markers.groups.iter().enumerate() {
+        for (rank, marker) in markers
+            .of(group, each)
+            .into_iter()
+            .enumerate()
+            .take(ROWS.saturating_sub(table.rows.len()))
+        {
+            table.rows.push(vec![
+                Cell::text(name),
+                Cell::count(markers.sizes[group]),
+                Cell::count(rank + 1),
+                Cell::text(&markers.genes[marker.gene]),
+                Cell::Number(marker.score, 1),
+                Cell::Number(marker.log2_fold_change, 2),
+                Cell::Probability(marker.p_value),
+                Cell::Number(markers.shares[(group, marker.gene)], 3),
+                Cell::Number(markers.means[(group, marker.gene)], 3),
+            ]);
+        }
+    }
+    table.render()
+}
+
+fn class_name(class: &Value) -> String {
+    class
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or("?")
+        .to_owned()
+}
+
+fn class_score(class: &Value, key: &str) -> Option<f64> {
+    class.get(key).and_then(Value::as_f64)
+}
+
+/// Precision, recall and F1 of each class, and what was taken for what.
+fn classes(row: &Row, content: &Content) -> Markup {
+    let classes: Vec<&Value> = row
+        .scores
+        .get("classes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .collect();
+    let run = shortened(&format!(
+        "{}, {}",
+        lineage::label(row.run, &content.evidence.runs[row.run].record),
+        row.name()
+    ));
+    let bar = |class: &&Value| Bar {
+        name: class_name(class),
+        value: class_score(class, "f1").unwrap_or(0.0),
+        group: 0,
+    };
+    let drawn: Vec<Bar> = classes.iter().take(CLASSES).map(bar).collect();
+    let is_missed = |class: &&&Value| {
+        class_score(class, "n_true") > Some(0.0) && class_score(class, "recall") == Some(0.0)
+    };
+    let takeaway = format!(
+        "{:.1} % of {} are named correctly; {} of {} classes are never found.",
+        row.score(&["accuracy"]).unwrap_or(0.0) * 100.0,
+        plural(row.score(&["n_cells"]).unwrap_or(0.0) as usize, "cell"),
+        classes.iter().filter(is_missed).count(),
+        classes.len()
+    );
+    html! {
+        div.pair {
+            (figure(&format!("F1 by class, {run}"), &takeaway, &bars(&drawn, "F1", &|value| format!("{value:.2}"), &[])))
+            @if let Some(confusion) = Confusion::of(row) { (figure(&format!("Confusion matrix, {run}"), &confusion.lesson(), &confusion.draw())) }
+        }
+        (class_table(&classes, &run))
+    }
+}
+
+fn class_table(classes: &[&Value], run: &str) -> Markup {
+    let mut table = Table::new(
+        &format!("Classes of {run}"),
+        "",
+        &["class", "cells", "predicted", "precision", "recall", "F1"],
+    );
+    let numbers = [
+        ("n_true", 0),
+        ("n_predicted", 0),
+        ("precision", 3),
+        ("recall", 3),
+        ("f1", 3),
+    ];
+    let row = |class: &&Value| {
+        let scores = numbers.map(|(key, decimals)| Cell::number(class_score(class, key), decimals));
+        [Cell::text(class_name(class))]
+            .into_iter()
+            .chain(scores)
+            .collect()
+    };
+    table.rows = classes.iter().map(row).collect();
+    table.render()
+}
+
+/// Cells by true and predicted class, with those left unassigned in a last column if there are any.
+struct Confusion {
+    truth: Vec<String>,
+    predicted: Vec<String>,
+    counts: Array2<f64>,
+}
+
+impl Confusion {
+    /// None where the record has no matrix that fits its classes, or too large a one.
+    fn of(row: &Row) -> Option<Self> {
+        let counts: Vec<&Vec<Value>> = row
+            .scores
+            .get("confusion")?
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_array)
+            .collect();
+        let truth: Vec<String> = row
+            .scores
+            .get("classes")?
+            .as_array()?
+            .iter()
+            .map(class_name)
+            .collect();
+        let width = counts.iter().map(|row| row.len()).max()?;
+        let n = truth.len();
+        if counts.len() != n || n > CLASSES || !(n..=n + 1).contains(&width) {
+            return None;
+        }
+        let count = |row: usize, column: usize| {
+            counts[row]
+                .get(column)
+                .and_then(Value::as_f64)
+                .unwrap_or(0.0)
+        };
+        let mut predicted = truth.clone();
+        predicted.extend(
+            (0..n)
+                .any(|row| count(row, n) > 0.0)
+                .then(|| "unassigned".to_owned()),
+        );
+        let counts =
+            Array2::from_shape_fn((n, predicted.len()), |(row, column)| count(row, column));
+        Some(Self {
+            truth,
+            predicted,
+            counts,
+        })
+    }
+
+    fn lesson(&self) -> String {
+        let wrong = self
+            .counts
+            .indexed_iter()
+            .filter(|((row, column), count)| row != column && **count > 0.0);
+        match wrong.max_by(|a, b| a.1.total_cmp(b.1)) {
+            Some(((row, column), &count)) => format!(
+                "The most frequent mistake: {} cells of {} are called {}.",
+                number(count, 0),
+                shortened(&self.truth[row]),
+                shortened(&self.predicted[column])
+            ),
+            None => "No cell is called something else.".into(),
+        }
+    }
+
+    fn draw(&self) -> Markup {
+        let shown = |at: (usize, usize)| number(self.counts[at], 0);
+        let shares = Array2::from_shape_fn(self.counts.dim(), |(row, column)| {
+            self.counts[(row, column)] / self.counts.row(row).sum().max(1.0)
+        });
+        let heat = Heat {
+            rows: &self.truth,
+            columns: &self.predicted,
+            values: &shares,
+            axes: ["truth", "predicted"],
+            what: "share of the true class",
+            shown: &shown,
+        };
+        heat.draw()
+    }
+}

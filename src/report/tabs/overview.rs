@@ -1,0 +1,399 @@
+//! What was done at a glance: numbers, training curves, cells, corpus.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::report::cells::{Annotation, View, crossed};
+use crate::report::figures::bars::{Bar, bars, shares};
+use crate::report::figures::lines::{Line, lines};
+use crate::report::figures::points::points;
+use crate::report::figures::tick;
+use crate::report::gather::Found;
+use crate::report::html::{
+    Cell, Table, bytes, empty, figure, figure_with, number, plural, seconds, shortened,
+};
+use crate::report::lineage;
+use crate::report::page::Content;
+use crate::report::scores;
+
+/// Columns that cells are counted by beside the main one, and categories of such a column.
+const CROSSED: usize = 3;
+const CATEGORIES: usize = 24;
+/// Rows of a figure of counts.
+const ROWS: usize = 40;
+
+/// The numbers at the top of the page.
+pub fn headline(content: &Content) -> Markup {
+    let records: Vec<_> = content
+        .evidence
+        .runs
+        .iter()
+        .map(|run| &run.record)
+        .collect();
+    let time: f64 = records
+        .iter()
+        .flat_map(|record| &record.timings)
+        .map(|timing| timing.seconds)
+        .sum();
+    let accuracy = best(
+        scores::annotation(&content.evidence.runs)
+            .iter()
+            .filter(|row| row.is_ours())
+            .filter_map(|row| row.score(&["accuracy"])),
+    );
+    let joined = best(
+        scores::integration(&content.evidence.runs)
+            .iter()
+            .filter(|row| row.is_ours())
+            .filter_map(|row| row.score(&["overall"])),
+    );
+    let matched = records
+        .iter()
+        .filter_map(|record| lineage::number(&record.metrics, &["genes_matched"]))
+        .fold(None, |most: Option<f64>, value| {
+            Some(most.map_or(value, |most| most.max(value)))
+        });
+    let cells = content.views.iter().map(|view| view.n_cells).max();
+    let memory = records.iter().filter_map(|record| record.peak_memory).max();
+    let warnings: usize = records.iter().map(|record| record.warnings.len()).sum();
+    let facts = [
+        (!records.is_empty()).then(|| ("runs", number(records.len() as f64, 0))),
+        cells.map(|cells| ("cells in the largest file", number(cells as f64, 0))),
+        matched.map(|genes| ("genes matched", number(genes, 0))),
+        accuracy.map(|share| ("best accuracy", format!("{:.1} %", share * 100.0))),
+        joined.map(|score| ("best integration score", format!("{score:.3}"))),
+        (time > 0.0).then(|| ("computing time", seconds(time))),
+        memory.map(|peak| ("peak memory", bytes(peak))),
+        Some(("warnings", number(warnings as f64, 0))),
+    ];
+    html! { ul.headline { @for (name, value) in facts.into_iter().flatten() { li { b { (value) } span { (name) } } } } }
+}
+
+fn best(values: impl Iterator<Item = f64>) -> Option<f64> {
+    values.max_by(f64::total_cmp)
+}
+
+/// The tab.
+pub fn section(content: &Content) -> Markup {
+    html! {
+        h3.part { "Cells" }
+        @if content.views.is_empty() { (empty("No cells to draw.", "An h5ad file with an embedding fills this: give the output of scgpt-embed or scgpt-integrate.")) }
+        @for (at, view) in content.views.iter().enumerate() { (cells(view, at)) }
+        h3.part { "Training" }
+        (training(&content.evidence.runs))
+        h3.part { "Corpus" }
+        (corpus(&content.evidence.runs))
+        h3.part { "Against traditional methods" }
+        (super::comparison::summary(content))
+    }
+}
+
+fn cells(view: &View, at: usize) -> Markup {
+    let shown = if view.sample.len() < view.n_cells {
+        format!(
+            "A random sample of {} of {}.",
+            number(view.sample.len() as f64, 0),
+            plural(view.n_cells, "cell")
+        )
+    } else {
+        format!("All {}.", plural(view.n_cells, "cell"))
+    };
+    let grouped = view
+        .main()
+        .and_then(|main| Some((main, main.categories()?)));
+    let largest = grouped.and_then(|(main, (names, codes))| {
+        let mut counts = vec![0_usize; names.len()];
+        codes
+            .iter()
+            .flatten()
+            .for_each(|&code| counts[code as usize] += 1);
+        let most = (0..names.len()).max_by_key(|&at| (counts[at], std::cmp::Reverse(at)))?;
+        Some(format!(
+            "{} has {}; the largest, {}, holds {:.0} % of the cells.",
+            shortened(&main.name),
+            if names.len() == 1 {
+                "1 category".into()
+            } else {
+                format!("{} categories", names.len())
+            },
+            shortened(&names[most]),
+            counts[most] as f64 / view.n_cells.max(1) as f64 * 100.0
+        ))
+    });
+    let left_out = view.n_columns.saturating_sub(view.annotations.len());
+    let columns = if left_out > 0 {
+        format!(
+            " {left_out} of {} columns are identifiers or too many and are left out.",
+            view.n_columns
+        )
+    } else {
+        String::new()
+    };
+    html! {
+        (figure(&format!("Cells of {}", view.name()), &format!("{shown} {}{columns}", largest.unwrap_or_default()), &points(view, at)))
+        @if let Some(main) = view.main() {
+            @if at == 0 { (counted(view, main)) }
+            @else { details { summary { "Cells of " (shortened(&view.name())) " by group" } (counted(view, main)) } }
+        }
+    }
+}
+
+/// Cells of each group by other columns.
+fn counted(view: &View, main: &Annotation) -> Markup {
+    let rank = |column: &&Annotation| {
+        let name = column.name.to_lowercase();
+        ["batch", "sample", "donor", "type", "label", "tissue"]
+            .iter()
+            .position(|word| name.contains(word))
+            .unwrap_or(usize::MAX)
+    };
+    let is_other = |column: &&Annotation| {
+        column.name != main.name
+            && column
+                .categories()
+                .is_some_and(|(names, _)| (2..=CATEGORIES).contains(&names.len()))
+    };
+    let mut others: Vec<&Annotation> = view.annotations.iter().filter(is_other).collect();
+    others.sort_by_key(rank);
+    html! {
+        div.pair { @for other in others.into_iter().take(CROSSED) {
+            @if let (Some(counts), Some((rows, _)), Some((parts, _))) = (crossed(main, other), main.categories(), other.categories()) {
+                @let kept = rows.len().min(ROWS);
+                @let mixed = mixed(&counts);
+                (figure_with(&format!("{} by {}", shortened(&main.name), shortened(&other.name)),
+                    &format!("{mixed} of {} hold cells of more than one {}, none of which makes up 90 %.", plural(rows.len(), "group"), shortened(&other.name)),
+                    &shares(&rows[..kept], parts, &counts[..kept], "share of cells"), &cross_table(view, (main, rows), (other, parts), &counts)))
+            }
+        } }
+    }
+}
+
+fn mixed(counts: &[Vec<u64>]) -> usize {
+    let is_mixed = |row: &&Vec<u64>| {
+        let most = row.iter().max().copied().unwrap_or(0);
+        (most as f64) < 0.9 * row.iter().sum::<u64>() as f64
+    };
+    counts.iter().filter(is_mixed).count()
+}
+
+fn cross_table(
+    view: &View,
+    (main, rows): (&Annotation, &[String]),
+    (other, parts): (&Annotation, &[String]),
+    counts: &[Vec<u64>],
+) -> Markup {
+    let title = format!(
+        "Cells of {} by {} and {}",
+        view.name(),
+        main.name,
+        other.name
+    );
+    let mut table = Table {
+        title: shortened(&title),
+        columns: vec![main.name.clone()],
+        ..Table::default()
+    };
+    table.columns.extend(parts.iter().cloned());
+    table.rows = rows
+        .iter()
+        .zip(counts)
+        .map(|(name, counts)| {
+            let numbers = counts.iter().map(|&count| Cell::count(count));
+            [Cell::text(name)].into_iter().chain(numbers).collect()
+        })
+        .collect();
+    table.render()
+}
+
+fn training(runs: &[Found]) -> Markup {
+    let trained: Vec<(usize, &Found)> = runs
+        .iter()
+        .enumerate()
+        .filter(|(_, run)| !run.course.is_empty())
+        .collect();
+    html! {
+        @if trained.is_empty() { (empty("No training curves.", "The folder of a model that scgpt-pretrain, scgpt-finetune-annotation, scgpt-finetune-perturbation or scgpt-integrate --model wrote fills this.")) }
+        div.pair { @for (at, run) in trained { (course(at, run)) } }
+    }
+}
+
+/// Values by step, by what they are, with whether they are of validation.
+type Curves = BTreeMap<String, (bool, Vec<(f64, f64)>)>;
+
+/// Losses and other values of training and validation; a loss that has one part alone is told once.
+fn curves(steps: &[Value]) -> Curves {
+    let mut parts = Curves::new();
+    for step in steps {
+        let Some(x) = step.get("step").and_then(Value::as_f64) else {
+            continue;
+        };
+        for (side, is_validation) in [("training", false), ("validation", true)] {
+            for (part, value) in step
+                .get(side)
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+            {
+                if let Some(value) = value.as_f64().filter(|value| value.is_finite()) {
+                    parts
+                        .entry(format!("{part}, {side}"))
+                        .or_insert((is_validation, Vec::new()))
+                        .1
+                        .push((x, value));
+                }
+            }
+        }
+    }
+    for side in ["training", "validation"] {
+        let whole = format!("loss, {side}");
+        let Some((_, loss)) = parts.get(&whole).cloned() else {
+            continue;
+        };
+        parts
+            .retain(|name, (_, points)| *name == whole || !name.ends_with(side) || *points != loss);
+    }
+    parts
+}
+
+/// Loss by part, validation, and learning rate of one run.
+fn course(at: usize, run: &Found) -> Markup {
+    let name = shortened(&lineage::label(at, &run.record));
+    let parts = curves(&run.course);
+    let number = |step: &Value, key: &str| step.get(key).and_then(Value::as_f64);
+    let rates: Vec<(f64, f64)> = run
+        .course
+        .iter()
+        .filter_map(|step| Some((number(step, "step")?, number(step, "learning_rate")?)))
+        .collect();
+    let of = |is_share: bool| {
+        let wanted = parts
+            .iter()
+            .filter(|(name, _)| name.starts_with("accuracy") == is_share);
+        wanted
+            .map(|(name, (dashed, points))| Line {
+                name: shortened(name),
+                points: thinned(points),
+                dashed: *dashed,
+            })
+            .collect::<Vec<_>>()
+    };
+    let (losses, shares) = (of(false), of(true));
+    let rate = [Line {
+        name: "learning rate".into(),
+        points: thinned(&rates),
+        dashed: false,
+    }];
+    html! {
+        @if !losses.is_empty() { (figure(&format!("Loss of {name}"), &lesson(&parts), &lines(&losses, ["step", "loss"]))) }
+        @if !shares.is_empty() { (figure(&format!("Accuracy of {name}"), "Share of cells named correctly while learning.", &lines(&shares, ["step", "accuracy"]))) }
+        @if rates.len() > 1 {
+            (figure(&format!("Learning rate of {name}"), &format!("From {} to {}.", tick(rates[0].1), tick(rates[rates.len() - 1].1)), &lines(&rate, ["step", "learning rate"])))
+        }
+    }
+}
+
+fn lesson(parts: &Curves) -> String {
+    let ends = |name: &str| {
+        parts
+            .get(name)
+            .map(|(_, points)| (points[0].1, points[points.len() - 1].1))
+    };
+    match (ends("loss, training"), ends("loss, validation")) {
+        (Some(training), Some(validation)) => {
+            let lowest = parts["loss, validation"]
+                .1
+                .iter()
+                .map(|point| point.1)
+                .fold(f64::INFINITY, f64::min);
+            format!(
+                "The training loss went from {:.3} to {:.3}, the validation loss from {:.3} to {:.3} (lowest {lowest:.3}).",
+                training.0, training.1, validation.0, validation.1
+            )
+        }
+        (Some(training), None) => format!(
+            "The training loss went from {:.3} to {:.3}.",
+            training.0, training.1
+        ),
+        _ => String::new(),
+    }
+}
+
+/// At most a few hundred points of a curve, the last among them.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let every = points.len().div_ceil(400).max(1);
+    let last = points.len().saturating_sub(1);
+    points
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| at % every == 0 || *at == last)
+        .map(|(_, point)| *point)
+        .collect()
+}
+
+/// What corpora were made of, as the records of tokenising tell.
+fn corpus(runs: &[Found]) -> Markup {
+    let made: Vec<_> = runs
+        .iter()
+        .enumerate()
+        .filter(|(_, run)| run.record.program == "scgpt-tokenize")
+        .collect();
+    html! {
+        @if made.is_empty() { (empty("No corpus.", "The folder that scgpt-tokenize wrote fills this; with --obs it counts cells by tissue, study or disease.")) }
+        @for (at, run) in made {
+            @let composition = run.record.metrics.get("composition").and_then(Value::as_object);
+            @let cells = lineage::number(&run.record.metrics, &["cells"]).unwrap_or(0.0);
+            @if composition.is_none_or(|composition| composition.is_empty()) {
+                (empty(&format!("{}: {} cells.", shortened(&lineage::label(at, &run.record)), number(cells, 0)), "Which annotations they had was not kept: tokenise with --obs tissue,study,disease to count cells by these."))
+            }
+            div.pair { @for (column, counts) in composition.into_iter().flatten() { (composed((at, run), column, counts, cells)) } }
+        }
+    }
+}
+
+fn composed((at, run): (usize, &Found), column: &str, counts: &Value, cells: f64) -> Markup {
+    let mut counts: Vec<(&str, f64)> = counts
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, count)| Some((name.as_str(), count.as_f64()?)))
+        .collect();
+    counts.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+    let title = format!(
+        "{} of {}",
+        shortened(column),
+        shortened(&lineage::label(at, &run.record))
+    );
+    let Some(first) = counts.first() else {
+        return html! {};
+    };
+    let takeaway = format!(
+        "{} of {} cells ({:.0} %) are {}.",
+        number(first.1, 0),
+        number(cells, 0),
+        first.1 / cells.max(1.0) * 100.0,
+        shortened(first.0)
+    );
+    let drawn: Vec<Bar> = counts
+        .iter()
+        .take(ROWS)
+        .map(|(name, count)| Bar {
+            name: (*name).into(),
+            value: *count,
+            group: 0,
+        })
+        .collect();
+    let mut table = Table::new(&format!("Cells by {title}"), "", &[column, "cells"]);
+    table.rows = counts
+        .iter()
+        .take(1_000)
+        .map(|(name, count)| vec![Cell::text(*name), Cell::Number(*count, 0)])
+        .collect();
+    figure_with(
+        &title,
+        &takeaway,
+        &bars(&drawn, "cells", &|value| number(value, 0), &[]),
+        &table.render(),
+    )
+}

@@ -1,0 +1,425 @@
+//! `scgpt-report`: one page of everything that runs left behind.
+
+use crate::support::programs::{self, fail, json, program, succeed};
+use crate::support::python;
+use assert_cmd::Command;
+use scgpt_tools::counts::Counts;
+use scgpt_tools::formats::Column;
+use scgpt_tools::formats::h5ad::{self, Cells, Embedding};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::{TempDir, tempdir};
+
+/// What people, and those who are not their friends, name cells and types.
+const HOSTILE: [&str; 4] = [
+    "<script>alert('owned')</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "</script><b>'&amp;",
+    "\u{202e}שלום & مرحبا\u{202d}",
+];
+
+fn report(inputs: &[&Path], output: &Path) -> Command {
+    let mut command = program("scgpt-report");
+    let paths: Vec<String> = inputs
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    command
+        .arg("--input")
+        .arg(paths.join(","))
+        .arg("--output")
+        .arg(output);
+    command
+}
+
+/// Cells in four groups, each with a gene of its own, in two batches.
+fn write_cells(path: &Path, n_cells: usize, types: &[String]) {
+    let genes: Vec<String> = (0..6).map(|gene| format!("GENE{gene}")).collect();
+    let row = |cell: usize| {
+        (0..6_u32).map(move |gene| {
+            (
+                gene,
+                if gene as usize == cell % 4 {
+                    20.0
+                } else {
+                    1.0 + ((cell + gene as usize) % 3) as f32
+                },
+            )
+        })
+    };
+    let names: Vec<String> = (0..n_cells)
+        .map(|cell| format!("cell {cell} {}", HOSTILE[cell % 4]))
+        .collect();
+    let counts = Counts::from_rows(6, (0..n_cells).map(row));
+    let labels: Vec<Option<&String>> = (0..n_cells).map(|cell| Some(&types[cell % 4])).collect();
+    let batches: Vec<Option<String>> = (0..n_cells)
+        .map(|cell| (cell % 7 > 0).then(|| format!("batch{}", cell % 2)))
+        .collect();
+    let depth = Column::Number(
+        (0..n_cells)
+            .map(|cell| Some((cell as f64 * 0.7).sin()))
+            .collect(),
+    );
+    let place = |cell: usize| {
+        [
+            (cell % 4) as f32 * 3.0 + (cell as f32 * 1.3).sin(),
+            (cell as f32 * 0.9).cos(),
+        ]
+    };
+    let layout = Embedding {
+        width: 2,
+        values: (0..n_cells).flat_map(place).collect(),
+    };
+    let content = Cells {
+        obs: &[
+            ("scgpt_label".into(), Column::from_labels(&labels)),
+            ("batch".into(), Column::from_labels(&batches)),
+            ("depth".into(), depth),
+        ],
+        obsm: &[("X_scGPT_umap".into(), layout)],
+        ..Cells::new(&counts, &names, &genes)
+    };
+    h5ad::create(path, &content).expect("a file of cells");
+}
+
+fn artefact(path: &Path, told: &str) -> Value {
+    let bytes = fs::read(path).expect("a file");
+    let sha256: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    json!({"path": told, "size": bytes.len(), "sha256": sha256})
+}
+
+/// The record of a run that named cells, as programs write it.
+fn record(types: &[String], outputs: &[Value]) -> Value {
+    let class = |name: &String| json!({"name": name, "n_true": 10, "n_predicted": 10, "precision": 0.9, "recall": 0.9, "f1": 0.9});
+    let scores = |accuracy: f64| {
+        json!({
+            "n_cells": 40, "accuracy": accuracy, "macro": {"precision": 0.9, "recall": 0.9, "f1": 0.9}, "weighted": {"f1": 0.9},
+            "classes": types.iter().map(class).collect::<Vec<_>>(),
+            "confusion": (0..4).map(|row| (0..5).map(|column| if row == column { 9 } else { u64::from(column == (row + 1) % 4) }).collect::<Vec<_>>()).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "program": "scgpt-finetune-annotation", "version": "0.1.0", "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:01:00Z",
+        "options": {"input": "cells.h5ad", "output": "model", "checkpoint": null, "epochs": 3, "labels": HOSTILE[1]},
+        "seed": 0, "device": "CPU", "threads": 1, "inputs": [], "outputs": outputs,
+        "timings": [{"stage": "train", "seconds": 61.5, "peak_memory": 300_000_000}, {"stage": "baselines", "seconds": 0.5, "peak_memory": 200_000_000}],
+        "metrics": {"genes_matched": 6, "test": {"scGPT": scores(0.925), "PCA + nearest neighbours": scores(0.9)}},
+        "notes": [HOSTILE[0]], "warnings": [HOSTILE[2]], "exit_status": 0, "error": null,
+    })
+}
+
+/// Runs, cells, tables of gene networks: something for every tab.
+fn write_all(folder: &Path) -> Vec<PathBuf> {
+    let types: Vec<String> = HOSTILE
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain(["x".repeat(10_000)])
+        .skip(1)
+        .collect();
+    write_cells(&folder.join("annotated.h5ad"), 400, &types);
+    let course: Vec<String> = (1..5).map(|epoch| json!({"epoch": epoch, "step": epoch * 10, "learning_rate": 0.001 / f64::from(epoch), "training": {"loss": 1.0 / f64::from(epoch), "accuracy": 0.2 * f64::from(epoch)}, "validation": {"loss": 1.2 / f64::from(epoch)}}).to_string()).collect();
+    fs::create_dir(folder.join("model")).expect("a folder");
+    fs::write(folder.join("model/metrics.jsonl"), course.join("\n")).expect("a file");
+    // The cells were moved and renamed since.
+    let outputs = [
+        artefact(
+            &folder.join("model/metrics.jsonl"),
+            "/gone/model/metrics.jsonl",
+        ),
+        artefact(&folder.join("annotated.h5ad"), "/gone/work/other_name.h5ad"),
+    ];
+    fs::write(
+        folder.join("model/run.json"),
+        record(&types, &outputs).to_string(),
+    )
+    .expect("a file");
+    let corpus = json!({
+        "program": "scgpt-tokenize", "version": "0.1.0", "started": "2025-12-31T00:00:00Z", "finished": "2025-12-31T00:01:00Z", "options": {"output": "corpus"},
+        "seed": 0, "device": null, "threads": 1, "inputs": [], "outputs": [], "timings": [], "notes": [], "warnings": [], "exit_status": 0, "error": null,
+        "metrics": {"cells": 30, "composition": {"tissue": {"blood": 20, HOSTILE[0]: 10}}},
+    });
+    fs::write(folder.join("corpus.run.json"), corpus.to_string()).expect("a file");
+    let edges = format!(
+        "condition\tregulator\ttarget\tscore\trank\nall\tSTAT1\t{}\t0.5\t1\nall\tIRF1\tSTAT1\t0.4\t2\n",
+        HOSTILE[0]
+    );
+    fs::write(folder.join("edges.tsv"), edges).expect("a file");
+    ["annotated.h5ad", "model", "corpus.run.json", "edges.tsv"]
+        .map(|name| folder.join(name))
+        .to_vec()
+}
+
+/// A page with something in every tab.
+fn full() -> (TempDir, PathBuf, String) {
+    let folder = tempdir().expect("a folder");
+    let inputs = write_all(folder.path());
+    let page = folder.path().join("report.html");
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let mut command = report(&inputs, &page);
+    command
+        .arg("--summary")
+        .arg(folder.path().join("report_mqc.json"))
+        .args(["--title", HOSTILE[0]]);
+    let said = succeed(&mut command);
+    (folder, page, said)
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).expect("UTF-8")
+}
+
+#[test]
+fn every_tab_is_filled_from_runs() {
+    let (folder, page, said) = full();
+    assert!(
+        said.contains("2 runs, cells of 1 files, 1 tables"),
+        "{said}"
+    );
+    let html = text(&page);
+    for expected in [
+        "All 400 cells.",
+        "The training loss went from 1.000 to 0.250, the validation loss from 1.200 to 0.300 (lowest 0.300).",
+        "20 of 30 cells (67 %) are blood.",
+        "The best scGPT (from scratch) has accuracy 0.925, ahead of PCA + nearest neighbours with 0.900.",
+        "92.5 % of 40 cells are named correctly; 0 of 4 classes are never found.",
+        "Marker genes of annotated.h5ad by scgpt_label",
+        "Network of condition all",
+        "1 min 2 s",
+        "300 MB",
+    ] {
+        assert!(html.contains(expected), "{expected}");
+    }
+    let summary = json(folder.path().join("report_mqc.json"));
+    assert_eq!(summary["plot_type"], "table");
+    assert_eq!(
+        summary["data"]["2. finetune-annotation model"]["accuracy"],
+        0.925
+    );
+}
+
+#[test]
+fn each_group_is_marked_by_its_own_gene() {
+    let (_folder, page, _) = full();
+    let html = text(&page);
+    let table = html
+        .split("Marker genes of annotated.h5ad")
+        .nth(1)
+        .and_then(|rest| rest.split("</table>").next())
+        .expect("a table");
+    let firsts: Vec<&str> = table
+        .split("<tr>")
+        .filter(|row| row.contains("<td class=\"n\" data-v=\"1\">1</td>"))
+        .collect();
+    for gene in 0..4 {
+        assert_eq!(
+            firsts
+                .iter()
+                .filter(|row| row.contains(&format!("<bdi>GENE{gene}</bdi>")))
+                .count(),
+            1,
+            "GENE{gene}: {firsts:?}"
+        );
+    }
+}
+
+#[test]
+fn chosen_columns_and_genes_are_shown_or_said_to_be_missing() {
+    let folder = tempdir().expect("a folder");
+    let (cells, page) = (
+        folder.path().join("cells.h5ad"),
+        folder.path().join("page.html"),
+    );
+    write_cells(&cells, 60, &["a", "b", "c", "d"].map(str::to_owned));
+    let mut command = report(&[&cells], &page);
+    let said = succeed(command.args([
+        "--colour",
+        "batch",
+        "--genes",
+        "GENE5,ABSENT",
+        "--markers",
+        "2",
+    ]));
+    assert!(
+        said.contains("`--genes ABSENT`: no file that is shown has this gene"),
+        "{said}"
+    );
+    let html = text(&page);
+    assert!(html.contains("Marker genes by batch") && html.contains("batch has 2 categories"));
+    let plot = html
+        .split("Marker genes by batch")
+        .nth(1)
+        .and_then(|rest| rest.split("</svg>").next())
+        .expect("a dot plot");
+    assert!(
+        plot.contains("GENE5") && !plot.contains("GENE4"),
+        "the chosen gene alone"
+    );
+    let said = succeed(report(&[&cells], &page).args(["--colour", "absent"]));
+    assert!(said.contains("`--colour absent`"), "{said}");
+}
+
+#[test]
+fn hostile_names_are_shown_as_text() {
+    let (_folder, page, _) = full();
+    let html = text(&page);
+    assert!(html.contains("<h1>&lt;script&gt;alert('owned')&lt;/script&gt;</h1>"));
+    assert_eq!(
+        html.matches("<script").count(),
+        2,
+        "the page's own script and the data of the cells"
+    );
+    assert!(!html.contains("<img") && !html.contains("<b>'"));
+    assert!(
+        !html.contains(['\u{202e}', '\u{202d}']),
+        "no text turns what follows it"
+    );
+    assert!(
+        html.contains("שלום")
+            && html.contains(&"x".repeat(100))
+            && !html.contains(&"x".repeat(200))
+    );
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let (folder, page, _) = full();
+    let again = folder.path().join("again.html");
+    let inputs = ["annotated.h5ad", "model", "corpus.run.json", "edges.tsv"]
+        .map(|name| folder.path().join(name));
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    succeed(report(&inputs, &again).args(["--title", HOSTILE[0], "--threads", "1"]));
+    assert!(text(&page) == text(&again));
+}
+
+#[test]
+fn what_cannot_be_used_is_said() {
+    let folder = tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, bytes: &[u8]| fs::write(path(name), bytes).expect("a file");
+    write("damaged.run.json", b"{\"program\": \"scgpt-embed\", ");
+    write("other.json", b"[1, 2, 3]");
+    write("cells.h5ad", b"no HDF5 file");
+    write("table.tsv", &[0xff, 0xfe, b'\t', 0, b'\n']);
+    let damaged = [
+        path("damaged.run.json"),
+        path("other.json"),
+        path("cells.h5ad"),
+    ];
+    let inputs: Vec<&Path> = damaged.iter().map(PathBuf::as_path).collect();
+    let said = fail(&mut report(&inputs, &path("page.html")), 65);
+    for expected in [
+        "damaged.run.json`: not a run record",
+        "other.json`: not a run record",
+        "not an HDF5 file",
+        "the inputs hold no run record",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!path("page.html").exists());
+    // Beside something that can be used they are warnings, and the page tells them.
+    let mut lost = record(
+        &HOSTILE.map(str::to_owned),
+        &[json!({"path": "/gone/cells.h5ad", "size": 3, "sha256": "00"})],
+    );
+    lost["metrics"] = json!({"test": {"scGPT": "damaged", "other": {"accuracy": "high"}}, "composition": [], "scores": 3});
+    write("good.run.json", lost.to_string().as_bytes());
+    succeed(&mut report(
+        &[folder.path(), &path("table.tsv")],
+        &path("page.html"),
+    ));
+    let html = text(&path("page.html"));
+    for expected in [
+        "damaged.run.json`: not a run record",
+        "`/gone/cells.h5ad`: it is not among the inputs",
+        "No marker genes.",
+        "No cells to draw.",
+    ] {
+        assert!(html.contains(expected), "{expected}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_cells_stay_small() {
+    let folder = tempdir().expect("a folder");
+    let (cells, page) = (
+        folder.path().join("cells.h5ad"),
+        folder.path().join("page.html"),
+    );
+    write_cells(&cells, 100_000, &["a", "b", "c", "d"].map(str::to_owned));
+    succeed(&mut report(&[&cells], &page));
+    let html = text(&page);
+    assert!(
+        html.contains("A random sample of 20,000 of 100,000 cells."),
+        "the sample is told"
+    );
+    assert!(html.len() < 5_000_000, "{} bytes", html.len());
+    succeed(report(&[&cells], &page).args(["--cells", "100000"]));
+    let all = text(&page);
+    assert!(
+        all.contains("All 100,000 cells.") && all.len() < 5_000_000,
+        "{} bytes",
+        all.len()
+    );
+    browse(&page);
+}
+
+#[test]
+fn the_page_works_in_a_browser_and_without_scripts() {
+    let (folder, page, _) = full();
+    browse(&page);
+    let Some(python) = python::python() else {
+        return;
+    };
+    if let Some(problem) = lacks(&python, "html5lib") {
+        return println!("{problem}");
+    }
+    python::check(&python, "../report/valid.py", &[&page]);
+    drop(folder);
+}
+
+/// Uses the page in Chromium; skips with a line where there is none.
+fn browse(page: &Path) {
+    let chromium = [
+        "/usr/bin/chromium",
+        "/usr/bin/chromium-browser",
+        "/usr/bin/google-chrome",
+    ]
+    .map(Path::new)
+    .into_iter()
+    .find(|path| path.exists());
+    let Some(chromium) = chromium else {
+        return println!("skipped the browser: no Chromium in /usr/bin");
+    };
+    let Some(python) = python::python() else {
+        return;
+    };
+    if let Some(problem) = lacks(&python, "playwright") {
+        return println!("{problem}");
+    }
+    python::check(&python, "../report/browser.py", &[chromium, page]);
+}
+
+fn lacks(python: &Path, package: &str) -> Option<String> {
+    let found = std::process::Command::new(python)
+        .args(["-c", &format!("import {package}")])
+        .output();
+    (!found.is_ok_and(|done| done.status.success())).then(|| {
+        format!("skipped a check of the page: no {package} in Python; `make test` sets it up")
+    })
+}
+
+#[test]
+fn options_are_told_wrong_together() {
+    let said = programs::fail(
+        program("scgpt-report").args(["--cells", "0", "--markers", "many"]),
+        2,
+    );
+    for expected in ["`--cells`", "`--markers`", "--input", "--output"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
