@@ -20,7 +20,9 @@ all: setup
 # Programs that need no tensors, built from the library without its tensor half: they start without loading libtorch.
 lean: setup
 	cargo build --release --locked --no-default-features --bins
-	@! ldd target/release/scgpt-checkpoint | grep torch || { echo "scgpt-checkpoint must not link libtorch" >&2; exit 1; }
+	@for program in checkpoint map-reference report; do \
+		! ldd target/release/scgpt-$$program | grep torch || { echo "scgpt-$$program must not link libtorch" >&2; exit 1; }; \
+	done
 
 # scgpt-pretrain for several processes on CPUs, apart from the one that needs no MPI. Needs an MPI with its headers, and libclang
 # (on Debian: libopenmpi-dev openmpi-bin libclang-dev).

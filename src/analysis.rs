@@ -5,7 +5,14 @@
 
 pub mod agreement;
 pub mod classification;
+#[cfg(feature = "torch")]
+pub mod coexpression;
+pub mod components;
 pub mod differential;
+pub mod edge_scores;
+pub mod enrichment;
+#[cfg(feature = "torch")]
+pub mod gene_network;
 #[cfg(feature = "torch")]
 pub mod graph;
 pub mod harmony;
@@ -16,21 +23,25 @@ mod kmeans;
 pub mod layout;
 #[cfg(feature = "torch")]
 pub mod leiden;
+pub mod lists;
 pub mod logistic;
 #[cfg(feature = "torch")]
 pub mod nearest_mean;
 #[cfg(feature = "torch")]
 pub mod neighbours;
 mod products;
+pub mod program_scores;
 #[cfg(feature = "torch")]
 pub mod projection;
 #[cfg(feature = "torch")]
 pub mod pseudotime;
 pub mod responses;
 pub mod ridge;
+pub mod search;
 #[cfg(feature = "torch")]
 pub mod spectral;
-mod student;
+pub mod student;
+pub mod vote;
 
 use ndarray::{Array2, ArrayView2};
 
@@ -132,6 +143,34 @@ pub enum Error {
         found: usize,
         limit: usize,
     },
+    #[error("{what} needs at least {needed} genes, but there are {found}")]
+    FewGenes {
+        what: &'static str,
+        needed: usize,
+        found: usize,
+    },
+    #[error(
+        "{what} is {} x {}, but {} x {} was expected", found.0, found.1, expected.0, expected.1
+    )]
+    Shape {
+        what: &'static str,
+        found: (usize, usize),
+        expected: (usize, usize),
+    },
+    #[error(
+        "{found} pairs of genes have a similarity of {threshold} or more, but at most {limit} may be listed: choose a higher threshold"
+    )]
+    ManyEdges {
+        found: usize,
+        limit: usize,
+        threshold: f64,
+    },
+    #[error(
+        "no control gene is left for program {program} (counted from 0): all genes of its expression bins belong to it"
+    )]
+    NoControls { program: usize },
+    #[error("the regression on regulators failed: {0}")]
+    Boosting(String),
 }
 
 /// The same values in f64 and row by row, whatever the layout in memory.

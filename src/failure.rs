@@ -113,6 +113,16 @@ impl Classify for crate::corpus::Error {
     }
 }
 
+impl Classify for crate::atlas::Error {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Read { .. } => Failure::ReadWrite,
+            Self::Output(error) => error.failure(),
+            Self::Input { .. } | Self::Cells(_) | Self::Analysis(_) => Failure::Input,
+        }
+    }
+}
+
 impl Classify for crate::ranks::Error {
     fn failure(&self) -> Failure {
         match self {
@@ -164,6 +174,7 @@ const KNOWN: &[Known] = &[
     known::<crate::output::Error>,
     known::<crate::formats::Error>,
     known::<crate::corpus::Error>,
+    known::<crate::atlas::Error>,
     known::<crate::ranks::Error>,
     known::<crate::cells::Error>,
     known::<crate::checkpoint::write::Error>,
@@ -183,6 +194,8 @@ const KNOWN: &[Known] = &[
     input::<crate::predict::generation::Error>,
     #[cfg(feature = "torch")]
     input::<crate::predict::perturbation::Error>,
+    #[cfg(feature = "torch")]
+    input::<crate::predict::settings::Error>,
     #[cfg(feature = "torch")]
     input::<crate::train::Diverged>,
     #[cfg(feature = "torch")]

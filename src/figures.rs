@@ -5,6 +5,9 @@ mod changes;
 mod combinations;
 mod confusion_matrix;
 mod course;
+mod heat_map;
+mod labels;
+mod network;
 mod palette;
 mod scatter;
 
@@ -12,6 +15,8 @@ pub use changes::Changes;
 pub use combinations::{Combinations, State};
 pub use confusion_matrix::confusion_matrix;
 pub use course::Course;
+pub use heat_map::{HeatMap, Scale};
+pub use network::{Edge, Network, Node};
 pub use scatter::Scatter;
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! ```text
 //! cli        parse, run, report, exit code          options, failure, run_record, progress, interrupt
 //! programs   one file per program: its options and the order of its steps
+//! report     the page of everything that runs left behind
 //! train      the training loop and its objectives   predict   embeddings and labels of cells
 //! baselines  what simpler methods make of the data  figures   pictures
 //! model      the network, tensors only              cells     a file as a model sees it
 //! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
 //! checkpoint directories of weights, as data        expression  counts to values
-//! corpus     tokenised cells on disk
+//! corpus     tokenised cells on disk           atlas     reference cells on disk
 //! formats    files of cells by genes                vocabulary  gene names and ids
 //! ranks      processes that train together
 //! counts, random, compute, output, crash, allocation, clock   used by all
@@ -20,6 +21,7 @@
 
 pub mod allocation;
 pub mod analysis;
+pub mod atlas;
 #[cfg(feature = "torch")]
 pub mod baselines;
 pub mod cells;
@@ -39,6 +41,7 @@ pub mod failure;
 pub mod figures;
 pub mod formats;
 pub mod interrupt;
+pub mod memory;
 #[cfg(feature = "torch")]
 pub mod model;
 pub mod options;
@@ -49,6 +52,7 @@ pub mod programs;
 pub mod progress;
 pub mod random;
 pub mod ranks;
+pub mod report;
 pub mod run_record;
 pub mod split;
 pub mod tokens;

@@ -16,13 +16,17 @@ mod gene_vectors;
 #[cfg(feature = "torch")]
 pub mod generate;
 #[cfg(feature = "torch")]
+pub mod grn;
+#[cfg(feature = "torch")]
 pub mod integrate;
+pub mod map_reference;
 #[cfg(feature = "torch")]
 pub mod perturb;
 #[cfg(feature = "torch")]
 mod perturbed;
 #[cfg(feature = "torch")]
 pub mod pretrain;
+pub mod report;
 pub mod samples;
 mod steps;
 pub mod tokenize;
@@ -138,7 +142,19 @@ pub const ALL: &[Entry] = &[
     #[cfg(feature = "torch")]
     entry::<generate::Generate>(),
     #[cfg(feature = "torch")]
+    entry::<grn::Attention>(),
+    #[cfg(feature = "torch")]
+    entry::<grn::Difference>(),
+    #[cfg(feature = "torch")]
+    entry::<grn::Enrich>(),
+    #[cfg(feature = "torch")]
+    entry::<grn::Evaluate>(),
+    #[cfg(feature = "torch")]
+    entry::<grn::Programs>(),
+    #[cfg(feature = "torch")]
     entry::<integrate::Integrate>(),
+    entry::<map_reference::Build>(),
+    entry::<map_reference::Query>(),
     #[cfg(feature = "torch")]
     entry::<perturb::InSilico>(),
     #[cfg(feature = "torch")]
@@ -149,6 +165,7 @@ pub const ALL: &[Entry] = &[
     entry::<perturb::Reverse>(),
     #[cfg(feature = "torch")]
     entry::<pretrain::Pretrain>(),
+    entry::<report::Report>(),
     entry::<tokenize::Tokenize>(),
 ];
 

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "programs",
         &[
             "analysis",
+            "atlas",
             "baselines",
             "cells",
             "checkpoint",
@@ -43,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "progress",
             "random",
             "ranks",
+            "report",
             "run_record",
             "split",
             "tokens",
@@ -55,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "failure",
         &[
             "analysis",
+            "atlas",
             "baselines",
             "cells",
             "checkpoint",
@@ -67,6 +70,17 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ranks",
             "train",
             "vocabulary",
+        ],
+    ),
+    (
+        "report",
+        &[
+            "analysis",
+            "cells",
+            "expression",
+            "formats",
+            "random",
+            "run_record",
         ],
     ),
     (
@@ -105,6 +119,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tokens", &["counts", "random", "vocabulary"]),
     ("split", &["random"]),
     ("checkpoint", &["vocabulary"]),
+    ("atlas", &["analysis", "output", "random"]),
     ("analysis", &["counts", "random"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
@@ -114,7 +129,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("formats", &["counts", "crash"]),
     ("options", &["output", "progress"]),
-    ("run_record", &["clock", "interrupt", "output", "progress"]),
+    (
+        "run_record",
+        &["clock", "interrupt", "memory", "output", "progress"],
+    ),
     ("vocabulary", &[]),
     ("counts", &[]),
     ("damage", &["random"]),
@@ -127,6 +145,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("progress", &["clock"]),
     ("clock", &[]),
     ("interrupt", &[]),
+    ("memory", &[]),
 ];
 
 /// Crates that only some modules may name. `programs` names libtorch for its type of a device alone.
@@ -366,6 +385,7 @@ fn programs_do_not_use_each_other() {
             "finetune_annotation",
             "generate",
             "integrate",
+            "map_reference",
             "pretrain",
             "tokenize",
         ] {

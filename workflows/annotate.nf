@@ -9,7 +9,7 @@ workflow ANNOTATE {
     model // folder of a fine-tuned model, or null
     reference // labelled cells, or null
     labels // column of the reference that holds the cell types
-    checkpoint // pre-trained model to start training from, or null
+    checkpoint // pre-trained model to start training from, or []
 
     main:
     if (model) {
@@ -19,7 +19,7 @@ workflow ANNOTATE {
         SCGPT_FINETUNEANNOTATION(
             channel.value([[id: 'model'], file(reference, checkIfExists: true)]),
             labels,
-            checkpoint ? file(checkpoint, checkIfExists: true) : [],
+            checkpoint,
         )
         trained = SCGPT_FINETUNEANNOTATION.out.model
     }
@@ -35,7 +35,11 @@ workflow ANNOTATE {
     header = ['sample', 'cells', 'unassigned', 'genes_matched', 'genes_of_the_model', 'accuracy', 'types'].join('\t')
     summary = rows.collectFile(name: 'summary.tsv', seed: header, newLine: true, sort: true, storeDir: params.outdir)
 
+    models = model ? channel.empty() : trained.map { _meta, folder -> folder }
+    files = models.mix(annotated.map { _meta, cells -> cells }, SCGPT_ANNOTATE.out.record.map { _meta, record -> record })
+
     emit:
+    files // channel: what the report is made of
     annotated // channel: [meta, cells]
     summary // channel: table of all samples
 }

@@ -29,7 +29,12 @@ workflow INTEGRATE {
     model = SCGPT_INTEGRATE.out.model
     scores = SCGPT_INTEGRATE.out.scores
 
+    files = integrated
+        .mix(model, scores, SCGPT_INTEGRATE.out.record)
+        .map { _meta, file -> file }
+
     emit:
+    files // channel: what the report is made of
     integrated // channel: [meta, cells of all samples]
     model // channel: [meta, folder]; empty where none was trained
     scores // channel: [meta, table]

@@ -59,7 +59,11 @@ workflow PERTURB {
     hits = lines(SCGPT_PERTURBREVERSE.out.evaluate)
         .collectFile(name: 'hits.tsv', keepHeader: true, skip: 1, sort: false, storeDir: params.outdir)
 
+    models = model ? channel.empty() : trained.map { _meta, folder -> folder }
+    files = models.mix(SCGPT_PERTURBPREDICT.out.record.mix(SCGPT_PERTURBREVERSE.out.record).map { _meta, record -> record })
+
     emit:
+    files // channel: what the report is made of
     trained // channel: [meta, folder]
     predicted // channel: [meta, expression after perturbations]
     predictions // channel: table of the most changed genes of all samples and questions

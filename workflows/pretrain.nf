@@ -23,7 +23,12 @@ workflow PRETRAIN {
     SCGPT_EMBED(usable, model)
     embedded = SCGPT_EMBED.out.h5ad
 
+    files = model
+        .mix(corpora, embedded, SCGPT_EMBED.out.record)
+        .map { _meta, file -> file }
+
     emit:
+    files // channel: what the report is made of
     model // channel: [meta, folder]
     embedded // channel: [meta, cells]
 }

@@ -13,6 +13,9 @@ workflow TOKENIZE {
     SCGPT_TOKENIZE_GATHER(parts, vocab, [], [], [])
     corpus = SCGPT_TOKENIZE_GATHER.out.corpus
 
+    files = corpus.map { _meta, folder -> folder }
+
     emit:
+    files // channel: what the report is made of
     corpus // channel: [meta, folder]
 }

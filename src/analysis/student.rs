@@ -17,7 +17,7 @@ const LARGE: f64 = 100.0;
 /// Probability that |T| is at least |t| for T of Student's distribution with `freedom` > 0 degrees of freedom.
 ///
 /// Relative error below 1e-12 wherever the result is a normal number.
-pub(super) fn two_sided(t: f64, freedom: f64) -> f64 {
+pub fn two_sided(t: f64, freedom: f64) -> f64 {
     let ratio = t * t / freedom;
     let (x, y) = (1.0 / (1.0 + ratio), 1.0 / (1.0 + 1.0 / ratio));
     let (a, b) = (freedom / 2.0, 0.5);

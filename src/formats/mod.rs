@@ -6,7 +6,10 @@
 mod column;
 mod compressed;
 mod delimited;
+pub mod edges;
 mod error;
+pub mod gene_sets;
+pub mod graphml;
 pub mod h5ad;
 mod market;
 mod matrix;

@@ -299,6 +299,12 @@ impl Attention {
         starts(lengths).iter().zip(lengths).map(scores).collect()
     }
 
+    /// Queries and keys of every token, `[tokens, heads, head width]` each.
+    pub fn queries_and_keys(&self, x: &Tensor) -> [Tensor; 2] {
+        let [q, k, _] = self.project(x);
+        [q, k]
+    }
+
     /// Queries, keys and values, `[tokens, heads, width / heads]` each.
     fn project(&self, x: &Tensor) -> [Tensor; 3] {
         let width = x.size()[1];

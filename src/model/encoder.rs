@@ -123,6 +123,27 @@ impl Encoder {
         self.layers.iter().map(step).collect()
     }
 
+    /// Queries and keys of every token in some layers, counted from 0 and increasing, `[tokens, heads, head width]` each.
+    pub fn queries_and_keys(
+        &self,
+        x: &Tensor,
+        sequences: &Sequences,
+        layers: &[usize],
+    ) -> Vec<[Tensor; 2]> {
+        let mut x = x.shallow_clone();
+        let mut found = Vec::with_capacity(layers.len());
+        for (at, layer) in self.layers.iter().enumerate() {
+            if layers.contains(&at) {
+                found.push(layer.attention.queries_and_keys(&x));
+            }
+            if layers.last().is_none_or(|last| *last <= at) {
+                break;
+            }
+            x = layer.forward(&x, sequences, &mut Noise::off());
+        }
+        found
+    }
+
     /// Attention weights of a layer for its input, `[heads, length, length]` per cell.
     pub fn attention(&self, layer: usize, x: &Tensor, lengths: &[i64]) -> Vec<Tensor> {
         self.layers[layer].attention.weights(x, lengths)

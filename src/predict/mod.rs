@@ -4,13 +4,15 @@
 //! an answer that cannot depend on minibatch, chunk or thread count.
 
 pub mod annotation;
+pub mod attention;
 pub mod generation;
 pub mod integration;
 pub mod perturbation;
 mod pretrained;
+pub mod settings;
 
 pub use annotation::Annotator;
-pub use pretrained::{Pretrained, embeddings, normalised};
+pub use pretrained::{Pretrained, embeddings, gene_vectors, normalised};
 
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
@@ -106,6 +108,24 @@ impl Workers {
         rows.concat()
     }
 
+    /// Does something with each of `n` cells by itself, as the model reads it; the results in order.
+    pub fn each_cell<R: Send>(
+        &mut self,
+        n: usize,
+        tokens: impl Fn(usize) -> Tokens + Sync,
+        work: impl Fn(&Model, &Inputs, &Tokens) -> R + Sync,
+    ) -> Vec<R> {
+        let (device, conditions) = (self.device, self.conditions.clone());
+        self.each(n, |model, i| {
+            let cell = tokens(i);
+            let inputs = Inputs {
+                conditions: conditions_of(conditions.as_deref(), cell.genes.iter(), device),
+                ..Inputs::new([(&cell.genes[..], &cell.values[..])].into_iter(), device)
+            };
+            work(model, &inputs, &cell)
+        })
+    }
+
     /// Cells that go through a model together.
     fn minibatch(&self) -> usize {
         if self.device == Device::Cpu {
@@ -144,7 +164,8 @@ impl Workers {
     }
 }
 
-fn to_rows(tensor: &Tensor) -> Vec<Vec<f32>> {
+/// A matrix of numbers, row by row.
+pub fn to_rows(tensor: &Tensor) -> Vec<Vec<f32>> {
     Vec::try_from(tensor.to_device(Device::Cpu).to_kind(tch::Kind::Float))
         .expect("a matrix of floats")
 }

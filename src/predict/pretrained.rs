@@ -1,6 +1,6 @@
 //! A pre-trained model by directory or name, and cells to vectors (reference section 11.5).
 
-use super::{Workers, annotation};
+use super::{Workers, annotation, settings};
 use crate::cells::Columns;
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::counts::Counts;
@@ -8,6 +8,7 @@ use crate::model::{Encoded, Genes, Heads, Model, Store, weights};
 use crate::random::Seed;
 use crate::tokens::{Options, Settings, Tokenizer, Values};
 use crate::vocabulary::Vocabulary;
+use ndarray::Array2;
 use std::collections::HashSet;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -34,7 +35,7 @@ impl Pretrained {
 
     /// Takes the trunk of a checkpoint that was opened; all of it must be there.
     pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, annotation::Error> {
-        let settings = annotation::Settings::of(&checkpoint)?;
+        let settings = settings::read(&checkpoint)?;
         let genes = super::genes(&checkpoint);
         let heads = Heads {
             plain_norm: checkpoint.heads.batch_norm,
@@ -136,6 +137,25 @@ impl Pretrained {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         embeddings(&mut self.workers(threads), (&tokenizer, &cells, 0))
     }
+}
+
+/// What a checkpoint of any task has learnt for words of its vocabulary, `[words, width]`: the gene encoder's output (reference
+/// section 11.6). Words that it does not know have the vector of the first.
+pub fn gene_vectors(
+    checkpoint: &Checkpoint,
+    words: &[String],
+    device: Device,
+) -> Result<Array2<f32>, weights::Incomplete> {
+    let mut store = Store::new(Seed(0), device);
+    let genes = super::genes(checkpoint);
+    let model = Model::new(&mut store, &checkpoint.architecture, genes, Heads::NONE);
+    weights::load(&store, &checkpoint.state).require_all()?;
+    let id = |word: &String| i64::from(checkpoint.vocabulary.id(word).unwrap_or(0));
+    let ids: Vec<i64> = words.iter().map(id).collect();
+    let ids = Tensor::from_slice(&ids).to_device(device);
+    let rows = super::to_rows(&tch::no_grad(|| model.gene_vectors(&ids)));
+    let shape = (words.len(), checkpoint.architecture.embsize);
+    Ok(Array2::from_shape_vec(shape, rows.concat()).expect("a vector for every word"))
 }
 
 /// Vectors of length 1 of some cells; NaN for cells without genes.

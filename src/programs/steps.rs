@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "torch")]
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
+#[cfg(feature = "torch")]
+use anyhow::Context;
 #[cfg(feature = "torch")]
 use serde::Serialize;
 #[cfg(feature = "torch")]
@@ -20,16 +22,18 @@ use crate::{
     compute,
     counts::Counts,
     failure::Failure,
-    model::weights,
+    formats::h5ad::File,
+    model::{Store, weights},
     progress::Progress,
     run_record::Run,
     tokens::Values,
+    train::METRICS_FILES,
     vocabulary::Vocabulary,
 };
 
 /// Values of a file that are held in memory at once.
 #[cfg(feature = "torch")]
-const BLOCK_VALUES: usize = 4_000_000;
+pub const BLOCK_VALUES: usize = 4_000_000;
 /// Cells between two looks at whether to stop.
 #[cfg(feature = "torch")]
 const SLICE: usize = 512;
@@ -77,11 +81,84 @@ pub fn open_checkpoint(path: Option<&Path>, run: &mut Run) -> anyhow::Result<Opt
     Ok(Some(checkpoint))
 }
 
+/// Takes over what a checkpoint has; its gene vectors also where the vocabulary has grown.
+#[cfg(feature = "torch")]
+pub fn take_over(
+    checkpoint: Option<&Checkpoint>,
+    store: &Store,
+    run: &mut Run,
+) -> anyhow::Result<Option<weights::Table>> {
+    let Some(checkpoint) = checkpoint else {
+        return Ok(None);
+    };
+    let known = checkpoint.vocabulary.len();
+    let extended = weights::with_more_genes(store, &checkpoint.state, known);
+    let table = weights::load(store, extended.as_ref().unwrap_or(&checkpoint.state));
+    report_weights(&table, run);
+    table.require_trunk()?;
+    Ok(Some(table))
+}
+
+/// What lies beside the weights of a trained model: what was loaded to start with, and the course of training.
+#[cfg(feature = "torch")]
+pub fn training_files(
+    loaded: Option<&weights::Table>,
+    work: &Path,
+) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    if let Some(table) = loaded {
+        let table = serde_json::to_vec_pretty(table)?;
+        files.push(("loaded_weights.json".into(), table));
+    }
+    for name in METRICS_FILES {
+        let path = work.join(name);
+        let content = std::fs::read(&path);
+        let content = content.with_context(|| format!("could not read `{}`", path.display()))?;
+        files.push((name.into(), content));
+    }
+    Ok(files)
+}
+
 /// Prints and records what became of every tensor of a checkpoint.
 #[cfg(feature = "torch")]
 pub fn report_weights(table: &weights::Table, run: &mut Run) {
     run.note(table.to_string());
     run.metric("weights", table);
+}
+
+/// Genes that are named, and those of a file, one a line or the rows of an AnnData file of genes: each once, in order.
+#[cfg(feature = "torch")]
+pub fn gene_names(
+    named: &[String],
+    file: Option<&PathBuf>,
+    run: &mut Run,
+) -> anyhow::Result<Vec<String>> {
+    let mut genes: BTreeSet<String> = named.iter().map(|gene| gene.trim().to_owned()).collect();
+    if let Some(path) = file {
+        run.input(path)?;
+        let names = names(path);
+        let names =
+            names.with_context(|| format!("could not read the genes of `{}`", path.display()))?;
+        genes.extend(names.iter().map(|name| name.trim().to_owned()));
+    }
+    genes.remove("");
+    Ok(genes.into_iter().collect())
+}
+
+/// Lines of a text, or names of the rows of an AnnData file that has a row for every gene: with scores of pairs of them.
+#[cfg(feature = "torch")]
+fn names(path: &Path) -> anyhow::Result<Vec<String>> {
+    if path.extension().is_some_and(|ending| ending == "h5ad") {
+        let file = File::open(path)?;
+        if file.relations()?.is_empty() {
+            return Err(Failure::Input.error(
+                "its rows are no genes, for it has no scores of pairs of them in `obsp`: expected a file that `scgpt-grn programs` or `attention` wrote, or a text with a gene in each line",
+            ));
+        }
+        return Ok(file.cell_names()?);
+    }
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// Prints and records how many genes of a file the model knows.

@@ -4,7 +4,7 @@
 
 use super::{assert_current, folder};
 use crate::support::cells::{Simulated, TYPES, write};
-use crate::support::programs::{from_to, succeed, tokenize};
+use crate::support::programs::{from_to, program, succeed, tokenize};
 use crate::support::simulation::{Network, Noise};
 use crate::support::trained::{SIZE, TRAINED};
 use roxmltree::{Document, Node};
@@ -277,7 +277,9 @@ fn kind(property: &Value) -> (&'static str, &'static str) {
 fn datatype(format: &str) -> &str {
     match format {
         "tsv" => "tabular,csv",
-        "checkpoint" | "corpus" => "tar",
+        "checkpoint" | "corpus" | "index" => "tar",
+        "gmt" => "txt",
+        "graphml" => "xml",
         same => same,
     }
 }
@@ -650,6 +652,12 @@ fn galaxy_tests_use_simulated_cells() {
         if !folder.join("perturbed.h5ad").exists() {
             write_perturbed(&folder);
         }
+        if !folder.join("embedded.h5ad").exists() {
+            write_embedded(&folder);
+        }
+        if !folder.join("attention.h5ad").exists() {
+            write_attention(&folder);
+        }
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
     Simulated::SMALL.write(file.path());
@@ -773,6 +781,54 @@ fn write_perturbed(folder: &Path) {
         work.path(),
         "perturbation_model",
     );
+}
+
+/// The simulated cells with the vectors that the model gives them, and an index of these.
+fn write_embedded(folder: &Path) {
+    let file = folder.join("embedded.h5ad");
+    let mut embed = from_to("scgpt-embed", &folder.join("cells.h5ad"), &file);
+    succeed(embed.arg("--checkpoint").arg(folder.join("model")));
+    fs::remove_file(folder.join("embedded.run.json")).expect("a file of the program");
+    let work = tempfile::tempdir().expect("a folder");
+    let mut build = program("scgpt-map-reference");
+    build.args(["build", "--label", "cell_type", "--columns", "batch"]);
+    build.arg("--input").arg(&file);
+    succeed(build.arg("--output").arg(work.path().join("index")));
+    pack(&folder.join("index.tar"), work.path(), "index");
+}
+
+/// What the model attends to in each type of the simulated cells, gene sets of their markers, and a made-up regulation of them: the
+/// first marker of a type regulates its others.
+fn write_attention(folder: &Path) {
+    const MARKERS: usize = 8;
+    let network = folder.join("attention.h5ad");
+    let mut attention = program("scgpt-grn");
+    attention.arg("attention").args(["--device", "cpu"]);
+    attention.arg("--input").arg(folder.join("cells.h5ad"));
+    attention.arg("--checkpoint").arg(folder.join("model"));
+    attention.args(["--conditions", "cell_type", "--max-cells", "0"]);
+    attention.args(["--top", "5", "--edges"]);
+    attention.arg(folder.join("attention.tsv"));
+    succeed(attention.arg("--output").arg(&network));
+    fs::remove_file(folder.join("attention.run.json")).expect("a record of the run");
+    let gene = |at: usize| format!("GENE{at:03}");
+    let set = |name: &str, genes: std::ops::Range<usize>| {
+        let genes: Vec<String> = genes.map(gene).collect();
+        format!("{name}\tsimulated\t{}\n", genes.join("\t"))
+    };
+    let marked = |at: usize| at * MARKERS..(at + 1) * MARKERS;
+    let (mut sets, mut edges) = (String::new(), "regulator\ttarget\tconfidence\n".to_owned());
+    for (at, kind) in TYPES.iter().enumerate() {
+        sets += &set(&format!("{}_MARKERS", kind.to_uppercase()), marked(at));
+        let regulator = gene(at * MARKERS);
+        for target in 1..MARKERS {
+            let level = ["A", "B"][target % 2];
+            edges += &format!("{regulator}\t{}\t{level}\n", gene(at * MARKERS + target));
+        }
+    }
+    sets += &set("OTHERS", 40..Simulated::SMALL.genes);
+    fs::write(folder.join("gene_sets.gmt"), sets).expect("gene sets");
+    fs::write(folder.join("known_edges.tsv"), edges).expect("a table");
 }
 
 /// Made-up counts of antibodies of the simulated cells, two of which bind to each type.

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod embedding;
+mod grn;
 mod integration;
 mod layouts;
 mod losses;

@@ -2,7 +2,7 @@
 
 mod long;
 mod orientation;
-mod table;
+pub(super) mod table;
 
 #[cfg(test)]
 mod tests;

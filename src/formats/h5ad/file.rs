@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use hdf5::MinorErrorCode;
 use hdf5::types::TypeDescriptor;
+use ndarray::Array2;
 
 use super::frame::{Frame, list_nearest};
 use super::heaps;
 use super::node::Node;
+use super::sparse::require_numbers;
 use super::stuck;
+use super::values::check_size;
 use crate::crash;
 use crate::formats::{Column, Error, Matrix, Source};
 
@@ -153,6 +156,44 @@ impl File {
         Matrix::open(node, self.n_cells(), self.genes(source)?.len())
     }
 
+    /// Names of the matrices of cells by anything that `obsm` holds.
+    pub fn embeddings(&self) -> Result<Vec<String>, Error> {
+        self.members("obsm")
+    }
+
+    /// A matrix of `obsm`, [cells, width]; NaN where a cell has no place.
+    pub fn embedding(&self, name: &str) -> Result<Array2<f32>, Error> {
+        let node = self.root.require("obsm")?.require(name)?;
+        let (cells, shape) = (self.n_cells(), node.shape()?);
+        let &[rows, width] = &shape[..] else {
+            return Err(node.wrong(format!("its shape is {shape:?}, a matrix was expected")));
+        };
+        if rows != cells {
+            return Err(node.wrong(format!("it has {rows} rows, {cells} were expected")));
+        }
+        require_numbers(&node)?;
+        check_size(&node, cells.saturating_mul(width), size_of::<f32>())?;
+        let values = node.dataset()?.read_2d::<f32>();
+        values.map_err(|source| node.damaged(source))
+    }
+
+    /// Names of the matrices of cells by cells that `obsp` holds.
+    pub fn relations(&self) -> Result<Vec<String>, Error> {
+        self.members("obsp")
+    }
+
+    /// A matrix of `obsp`, [cells, cells].
+    pub fn relation(&self, name: &str) -> Result<Matrix, Error> {
+        let node = self.root.require("obsp")?.require(name)?;
+        Matrix::open(node, self.n_cells(), self.n_cells())
+    }
+
+    fn members(&self, group: &str) -> Result<Vec<String>, Error> {
+        self.root
+            .child(group)?
+            .map_or_else(|| Ok(Vec::new()), |node| node.members())
+    }
+
     /// Whether `obs`, `obsm` or `uns` has an element of this name.
     pub(super) fn has(&self, parent: &str, name: &str) -> Result<bool, Error> {
         match self.root.child(parent)? {
@@ -165,6 +206,11 @@ impl File {
             },
             None => Ok(false),
         }
+    }
+
+    /// An element of `obsm`, if it is there.
+    pub(super) fn obsm(&self, name: &str) -> Result<Option<Node>, Error> {
+        member(&self.root, "obsm", name)
     }
 
     pub(super) fn is_cell_index(&self, name: &str) -> bool {

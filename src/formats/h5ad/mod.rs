@@ -19,6 +19,7 @@ pub(super) mod sparse;
 mod stuck;
 pub(super) mod tenx;
 mod values;
+mod vectors;
 mod write;
 
 #[cfg(test)]
@@ -26,4 +27,5 @@ mod tests;
 
 pub use file::File;
 pub(super) use file::open_root;
+pub use vectors::Vectors;
 pub use write::{Additions, Cells, Embedding, cell_names, create, write_copy};

@@ -6,13 +6,16 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// Pattern and EDAM format of files; folders have neither.
-const FORMATS: [(&str, &str, &str); 6] = [
+const FORMATS: [(&str, &str, &str); 9] = [
     ("h5ad", "*.h5ad", "format_3590"),
     ("csv", "*.csv", "format_3752"),
     ("tsv", "*.tsv", "format_3475"),
     ("json", "*.json", "format_3464"),
     ("svg", "*.svg", "format_3604"),
+    ("gmt", "*.gmt", "format_2330"),
+    ("graphml", "*.graphml", "format_2332"),
     ("txt", "*.txt", "format_2330"),
+    ("html", "*.html", "format_2331"),
 ];
 
 /// What programs write beside the files that options name: name, format, description.
@@ -140,7 +143,7 @@ fn emitted(yaml: &mut String, output: &Output, descriptor: &Value) {
 /// A file or folder.
 fn file(yaml: &mut String, indent: usize, format: &str, description: &str) {
     let Some((_, pattern, edam)) = FORMATS.iter().find(|known| known.0 == format) else {
-        let kind = if format == "matrix" {
+        let kind = if format == "matrix" || format.contains(',') {
             "file"
         } else {
             "directory"

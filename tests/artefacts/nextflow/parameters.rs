@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Programs whose options are parameters, with the word before them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("finetune", "scgpt-finetune-annotation"),
     ("annotate", "scgpt-annotate"),
     ("tokenize", "scgpt-tokenize"),
@@ -18,14 +18,19 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("perturbation", "scgpt-finetune-perturbation"),
     ("predict", "scgpt-perturb predict"),
     ("reverse", "scgpt-perturb reverse"),
+    ("programs", "scgpt-grn programs"),
+    ("attention", "scgpt-grn attention"),
+    ("difference", "scgpt-grn difference"),
+    ("enrich", "scgpt-grn enrich"),
+    ("evaluate", "scgpt-grn evaluate"),
 ];
 
 /// The pipelines' own parameters: name, kind, description.
-const OWN: [(&str, &str, &str); 14] = [
+const OWN: [(&str, &str, &str); 21] = [
     (
         "analysis",
-        "annotate|tokenize|pretrain|integrate|map|perturb",
-        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, pre-train a model on them and embed them with it, bring them into one space, map them into the space of a model that did so, or ask what perturbing their genes would do.",
+        "annotate|tokenize|pretrain|integrate|map|perturb|grn|all",
+        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, pre-train a model on them and embed them with it, bring them into one space, map them into the space of a model that did so, ask what perturbing their genes would do, find gene programs and networks in them, or do all of this with one model that is pre-trained on the samples.",
     ),
     (
         "input",
@@ -54,6 +59,11 @@ const OWN: [(&str, &str, &str); 14] = [
         "Questions about perturbations: a CSV with the columns question, and perturb, query, or column and target; lists have semicolons between their items.",
     ),
     (
+        "perturbed",
+        "file",
+        "To do all: perturbed and control cells, about which the questions are asked. Without it none are.",
+    ),
+    (
         "labels",
         "text",
         "Column of obs of the reference that holds the cell types.",
@@ -61,14 +71,18 @@ const OWN: [(&str, &str, &str); 14] = [
     (
         "checkpoint",
         "folder",
-        "Pre-trained model to start training, pre-training or integration from. Without it a model is trained from scratch.",
+        "Pre-trained model to start training, pre-training or integration from. Without it a model is trained from scratch. For networks: the model whose genes and attention are looked at.",
     ),
     (
         "vocab",
         "path",
         "Vocabulary of the corpus: a vocab.json, or the folder of a pre-trained model. Without it, the genes of all samples.",
     ),
-    ("genes", "file", "File of the genes to keep, one a line."),
+    (
+        "genes",
+        "file",
+        "File of the genes to keep or to look at, one a line.",
+    ),
     (
         "gene_map",
         "file",
@@ -79,6 +93,36 @@ const OWN: [(&str, &str, &str); 14] = [
         "gene_conditions",
         "file",
         "Category of genes, such as their pathway, that pre-training is told: gene sets (.gmt), or a table (.tsv).",
+    ),
+    (
+        "conditions",
+        "text",
+        "Networks: column of obs with the conditions, such as perturbations or cell types. Without it all cells are one condition.",
+    ),
+    (
+        "compare",
+        "text",
+        "Networks: conditions to look at, with commas between them, each in a task of its own. Without it all, in one task for each sample.",
+    ),
+    (
+        "control",
+        "text",
+        "Networks: condition that the others are compared with.",
+    ),
+    (
+        "regulators",
+        "file",
+        "Networks: regulators whose targets are asked for, such as transcription factors, one a line.",
+    ),
+    (
+        "gene_sets",
+        "file",
+        "Networks: known gene sets, a GMT file, by which programs and targets are explained.",
+    ),
+    (
+        "truth",
+        "file",
+        "Networks: known regulation, a table with columns for regulator and target, against which networks are held.",
     ),
 ];
 

@@ -50,7 +50,7 @@ ends_with() {
 }
 
 programs() {
-    if [ "$1" = tiny ]; then echo scgpt-checkpoint scgpt-tokenize; else
+    if [ "$1" = tiny ]; then echo scgpt-checkpoint scgpt-report scgpt-tokenize; else
         sed -n 's/^  "name": "\([^ "]*\).*/\1/p' tools/*/schema.json | sort -u | tr '\n' ' '
     fi
 }

@@ -8,7 +8,11 @@ include { SCGPT_GENERATE           } from '../../../modules/scgpttools/scgpt/gen
 include { SCGPT_INTEGRATE          } from '../../../modules/scgpttools/scgpt/integrate/main'
 include { SCGPT_FINETUNEPERTURBATION } from '../../../modules/scgpttools/scgpt/finetuneperturbation/main'
 include { SCGPT_PERTURBMAP           } from '../../../modules/scgpttools/scgpt/perturbmap/main'
+include { SCGPT_REPORT               } from '../../../modules/scgpttools/scgpt/report/main'
 include { SCGPT_PERTURBINSILICO      } from '../../../modules/scgpttools/scgpt/perturbinsilico/main'
+include { SCGPT_MAPREFERENCEBUILD    } from '../../../modules/scgpttools/scgpt/mapreferencebuild/main'
+include { SCGPT_MAPREFERENCEQUERY    } from '../../../modules/scgpttools/scgpt/mapreferencequery/main'
+include { SCGPT_GRNPROGRAMS          } from '../../../modules/scgpttools/scgpt/grnprograms/main'
 
 workflow {
     cells = file("${projectDir}/../../../assets/test/reference.h5ad", checkIfExists: true)
@@ -25,6 +29,12 @@ workflow {
     SCGPT_FINETUNEPERTURBATION(channel.value([[id: 'perturbation'], perturbed]), [])
     SCGPT_PERTURBMAP(channel.of([[id: 'mapped'], perturbed, []]), SCGPT_FINETUNEPERTURBATION.out.model, [], [])
     SCGPT_PERTURBINSILICO(channel.of([[id: 'moved'], cells, 'cell_type', 'alpha', 'beta']), [[id: 'generative'], generative], [])
+    embedded = file("${projectDir}/../../../tools/test-data/embedded.h5ad", checkIfExists: true)
+    SCGPT_MAPREFERENCEBUILD(channel.value([[id: 'atlas'], embedded, 'cell_type']), [])
+    SCGPT_MAPREFERENCEQUERY(channel.of([[id: 'found'], embedded, 'cell_type']), SCGPT_MAPREFERENCEBUILD.out.index, embedded)
+    SCGPT_REPORT(model.map { _meta, folder -> [[id: 'report'], folder] })
+    families = file("${projectDir}/../../../tools/test-data/gene_sets.gmt", checkIfExists: true)
+    SCGPT_GRNPROGRAMS(channel.of([[id: 'programs'], cells, 'cell_type', ['alpha', 'beta']]), [[id: 'generative'], generative], [], families)
     SCGPT_FINETUNEANNOTATION.out.metrics
         .mix(SCGPT_FINETUNEANNOTATION.out.held_out)
         .mix(SCGPT_EMBED.out.h5ad, SCGPT_EMBED.out.figure, SCGPT_EMBED.out.record)
@@ -34,7 +44,13 @@ workflow {
         .mix(SCGPT_INTEGRATE.out.h5ad, SCGPT_INTEGRATE.out.model, SCGPT_INTEGRATE.out.scores)
         .mix(SCGPT_INTEGRATE.out.figure, SCGPT_INTEGRATE.out.record)
         .mix(SCGPT_PERTURBMAP.out.h5ad, SCGPT_PERTURBMAP.out.table, SCGPT_PERTURBMAP.out.figure, SCGPT_PERTURBMAP.out.record)
+        .mix(SCGPT_MAPREFERENCEBUILD.out.index, SCGPT_MAPREFERENCEBUILD.out.record)
+        .mix(SCGPT_MAPREFERENCEQUERY.out.h5ad, SCGPT_MAPREFERENCEQUERY.out.table, SCGPT_MAPREFERENCEQUERY.out.figure)
+        .mix(SCGPT_MAPREFERENCEQUERY.out.scores, SCGPT_MAPREFERENCEQUERY.out.record)
         .mix(SCGPT_PERTURBINSILICO.out.tsv, SCGPT_PERTURBINSILICO.out.record)
+        .mix(SCGPT_REPORT.out.html, SCGPT_REPORT.out.summary, SCGPT_REPORT.out.record)
+        .mix(SCGPT_GRNPROGRAMS.out.scores, SCGPT_GRNPROGRAMS.out.figure, SCGPT_GRNPROGRAMS.out.scored)
+        .mix(SCGPT_GRNPROGRAMS.out.nearest_table, SCGPT_GRNPROGRAMS.out.family_table)
         .view { meta, path -> "emitted ${meta.id}: ${path.name}" }
     channel.topic('versions').view { process, program, version -> "version ${process}: ${program} ${version}" }
 }

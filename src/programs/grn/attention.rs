@@ -1,0 +1,292 @@
+//! `scgpt-grn attention`: which genes a model attends to, condition by condition, and how conditions differ (reference section
+//! 11.7).
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::choice::{self, Choice};
+use super::network::{ATTENTION, DIFFERENCE, Groups, Network, Scores};
+use super::results::Results;
+use super::scene::{Reading, Scene};
+use crate::cells::{self, Cells};
+use crate::checkpoint::Checkpoint;
+use crate::compute;
+use crate::counts::Counts;
+use crate::failure::Failure;
+use crate::model::{Inputs, Model};
+use crate::predict::Pretrained;
+use crate::predict::attention::{MOST_TOKENS, Map, Ranks};
+use crate::programs::perturbed::some;
+use crate::programs::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, steps};
+use crate::random::Seed;
+use crate::run_record::Run;
+
+/// Options of `scgpt-grn attention`.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Options {
+    /// Cells, an AnnData file.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    pub input: PathBuf,
+    /// Model: a folder, or the name of one in a folder of SCGPT_MODELS.
+    #[arg(long, value_name = "DIR")]
+    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    pub checkpoint: PathBuf,
+    /// Where to write the attention among genes, an AnnData file with a row for every gene and a matrix in obsp for every
+    /// condition; rows are targets, columns regulators.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub output: PathBuf,
+    /// Column of obs with the conditions, such as perturbations or cell types. Default: all cells are one condition.
+    #[arg(long, value_name = "COLUMN")]
+    pub conditions: Option<String>,
+    /// Conditions to look at. Default: all.
+    #[arg(long, value_name = "VALUE")]
+    pub only: Vec<String>,
+    /// Condition that the others are compared with: what each has over it is written too.
+    #[arg(long, value_name = "VALUE")]
+    pub control: Option<String>,
+    /// Most cells of each condition, chosen at random; 0 takes all.
+    #[arg(long)]
+    pub max_cells: usize,
+    /// Layers of the model whose attention is averaged, counted from 1. Default: the last.
+    #[arg(long, value_name = "LAYER")]
+    #[schemars(inner(range(min = 1)))]
+    pub layers: Vec<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// Leave out of each cell the genes that it does not express. Default: all genes that are looked at are read in all cells.
+    #[arg(long)]
+    pub expressed_only: bool,
+    /// Number of bins that the expression values of a cell are ranked into, the zero bin included. Published models use 51.
+    #[arg(long)]
+    #[schemars(range(min = 3, max = 1000))]
+    pub n_bins: usize,
+    #[command(flatten, next_help_heading = "Results")]
+    #[serde(flatten)]
+    pub results: Results,
+    /// Seed of all random choices: the same seed gives the same answers.
+    #[arg(long)]
+    pub seed: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub cells: cells::Options,
+    #[command(flatten, next_help_heading = "Computing")]
+    #[serde(flatten)]
+    pub compute: compute::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            input: PathBuf::new(),
+            checkpoint: PathBuf::new(),
+            output: PathBuf::new(),
+            conditions: None,
+            only: Vec::new(),
+            control: None,
+            max_cells: 500,
+            layers: Vec::new(),
+            choice: Choice::default(),
+            expressed_only: false,
+            n_bins: 51,
+            results: Results::default(),
+            seed: 0,
+            cells: cells::Options::default(),
+            compute: compute::Options::default(),
+        }
+    }
+}
+
+/// The program.
+pub struct Attention;
+
+impl Program for Attention {
+    const NAME: &'static str = "scgpt-grn attention";
+    const SUMMARY: &'static str =
+        "Tell which genes a model attends to in cells, condition by condition";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_1781"],
+        resources: INFERENCE,
+        contents: &[
+            ("input", CELLS),
+            ("output", &["obs", "obsp"]),
+            ("checkpoint", CHECKPOINT),
+        ],
+    };
+    type Options = Options;
+
+    fn check(options: &Options) -> Vec<String> {
+        let mut problems = Vec::new();
+        if options.conditions.is_none() && (options.control.is_some() || !options.only.is_empty()) {
+            problems.push(
+                "`--control` and `--only` need `--conditions`, the column they are labels of"
+                    .into(),
+            );
+        }
+        problems
+    }
+
+    fn run(options: Options, run: &mut Run) -> Result<()> {
+        run.record_at(steps::record_beside(&options.output));
+        run.seed(options.seed);
+        let device = steps::device(&options.compute, run)?;
+        let checkpoint = Checkpoint::open(&options.checkpoint)?;
+        run.input(&checkpoint.directory)?;
+        run.input(&options.input)?;
+        let layers = layers(&options, &checkpoint)?;
+        let model = run.stage("load the model", |_| Pretrained::new(checkpoint, device))?;
+        steps::report_weights(&model.weights, run);
+        let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
+        cells.notes.iter().for_each(|note| run.note(note));
+        let mut groups = conditions(&options, &cells)?;
+        groups.limit(options.max_cells, Seed(options.seed));
+        let genes = genes(&options, (&model, &cells), &groups, run)?;
+        let reading = Reading {
+            n_bins: options.n_bins,
+            expressed_only: options.expressed_only,
+            seed: Seed(options.seed),
+        };
+        let scene = Scene::new((&model, &cells), &genes, reading)?;
+        let maps = run.stage("attend", |run| {
+            maps(&scene, (&model, &layers), &groups, run)
+        })?;
+        for (name, map) in groups.names.iter().zip(&maps) {
+            run.note(format!("condition `{name}`: {} cells", map.cells));
+        }
+        let (scores, shown) = scores(&groups.names, &maps, options.control.as_ref());
+        let network = Network { genes, scores };
+        network.write(&options.output, &[], None)?;
+        run.output(&options.output)?;
+        options.results.write(&network, shown, run)
+    }
+}
+
+/// The layers that are asked for, from 0 and increasing.
+fn layers(options: &Options, checkpoint: &Checkpoint) -> Result<Vec<usize>> {
+    let n = checkpoint.architecture.nlayers;
+    if let Some(missing) = options.layers.iter().find(|layer| **layer > n) {
+        return Err(Failure::Input.error(format!(
+            "there is no layer {missing} in `{}`, which has {n}: choose others with `--layers`",
+            checkpoint.directory.display()
+        )));
+    }
+    let mut layers: Vec<usize> = options.layers.iter().map(|layer| layer - 1).collect();
+    if layers.is_empty() {
+        layers.push(n - 1);
+    }
+    layers.sort_unstable();
+    layers.dedup();
+    Ok(layers)
+}
+
+/// The conditions that are asked for, and the control.
+fn conditions(options: &Options, cells: &Cells) -> Result<Groups> {
+    let labels = options.conditions.as_ref();
+    let labels = labels.map(|column| cells.labels(column)).transpose()?;
+    let mut wanted = options.only.clone();
+    if let Some(control) = options.control.as_ref() {
+        if !wanted.is_empty() {
+            wanted.push(control.clone());
+        }
+        let known = Groups::new(labels.as_deref(), cells.n_cells(), &[])?.names;
+        if !known.contains(control) {
+            return Err(Failure::Input.error(format!(
+                "no cell of `{}` has the label `{control}` of `--control`; there are {}",
+                options.input.display(),
+                some(&known)
+            )));
+        }
+    }
+    Groups::new(labels.as_deref(), cells.n_cells(), &wanted)
+}
+
+/// Genes that are looked at, regulators that were named among them.
+fn genes(
+    options: &Options,
+    (model, cells): (&Pretrained, &Cells),
+    groups: &Groups,
+    run: &mut Run,
+) -> Result<Vec<String>> {
+    let known = model.genes_of(&cells.genes);
+    if known.is_empty() {
+        let known = model.vocabulary.genes().map(str::to_owned);
+        return Err(cells.no_genes(known.collect()).into());
+    }
+    steps::report_genes(&cells.genes, &model.vocabulary, run);
+    let regulators = options.results.named(&known, run)?;
+    let genes = choice::choose(
+        &options.choice,
+        (cells, &known),
+        (&regulators, &groups.of_cell),
+        (Seed(options.seed), run),
+    )?;
+    if genes.len() >= MOST_TOKENS {
+        return Err(Failure::Input.error(format!(
+            "{} genes are too many to look at in a cell, at most {} can be: choose some with `--n-hvg` or `--genes`",
+            genes.len(),
+            MOST_TOKENS - 1
+        )));
+    }
+    Ok(genes)
+}
+
+/// Mean attention in every condition.
+fn maps(
+    scene: &Scene,
+    (model, layers): (&Pretrained, &[usize]),
+    groups: &Groups,
+    run: &Run,
+) -> Result<Vec<Map>> {
+    let map = |_: &String| Map::new(scene.n_genes());
+    let mut maps: Vec<Map> = groups.names.iter().map(map).collect();
+    let look = |model: &Model, cell: &Inputs| Ranks::of(model, cell, layers);
+    scene.each((model, groups), look, run, |group, ranks, places| {
+        maps[group].add(&ranks, places);
+    })?;
+    Ok(maps)
+}
+
+/// Scores of every condition and, against a control, of what each has over it; and which of them are to be shown first.
+fn scores(names: &[String], maps: &[Map], control: Option<&String>) -> (Vec<Scores>, usize) {
+    let mut scores: Vec<Scores> = names
+        .iter()
+        .zip(maps)
+        .map(|(name, map)| of_map(name, map))
+        .collect();
+    let Some(control) = control.and_then(|control| names.iter().position(|name| name == control))
+    else {
+        return (scores, 0);
+    };
+    let others = (0..names.len()).filter(|&at| at != control);
+    let differences: Vec<Scores> = others
+        .map(|at| scores[at].less(&scores[control], format!("{DIFFERENCE}_{}", names[at])))
+        .collect();
+    let shown = if differences.is_empty() {
+        0
+    } else {
+        scores.len()
+    };
+    scores.extend(differences);
+    (scores, shown)
+}
+
+fn of_map(name: &str, map: &Map) -> Scores {
+    let n = map.features();
+    let row = |target: usize| {
+        let scores = (0..n).map(move |regulator| (regulator as u32, map.mean(target, regulator)));
+        let scored = scores.filter(|(_, score)| !score.is_nan());
+        scored.map(|(regulator, score)| (regulator, score as f32))
+    };
+    Scores {
+        name: format!("{ATTENTION}_{name}"),
+        pairs: Counts::from_rows(n, (0..n).map(row)),
+    }
+}
