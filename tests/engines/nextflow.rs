@@ -407,10 +407,10 @@ fn the_whole_suite_runs_from_raw_matrices_to_one_page() {
     for shown in [
         "Training",
         "Corpus",
-        "Marker genes by mapped_label, first.mapped.h5ad",
+        "Marker genes by mapped_label",
         "annotate first.h5ad, scGPT",
         "Integration of methods",
-        "difference of beta, first.difference.h5ad",
+        "difference of beta",
         "Network of program program_1",
         "Predicting perturbations",
     ] {
