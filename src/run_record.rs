@@ -67,6 +67,9 @@ pub struct Timing {
     /// Most memory that the process held while the stage ran (bytes), what it held before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// The stage that this one is a part of, whose seconds include its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
 }
 
 /// The run in progress: collects the record and speaks for the program.
@@ -75,6 +78,8 @@ pub struct Run {
     record: Record,
     path: Option<PathBuf>,
     memory: Peak,
+    /// Stages that have begun and not ended, the innermost last.
+    stages: Vec<String>,
 }
 
 impl Run {
@@ -104,6 +109,7 @@ impl Run {
             record,
             path: None,
             memory: Peak::default(),
+            stages: Vec::new(),
         }
     }
 
@@ -173,11 +179,14 @@ impl Run {
     pub fn stage<T>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         progress::detail(stage);
         let (start, outer) = (Instant::now(), self.memory.begin());
+        self.stages.push(stage.into());
         let result = work(self);
+        self.stages.pop();
         self.record.timings.push(Timing {
             stage: stage.into(),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory: self.memory.end(outer),
+            within: self.stages.last().cloned(),
         });
         result
     }
@@ -359,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_the_stage() {
+    fn memory_is_that_of_the_stage_and_parts_name_their_whole() {
         let mut run = Run::start("toy", Map::new(), 1);
         run.stage("much", |run| {
             let held = std::hint::black_box(vec![1_u8; 100 << 20]);
@@ -367,6 +376,8 @@ mod tests {
         });
         run.stage("little", |_| ());
         let record = run.finish(0, None).unwrap();
+        let within = [0, 1, 2].map(|at| record.timings[at].within.as_deref());
+        assert_eq!(within, [Some("much"), None, None]);
         let [more, much, little] = [0, 1, 2].map(|at| record.timings[at].peak_memory);
         if let (Some(more), Some(much), Some(little)) = (more, much, little) {
             assert!(more >= 200 << 20 && much >= more, "{more} {much}");

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Facts, Program, Resources, TOPICS, steps};
 use crate::failure::Failure;
-use crate::output;
 use crate::report::gather::Evidence;
 use crate::report::page::{self, Choice, Content};
 use crate::report::summary::summary;
@@ -101,8 +100,8 @@ impl Program for Report {
         run.record_at(steps::record_beside(&options.output));
         run.seed(options.seed);
         let evidence = run.stage("gather", |_| Evidence::gather(&options.input));
-        for found in &evidence.runs {
-            run.input(&found.path)?;
+        for path in &evidence.read {
+            run.input(path)?;
         }
         let choice = Choice {
             title: options.title,
@@ -113,14 +112,14 @@ impl Program for Report {
             seed: options.seed,
         };
         let content = run.stage("read cells", |_| Content::read(evidence, choice));
-        for view in &content.views {
-            run.input_unread(&view.path)?;
+        for path in &content.read {
+            run.input_unread(path)?;
         }
         for problem in &content.evidence.problems {
             run.warning(problem.clone());
         }
         if content.is_empty() {
-            return Err(Failure::Input.error("the inputs hold no run record, table or file of cells that could be read: give run.json files, model folders or h5ad files with `--input`"));
+            return Err(Failure::Input.error("the inputs hold no run record, no table that the page shows and no h5ad file with an embedding or attention that could be read: give run.json files, model folders or h5ad files with `--input`"));
         }
         run.note(format!(
             "{} runs, cells of {} files, {} tables",
@@ -129,13 +128,11 @@ impl Program for Report {
             content.evidence.tables.len()
         ));
         let page = run.stage("write", |_| page::write(&content));
-        output::write_file(&options.output, |out| out.write_all(page.as_bytes()))?;
-        run.output(&options.output)?;
+        steps::write_text(&options.output, &page, run)?;
         run.metric("bytes", page.len());
         if let Some(path) = &options.summary {
-            let text = serde_json::to_string_pretty(&summary(&content))?;
-            output::write_file(path, |out| writeln!(out, "{text}"))?;
-            run.output(path)?;
+            let text = serde_json::to_string_pretty(&summary(&content))? + "\n";
+            steps::write_text(path, &text, run)?;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! What genes attend to: matrices of genes by genes in files of genes, and lists of edges.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::table::Table;
+use crate::formats;
 use crate::formats::Error;
 use crate::formats::h5ad::File;
 
@@ -13,6 +14,11 @@ use crate::formats::h5ad::File;
 const SHOWN: usize = 24;
 /// Stored values held at a time.
 const BLOCK: usize = 4_000_000;
+/// Edges of a group that are kept, and groups.
+pub const MOST_EDGES: usize = 200;
+const MOST_GROUPS: usize = 500;
+/// How the names of matrices of differences begin.
+const DIFFERENCE: &str = "difference_";
 
 /// Scores between some genes.
 #[derive(Debug, Clone)]
@@ -27,6 +33,90 @@ pub struct Matrix {
     pub n_genes: usize,
 }
 
+impl Matrix {
+    /// Whether the scores are differences between conditions, which have a sign.
+    pub fn is_difference(&self) -> bool {
+        self.name.starts_with(DIFFERENCE)
+    }
+}
+
+/// Whether the page shows a matrix of obsp with this name.
+pub fn is_shown(name: &str) -> bool {
+    name.starts_with("attention_") || name.starts_with(DIFFERENCE)
+}
+
+/// Matrices of attention of a file, at most so many, and how many more there are. They have the `chosen` genes, one of them with
+/// its strongest partners, or else the genes with the largest scores.
+pub fn matrices(
+    path: &Path,
+    chosen: &[String],
+    most: usize,
+) -> Result<(Vec<Matrix>, usize), Error> {
+    let file = File::open(path)?;
+    let mut names = file.relations()?;
+    names.retain(|name| is_shown(name));
+    let left = names.len().saturating_sub(most);
+    names.truncate(most);
+    let found = names.into_iter().map(|name| read(&file, name, chosen));
+    Ok((found.collect::<Result<_, _>>()?, left))
+}
+
+fn read(file: &File, name: String, chosen: &[String]) -> Result<Matrix, Error> {
+    let (genes, matrix) = (file.cell_names()?, file.relation(&name)?);
+    let wanted: HashSet<&String> = chosen.iter().collect();
+    let mut kept: Vec<usize> = (0..genes.len())
+        .filter(|&at| wanted.contains(&genes[at]))
+        .collect();
+    if kept.len() < 2 {
+        kept = strongest(&matrix, kept.first().copied())?;
+    }
+    kept.truncate(SHOWN.max(chosen.len()));
+    let mut scores = Array2::zeros((kept.len(), kept.len()));
+    for (row, &gene) in kept.iter().enumerate() {
+        let counts = matrix.read(gene..gene + 1)?;
+        let (columns, values) = counts.row(0);
+        for (column, &other) in kept.iter().enumerate() {
+            if let Ok(at) = columns.binary_search(&(other as u32)) {
+                scores[(row, column)] = f64::from(values[at]);
+            }
+        }
+    }
+    Ok(Matrix {
+        name,
+        path: file.path().to_owned(),
+        genes: kept.iter().map(|&at| genes[at].clone()).collect(),
+        scores,
+        n_genes: genes.len(),
+    })
+}
+
+/// Genes with the largest scores, whatever their sign, with another gene, or with one gene, which comes with them; the first few,
+/// in the order of the file.
+fn strongest(matrix: &formats::Matrix, with: Option<usize>) -> Result<Vec<usize>, Error> {
+    let mut most = vec![0.0_f32; matrix.n_cells()];
+    for block in matrix.blocks(BLOCK)? {
+        let counts = matrix.read(block.clone())?;
+        for (row, (columns, values)) in block.zip(counts.rows()) {
+            for (&column, &value) in columns.iter().zip(values) {
+                let column = column as usize;
+                let is_meant = with.is_none_or(|gene| gene == row || gene == column);
+                if column != row && is_meant {
+                    most[row] = most[row].max(value.abs());
+                    most[column] = most[column].max(value.abs());
+                }
+            }
+        }
+    }
+    if let Some(gene) = with {
+        most[gene] = f32::INFINITY;
+    }
+    let mut order: Vec<usize> = (0..most.len()).collect();
+    order.sort_by(|a, b| most[*b].total_cmp(&most[*a]).then(a.cmp(b)));
+    order.truncate(SHOWN);
+    order.sort_unstable();
+    Ok(order)
+}
+
 /// An edge between genes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Edge {
@@ -37,116 +127,88 @@ pub struct Edge {
     pub group: String,
 }
 
-/// Matrices of attention of a file; `chosen` genes, or those with the largest scores. None if the file has none.
-pub fn matrices(path: &Path, chosen: &[String]) -> Result<Vec<Matrix>, Error> {
-    let file = File::open(path)?;
-    let names = file.relations()?;
-    let mut found = Vec::new();
-    for name in names
-        .iter()
-        .filter(|name| name.starts_with("attention_") || name.starts_with("difference_"))
-    {
-        let (genes, matrix) = (file.cell_names()?, file.relation(name)?);
-        let wanted: HashSet<&String> = chosen.iter().collect();
-        let mut kept: Vec<usize> = (0..genes.len())
-            .filter(|&at| wanted.contains(&genes[at]))
-            .collect();
-        if kept.len() < 2 {
-            kept = strongest(&matrix)?;
-        }
-        kept.truncate(SHOWN.max(chosen.len()));
-        let mut scores = Array2::zeros((kept.len(), kept.len()));
-        for (row, &gene) in kept.iter().enumerate() {
-            let counts = matrix.read(gene..gene + 1)?;
-            let (columns, values) = counts.row(0);
-            for (column, &other) in kept.iter().enumerate() {
-                if let Ok(at) = columns.binary_search(&(other as u32)) {
-                    scores[(row, column)] = f64::from(values[at]);
-                }
-            }
-        }
-        found.push(Matrix {
-            name: name.clone(),
-            path: path.to_owned(),
-            genes: kept.iter().map(|&at| genes[at].clone()).collect(),
-            scores,
-            n_genes: genes.len(),
-        });
+impl Edge {
+    /// The strongest first, whatever the sign; of equal ones by their genes.
+    fn by_strength(&self, other: &Self) -> Ordering {
+        let strength = other.score.abs().total_cmp(&self.score.abs());
+        strength.then_with(|| (&self.from, &self.to).cmp(&(&other.from, &other.to)))
     }
-    Ok(found)
 }
 
-/// Genes in the order of their largest score with another gene, the first few, in the order of the file.
-fn strongest(matrix: &crate::formats::Matrix) -> Result<Vec<usize>, Error> {
-    let mut most = vec![0.0_f32; matrix.n_cells()];
-    for block in matrix.blocks(BLOCK)? {
-        let counts = matrix.read(block.clone())?;
-        for (row, (columns, values)) in block.zip(counts.rows()) {
-            for (&column, &value) in columns
-                .iter()
-                .zip(values)
-                .filter(|(column, _)| **column as usize != row)
-            {
-                most[row] = most[row].max(value.abs());
-                most[column as usize] = most[column as usize].max(value.abs());
-            }
+/// The strongest edges of every group of a list.
+#[derive(Debug, Clone)]
+pub struct Edges {
+    /// Edges of attention have a direction, those of similarity do not.
+    pub is_directed: bool,
+    /// Edges in the list, and those of them whose groups are not kept.
+    pub n: usize,
+    pub n_left: usize,
+    /// Number of edges of each group and the strongest of them; edges outside of a program have an empty group.
+    groups: BTreeMap<String, (usize, Vec<Edge>)>,
+}
+
+impl Edges {
+    pub fn new(is_directed: bool) -> Self {
+        Self {
+            is_directed,
+            n: 0,
+            n_left: 0,
+            groups: BTreeMap::new(),
         }
     }
-    let mut order: Vec<usize> = (0..most.len()).collect();
-    order.sort_by(|a, b| most[*b].total_cmp(&most[*a]).then(a.cmp(b)));
-    order.truncate(SHOWN);
-    order.sort_unstable();
-    Ok(order)
-}
 
-/// Edges of a table by its columns: `regulator target` of attention, `source target` of similarity. None if it is neither.
-pub fn edges(table: &Table) -> Option<Vec<Edge>> {
-    let (from, score, group) = if table.has(&["condition", "regulator", "target", "score"]) {
-        ("regulator", "score", "condition")
-    } else if table.has(&["source", "target", "similarity", "program"]) {
-        ("source", "similarity", "program")
-    } else {
-        return None;
-    };
-    let edge = |row: &Vec<String>| {
-        Some(Edge {
-            from: table.get(row, from).to_owned(),
-            to: table.get(row, "target").to_owned(),
-            score: table.number(row, score)?,
-            group: table.get(row, group).to_owned(),
-        })
-    };
-    Some(table.rows.iter().filter_map(edge).collect())
-}
-
-/// The strongest edges of one group, at most so many.
-pub fn top<'a>(edges: &'a [Edge], group: &str, most: usize) -> Vec<&'a Edge> {
-    let mut found: Vec<&Edge> = edges
-        .iter()
-        .filter(|edge| edge.group == group && edge.from != edge.to)
-        .collect();
-    found.sort_by(|a, b| {
-        b.score
-            .abs()
-            .total_cmp(&a.score.abs())
-            .then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to)))
-    });
-    found.truncate(most);
-    found
-}
-
-/// Groups of edges, those of most edges first; edges outside of a program have none.
-pub fn groups(edges: &[Edge]) -> Vec<String> {
-    let mut sizes: HashMap<&str, usize> = HashMap::new();
-    for edge in edges.iter().filter(|edge| !edge.group.is_empty()) {
-        *sizes.entry(&edge.group).or_default() += 1;
+    /// Takes an edge in, unless it joins a gene with itself. Of a list with very many groups the first ones are kept.
+    pub fn add(&mut self, edge: Edge) {
+        if edge.from == edge.to {
+            return;
+        }
+        self.n += 1;
+        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&edge.group) {
+            self.n_left += 1;
+            return;
+        }
+        let (n, kept) = self.groups.entry(edge.group.clone()).or_default();
+        *n += 1;
+        kept.push(edge);
+        // Sorted now and then rather than at each edge.
+        if kept.len() >= MOST_EDGES * 2 {
+            kept.sort_by(Edge::by_strength);
+            kept.truncate(MOST_EDGES);
+        }
     }
-    let mut groups: Vec<(&str, usize)> = sizes.into_iter().collect();
-    groups.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    groups
-        .into_iter()
-        .map(|(group, _)| group.to_owned())
-        .collect()
+
+    /// The strongest edges of all groups, at most so many and [`MOST_EDGES`] of a group.
+    pub fn strongest(&self, most: usize) -> Vec<&Edge> {
+        first(self.groups.values().flat_map(|(_, kept)| kept), most)
+    }
+
+    /// The strongest edges of one group, at most so many and [`MOST_EDGES`].
+    pub fn top(&self, group: &str, most: usize) -> Vec<&Edge> {
+        let kept = self.groups.get(group);
+        first(kept.into_iter().flat_map(|(_, kept)| kept), most)
+    }
+
+    /// Whether scores are differences, which attention itself is not.
+    pub fn has_negative(&self) -> bool {
+        let mut kept = self.groups.values().flat_map(|(_, kept)| kept);
+        kept.any(|edge| edge.score < 0.0)
+    }
+
+    /// Groups, those of most edges first, without that of the edges that have none.
+    pub fn groups(&self) -> Vec<&str> {
+        let named = self.groups.iter().filter(|(group, _)| !group.is_empty());
+        let mut groups: Vec<(&str, usize)> =
+            named.map(|(group, (n, _))| (group.as_str(), *n)).collect();
+        groups.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        groups.into_iter().map(|(group, _)| group).collect()
+    }
+}
+
+fn first<'a>(edges: impl Iterator<Item = &'a Edge>, most: usize) -> Vec<&'a Edge> {
+    let mut edges: Vec<&Edge> = edges.collect();
+    edges.sort_by(|a, b| a.by_strength(b));
+    edges.truncate(most.min(MOST_EDGES));
+    edges
 }
 
 #[cfg(test)]
@@ -154,6 +216,7 @@ mod tests {
     use super::*;
     use crate::counts::Counts;
     use crate::formats::h5ad;
+    use crate::report::table::{Kind, Table};
 
     fn write(path: &Path, n: usize) {
         // Gene i attends to gene i + 1, the later the more.
@@ -173,14 +236,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("genes.h5ad");
         write(&path, 60);
-        let strongest = matrices(&path, &[]).unwrap().remove(0);
+        let shown = |chosen: &[String]| matrices(&path, chosen, 1).unwrap().0.remove(0);
+        let strongest = shown(&[]);
         assert_eq!((strongest.genes.len(), strongest.n_genes), (SHOWN, 60));
         assert_eq!(strongest.genes.last().unwrap(), "g59");
-        let chosen = matrices(&path, &["g10".into(), "g11".into(), "absent".into()])
-            .unwrap()
-            .remove(0);
+        let chosen = shown(&["g10".into(), "g11".into(), "absent".into()]);
         assert_eq!(chosen.genes, ["g10", "g11"]);
         assert!((chosen.scores[(0, 1)] - 10.0 / 60.0).abs() < 1e-6 && chosen.scores[(1, 0)] == 0.0);
+        // One gene comes with its partners.
+        let one = shown(&["g10".into()]).genes;
+        assert!(
+            one.len() == SHOWN
+                && ["g9", "g10", "g11"]
+                    .iter()
+                    .all(|gene| one.contains(&gene.to_string()))
+        );
+        let (none, left) = matrices(&path, &[], 0).unwrap();
+        assert!(none.is_empty() && left == 1);
     }
 
     #[test]
@@ -188,9 +260,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("edges.tsv");
         std::fs::write(&path, "source\ttarget\tsimilarity\trank\tprogram\nA\tB\t0.9\t1\tP1\nA\tA\t1\t2\tP1\nB\tC\tnan\t3\t\nB\tC\t-0.95\t4\tP1\n").unwrap();
-        let edges = edges(&Table::read(&path).unwrap()).unwrap();
-        assert_eq!((edges.len(), groups(&edges)), (3, vec!["P1".to_owned()]));
-        let top: Vec<&str> = top(&edges, "P1", 5)
+        let table = Table::read(&path).unwrap().unwrap();
+        let Kind::Edges(edges) = table.kind else {
+            panic!("edges");
+        };
+        assert_eq!((edges.n, edges.groups()), (2, vec!["P1"]));
+        let top: Vec<&str> = edges
+            .top("P1", 5)
             .iter()
             .map(|edge| edge.from.as_str())
             .collect();

@@ -1,6 +1,6 @@
 //! Cells of a file as the page shows them: a place in two dimensions and annotations, for a sample of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, Array2, Axis};
@@ -14,10 +14,12 @@ const MOST_READ: usize = 200;
 const MOST_SHOWN: usize = 16;
 /// Categories of a column that is shown; names of cells have more.
 const MOST_CATEGORIES: usize = 1_000;
+/// A column of whole numbers with up to so many values, such as clusters, groups cells.
+const MOST_NUMBERED: usize = 60;
 /// Rounds of orthogonal iteration, which are ample for a picture.
 const ROUNDS: usize = 100;
 /// Larger embeddings are not projected (columns).
-const WIDEST: usize = 4_096;
+pub const WIDEST: usize = 4_096;
 
 /// What a column says of each cell.
 #[derive(Debug, Clone)]
@@ -82,16 +84,10 @@ impl View {
     /// Reads a file; none if it has no embedding or its rows are genes.
     pub fn read(path: &Path, run: Option<usize>, wanted: Wanted) -> Result<Option<Self>, Error> {
         let file = File::open(path)?;
-        let embeddings = file.embeddings()?;
-        let relations = file.relations()?;
-        let is_of_genes = relations
-            .iter()
-            .any(|name| name == "similarity" || name.starts_with("attention_"));
-        let Some(key) = best_embedding(&embeddings).filter(|_| !is_of_genes && file.n_cells() > 0)
-        else {
+        let Some(key) = embedding(&file)? else {
             return Ok(None);
         };
-        let values = file.embedding(key)?;
+        let values = file.embedding(&key)?;
         let placed: Vec<usize> = (0..file.n_cells())
             .filter(|&cell| values.row(cell).iter().all(|value| value.is_finite()))
             .collect();
@@ -102,9 +98,10 @@ impl View {
         );
         sample.sort_unstable();
         let sample: Vec<usize> = sample.into_iter().map(|at| placed[at]).collect();
-        let Some((places, axes)) = place(&values.select(Axis(0), &sample), key) else {
+        let Some((places, axes)) = place(&values.select(Axis(0), &sample), &key) else {
             return Ok(None);
         };
+        drop(values);
         let annotations = annotations(&file, wanted.colour)?;
         let names = file.cell_names()?;
         Ok(Some(Self {
@@ -134,6 +131,23 @@ impl View {
             .to_string_lossy()
             .into_owned()
     }
+}
+
+/// Whether a file has cells with an embedding.
+pub fn has_embedding(path: &Path) -> Result<bool, Error> {
+    Ok(embedding(&File::open(path)?)?.is_some())
+}
+
+/// The embedding that shows the cells of a file; none if its rows are genes.
+fn embedding(file: &File) -> Result<Option<String>, Error> {
+    let relations = file.relations()?;
+    let is_of_genes = relations
+        .iter()
+        .any(|name| name == "similarity" || super::attention::is_shown(name));
+    if is_of_genes || file.n_cells() == 0 {
+        return Ok(None);
+    }
+    Ok(best_embedding(&file.embeddings()?).cloned())
 }
 
 /// A layout before an embedding, the programs' own before others.
@@ -211,7 +225,7 @@ fn normalised(vector: Array1<f64>) -> Array1<f64> {
     }
 }
 
-/// Columns that tell cells apart, but not each cell by itself.
+/// Columns that tell cells apart, but not each cell by itself: the one that was asked for, then categories, then numbers.
 fn annotations(file: &File, colour: Option<&str>) -> Result<Vec<Annotation>, Error> {
     let columns = file.obs_columns()?;
     let mut wanted: Vec<&String> = columns.iter().take(MOST_READ).collect();
@@ -221,43 +235,65 @@ fn annotations(file: &File, colour: Option<&str>) -> Result<Vec<Annotation>, Err
             .skip(MOST_READ)
             .filter(|name| Some(name.as_str()) == colour),
     );
-    let mut found = Vec::new();
+    wanted.sort_by_key(|name| Some(name.as_str()) != colour);
+    let (mut found, mut numbers) = (Vec::new(), Vec::new());
     for name in wanted {
         // A column of a kind that is not known is no reason to show nothing.
         let Some(values) = file.obs(name).ok().and_then(telling) else {
             continue;
         };
-        found.push(Annotation {
-            name: name.clone(),
-            values,
-        });
+        let is_asked = Some(name.as_str()) == colour;
+        let kept = match values {
+            Values::Numbers(_) if !is_asked => &mut numbers,
+            _ => &mut found,
+        };
+        if kept.len() < MOST_SHOWN {
+            kept.push(Annotation {
+                name: name.clone(),
+                values,
+            });
+        }
+        if found.len() == MOST_SHOWN {
+            break;
+        }
     }
-    // Categories first; a column that was asked for is never left out.
-    found.sort_by_key(|column| {
-        (
-            Some(column.name.as_str()) != colour,
-            column.categories().is_none(),
-        )
-    });
+    found.extend(numbers);
     found.truncate(MOST_SHOWN);
     found.sort_by_key(|column| columns.iter().position(|name| *name == column.name));
     Ok(found)
 }
 
 fn telling(column: Column) -> Option<Values> {
-    if let Column::Number(numbers) = column {
-        let finite: Vec<Option<f64>> = numbers
-            .into_iter()
-            .map(|number| number.filter(|value| value.is_finite()))
-            .collect();
-        return finite
-            .iter()
-            .flatten()
-            .next()
-            .is_some()
-            .then_some(Values::Numbers(finite));
+    match column {
+        Column::Number(numbers) => numbered(numbers),
+        column => labelled(column.to_labels()),
     }
-    let labels = column.to_labels();
+}
+
+/// Whole numbers of a few values are categories, others are numbers.
+fn numbered(numbers: Vec<Option<f64>>) -> Option<Values> {
+    let finite: Vec<Option<f64>> = numbers
+        .into_iter()
+        .map(|number| number.filter(|value| value.is_finite()))
+        .collect();
+    let mut values: HashSet<u64> = HashSet::new();
+    let are_few = finite.iter().flatten().all(|value| {
+        values.insert(value.to_bits());
+        value.fract() == 0.0 && values.len() <= MOST_NUMBERED
+    });
+    match values.len() {
+        0 => None,
+        2.. if are_few && values.len() * 2 <= finite.len() => {
+            // Minus nought is nought.
+            let label = |value: f64| format!("{:.0}", value + 0.0);
+            labelled(finite.iter().map(|value| value.map(label)).collect())
+        }
+        _ => Some(Values::Numbers(finite)),
+    }
+}
+
+/// None for names of cells.
+fn labelled(labels: Vec<Option<String>>) -> Option<Values> {
     let (mut names, mut place): (Vec<String>, HashMap<String, u32>) = (Vec::new(), HashMap::new());
     let mut codes = Vec::with_capacity(labels.len());
     for label in labels {
@@ -315,7 +351,7 @@ fn main(annotations: &[Annotation], colour: Option<&str>) -> Option<usize> {
         let of_a_kind = |words: &[&str]| words.iter().any(|word| name.contains(word));
         let kind = if name == "scgpt_label" || name.ends_with("_label") {
             4
-        } else if name.ends_with("_leiden") || name == "cluster" {
+        } else if of_a_kind(&["leiden", "louvain", "cluster"]) {
             3
         } else if of_a_kind(&["celltype", "cell_type", "labels"]) {
             2
@@ -342,4 +378,32 @@ pub fn crossed(rows: &Annotation, columns: &Annotation) -> Option<Vec<Vec<u64>>>
         }
     }
     Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_with_numbers_for_names_group_cells() {
+        let column = |numbers: Vec<f64>| Annotation {
+            name: "leiden".into(),
+            values: telling(Column::Number(numbers.into_iter().map(Some).collect())).unwrap(),
+        };
+        let clusters = column((0..40).map(|cell| f64::from(cell % 11)).collect());
+        let (names, codes) = clusters.categories().unwrap();
+        assert_eq!(
+            (names.len(), names[2].as_str(), codes[12]),
+            (11, "2", Some(1))
+        );
+        assert_eq!(main(&[clusters], Some("leiden")), Some(0));
+        // Depths, counts that hardly repeat and a constant are no groups.
+        for numbers in [
+            (0..40).map(|cell| f64::from(cell % 2) + 0.5).collect(),
+            (0..40).map(|cell| f64::from(cell % 30)).collect(),
+            vec![1.0; 40],
+        ] {
+            assert!(column(numbers).categories().is_none());
+        }
+    }
 }

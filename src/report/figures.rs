@@ -105,7 +105,12 @@ pub fn legend(names: &[String], (left, top): (f64, f64), width: f64) -> (Markup,
     )
 }
 
-/// Round numbers that cover a range, about five.
+/// Marks of an axis.
+const MOST_TICKS: usize = 12;
+/// Steps from zero beyond which a number has no digits left to tell marks apart.
+const MOST_STEPS: f64 = 1e12;
+
+/// Round numbers that cover a range, about five; one for a range that is too small to be divided.
 pub fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = high - low;
     if !span.is_finite() || span <= 0.0 {
@@ -118,11 +123,14 @@ pub fn ticks(low: f64, high: f64) -> Vec<f64> {
         .into_iter()
         .find(|step| *step >= rough * 0.999)
         .unwrap_or(unit);
-    let (first, last) = (
-        (low / step - 1e-9).ceil() as i64,
-        (high / step + 1e-9).floor() as i64,
-    );
-    (first..=last).map(|at| at as f64 * step).collect()
+    let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
+    if !step.is_normal() || first.abs().max(last.abs()) > MOST_STEPS {
+        return vec![low];
+    }
+    (first as i64..=last as i64)
+        .take(MOST_TICKS)
+        .map(|at| at as f64 * step)
+        .collect()
 }
 
 /// A number of an axis in as few digits as it needs.
@@ -133,6 +141,29 @@ pub fn tick(value: f64) -> String {
         _ => {
             let text = format!("{value:.4}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_have_a_few_marks() {
+        assert_eq!(ticks(0.0, 1.0), [0.0, 0.5, 1.0]);
+        assert_eq!(ticks(-3.0, 9.0), [0.0, 5.0]);
+        assert_eq!(ticks(2.0, 2.0), [2.0]);
+        let tiny = f64::from_bits(1);
+        for (low, high) in [
+            (0.0, tiny),
+            (0.0, 4.0 * tiny),
+            (0.0, f64::MIN_POSITIVE),
+            (1e300, 1e300_f64.next_up()),
+            (-f64::MAX, f64::MAX),
+            (0.0, f64::MAX),
+        ] {
+            assert!(ticks(low, high).len() <= MOST_TICKS, "{low:e} to {high:e}");
         }
     }
 }

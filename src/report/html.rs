@@ -12,7 +12,8 @@ pub fn text(text: &str) -> Markup {
     html! { bdi { (shortened(text)) } }
 }
 
-/// The beginning of a text without control characters, which includes those that turn the direction of writing.
+/// The beginning of a text without control characters, which includes those that turn the direction of writing, and without code
+/// points that are no characters, which HTML does not allow.
 pub fn shortened(text: &str) -> String {
     cut(text, LONGEST)
 }
@@ -21,7 +22,8 @@ pub fn shortened(text: &str) -> String {
 pub fn cut(text: &str, most: usize) -> String {
     let is_control = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+            || u32::from(c) & 0xfffe == 0xfffe
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fdd0}'..='\u{fdef}')
     };
     let mut letters = text
         .chars()
@@ -40,7 +42,7 @@ pub enum Cell {
     Text(String),
     /// A number with so many decimals.
     Number(f64, usize),
-    /// A probability, which may be tiny.
+    /// A probability or another number that may be tiny.
     Probability(f64),
     Seconds(f64),
     Bytes(u64),
@@ -94,12 +96,11 @@ pub fn number(value: f64, decimals: usize) -> String {
 }
 
 fn probability(value: f64) -> String {
-    if value >= 0.001 {
-        format!("{value:.3}")
-    } else if value > 0.0 {
-        format!("{value:.0e}")
-    } else {
-        "0".into()
+    let sign = if value < 0.0 { "\u{2212}" } else { "" };
+    match value.abs() {
+        0.0 => "0".into(),
+        size @ ..0.001 => format!("{sign}{size:.0e}"),
+        size => format!("{sign}{size:.3}"),
     }
 }
 
@@ -219,6 +220,10 @@ mod tests {
             "<bdi>&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;\u{fffd}'</bdi>"
         );
         assert_eq!(shortened(&"x".repeat(10_000)).chars().count(), LONGEST);
+        assert_eq!(
+            shortened("\u{1}\u{fdd0}\u{1ffff}\u{fffe}\u{fdcf}"),
+            "\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fdcf}"
+        );
         let attribute = html! { p title=(shortened("\"><b>")) {} }.into_string();
         assert_eq!(attribute, "<p title=\"&quot;&gt;&lt;b&gt;\"></p>");
     }
@@ -233,6 +238,10 @@ mod tests {
         assert_eq!(
             (seconds(0.5), seconds(119.7), seconds(7199.0)),
             ("0.50 s".into(), "2 min 0 s".into(), "2 h 0 min".into())
+        );
+        assert_eq!(
+            (probability(-0.0004), probability(0.0), probability(0.25)),
+            ("\u{2212}4e-4".into(), "0".into(), "0.250".into())
         );
         assert_eq!(
             (bytes(999), bytes(394_000_000), bytes(1 << 32)),

@@ -1,9 +1,11 @@
 //! Where a run's model came from, and how a run is told from the others.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::gather::Found;
-use crate::run_record::Record;
+use crate::run_record::{Artefact, Record};
 
 /// How a model came to its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,50 +28,94 @@ impl Training {
         }
     }
 
-    /// What the options of a run say; of a run that only uses a model, what the run that made the model says.
+    /// What the options of a run say; of a run that only uses a model, what the run that made the model says, and where that is not
+    /// there, what the files beside the weights say.
     pub fn of(at: usize, runs: &[Found]) -> Self {
-        Self::trace(at, runs, runs.len())
+        let (mut at, mut seen) = (at, HashSet::new());
+        while seen.insert(at) {
+            let record = &runs[at].record;
+            if let Some(training) = Self::by_options(record) {
+                return training;
+            }
+            match maker(at, runs) {
+                Some(maker) if runs[maker].record.program == "scgpt-pretrain" => {
+                    return Self::ZeroShot;
+                }
+                Some(maker) => at = maker,
+                None => return Self::by_files(record),
+            }
+        }
+        Self::Unknown
     }
 
-    fn trace(at: usize, runs: &[Found], steps: usize) -> Self {
-        let record = &runs[at].record;
-        let is_given = |name: &str| {
-            record
-                .options
-                .get(name)
-                .is_some_and(|value| !value.is_null())
+    /// Of a run that trains.
+    fn by_options(record: &Record) -> Option<Self> {
+        let option = |name: &str| record.options.get(name);
+        let trains = option("epochs").is_some() && option("no_train") != Some(&Value::Bool(true));
+        let starts = option("checkpoint").is_some_and(|value| !value.is_null());
+        trains.then_some(if starts {
+            Self::FineTuned
+        } else {
+            Self::FromScratch
+        })
+    }
+
+    /// Of a run whose model came from elsewhere: zero-shot needs weights as pre-trained ones are released, and no trace of training.
+    fn by_files(record: &Record) -> Self {
+        let Some(weights) = record.inputs.iter().find(|input| is_weights(input)) else {
+            return Self::Unknown;
         };
-        let trains = record.options.contains_key("epochs")
-            && record.options.get("no_train") != Some(&Value::Bool(true));
-        match maker(at, runs) {
-            _ if trains && is_given("checkpoint") => Self::FineTuned,
-            _ if trains => Self::FromScratch,
-            Some(maker) if steps > 0 && runs[maker].record.program != "scgpt-pretrain" => {
-                Self::trace(maker, runs, steps - 1)
-            }
-            _ if is_given("checkpoint") => Self::ZeroShot,
-            _ => Self::Unknown,
+        let has = |name: &str| {
+            let path = weights.path.with_file_name(name);
+            record.inputs.iter().any(|input| input.path == path)
+        };
+        if has(STARTED_FROM) {
+            Self::FineTuned
+        } else if has(RELEASED) && !TRACES.iter().any(|name| has(name)) {
+            Self::ZeroShot
+        } else {
+            Self::Unknown
         }
     }
 }
 
-/// The run whose model this run read, if it is there and another one.
+/// What a program leaves beside the weights that it trained, starting from others.
+const STARTED_FROM: &str = "loaded_weights.json";
+/// What any training leaves beside the weights.
+const TRACES: [&str; 2] = ["metrics.jsonl", "run.json"];
+/// Weights as the authors of scGPT release them; those of another name may be trained further.
+const RELEASED: &str = "best_model.pt";
+
+fn is_weights(file: &Artefact) -> bool {
+    let extension = file.path.extension();
+    extension.is_some_and(|extension| extension == "safetensors" || extension == "pt")
+}
+
+/// The run that wrote the model which this run read; of a run that read none, the one that wrote what it read, such as embedded
+/// cells. None if it is not there.
 pub fn maker(at: usize, runs: &[Found]) -> Option<usize> {
-    let is_weights = |path: &std::path::Path| {
-        path.extension()
-            .is_some_and(|extension| extension == "safetensors" || extension == "pt")
+    let inputs = &runs[at].record.inputs;
+    let reads_weights = inputs.iter().any(is_weights);
+    // Vocabularies and the like are the same for many models.
+    let tells = |input: &&Artefact| {
+        if reads_weights {
+            is_weights(input)
+        } else {
+            input.path.extension().is_none_or(|ending| ending != "json")
+        }
     };
-    let read = runs[at]
-        .record
-        .inputs
+    let is_written = |run: &Found, read: &Artefact| {
+        let mut written = run.record.outputs.iter();
+        written.any(|output| output.sha256 == read.sha256)
+    };
+    inputs
         .iter()
-        .find(|input| is_weights(&input.path) && !input.sha256.is_empty())?;
-    runs.iter()
-        .position(|run| {
-            let mut written = run.record.outputs.iter();
-            written.any(|output| is_weights(&output.path) && output.sha256 == read.sha256)
+        .filter(|input| !input.sha256.is_empty())
+        .filter(tells)
+        .find_map(|read| {
+            let mut others = (0..runs.len()).filter(|other| *other != at);
+            others.find(|&other| is_written(&runs[other], read))
         })
-        .filter(|maker| *maker != at)
 }
 
 /// The names of the first inputs that hold cells, without their folders.
@@ -118,9 +164,13 @@ pub fn label(at: usize, record: &Record) -> String {
         .to_owned()
 }
 
-/// Seconds of all stages; none of a run that ended before the first.
+/// Seconds of all stages, those within others counted once; none of a run that ended before the first.
 pub fn whole(record: &Record) -> Option<f64> {
-    (!record.timings.is_empty()).then(|| record.timings.iter().map(|timing| timing.seconds).sum())
+    let outermost = record
+        .timings
+        .iter()
+        .filter(|timing| timing.within.is_none());
+    (!record.timings.is_empty()).then(|| outermost.map(|timing| timing.seconds).sum())
 }
 
 /// Seconds that the named stages took together; none if there is none of them.
@@ -158,9 +208,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// Weights unless the name says otherwise.
+    fn file(name: &str) -> String {
+        let ending = if name.contains('.') {
+            ""
+        } else {
+            ".safetensors"
+        };
+        format!("model/{name}{ending}")
+    }
+
     fn run(program: &str, options: Value, read: &[&str], written: &[&str]) -> Found {
         let files = |names: &[&str]| {
-            names.iter().map(|name| json!({"path": format!("{name}.safetensors"), "size": 1, "sha256": name})).collect::<Vec<_>>()
+            names
+                .iter()
+                .map(|name| json!({"path": file(name), "size": 1, "sha256": name}))
+                .collect::<Vec<_>>()
         };
         let record = json!({
             "program": program, "version": "0.1.0", "started": "", "finished": "", "options": options, "seed": 0, "device": null, "threads": 1,
@@ -204,11 +267,8 @@ mod tests {
             run("scgpt-embed", json!({"checkpoint": "c"}), &["c"], &[]),
             run("scgpt-tokenize", json!({}), &[], &[]),
         ];
-        let told = (0..runs.len())
-            .map(|at| Training::of(at, &runs).name())
-            .collect::<Vec<_>>();
         assert_eq!(
-            told,
+            told(&runs),
             [
                 "from scratch",
                 "fine-tuned",
@@ -219,5 +279,99 @@ mod tests {
                 "not told"
             ]
         );
+    }
+
+    fn told(runs: &[Found]) -> Vec<&'static str> {
+        (0..runs.len())
+            .map(|at| Training::of(at, runs).name())
+            .collect()
+    }
+
+    #[test]
+    fn a_model_from_elsewhere_is_zero_shot_only_if_nothing_speaks_against_it() {
+        let read = |files: &[&str]| {
+            run(
+                "scgpt-integrate",
+                json!({"epochs": null, "checkpoint": "m", "no_train": true}),
+                files,
+                &[],
+            )
+        };
+        let runs = [
+            read(&["args.json", "best_model.pt", "vocab.json"]),
+            read(&["best_model.pt", "metrics.jsonl"]),
+            read(&["args.json", "metrics.jsonl", "model", "vocab.json"]),
+            read(&["args.json", "loaded_weights.json", "model"]),
+            read(&["args.json", "model"]),
+        ];
+        assert_eq!(
+            told(&runs),
+            [
+                "zero-shot",
+                "not told",
+                "not told",
+                "fine-tuned",
+                "not told"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_model_is_found_behind_the_cells_that_it_embedded() {
+        let runs = [
+            run(
+                "scgpt-pretrain",
+                json!({"epochs": 2}),
+                &[],
+                &["a", "vocab.json"],
+            ),
+            run(
+                "scgpt-finetune-annotation",
+                json!({"epochs": 2, "checkpoint": "a"}),
+                &["a"],
+                &["b", "vocab.json"],
+            ),
+            run(
+                "scgpt-embed",
+                json!({"checkpoint": "b"}),
+                &["cells.h5ad", "b", "vocab.json"],
+                &["embedded.h5ad"],
+            ),
+            run(
+                "scgpt-map-reference query",
+                json!({}),
+                &["embedded.h5ad"],
+                &["named.h5ad"],
+            ),
+            // A vocabulary alone is that of any model.
+            run("scgpt-tokenize", json!({}), &["vocab.json"], &[]),
+        ];
+        assert_eq!(told(&runs)[2..], ["fine-tuned", "fine-tuned", "not told"]);
+    }
+
+    #[test]
+    fn models_made_of_each_other_are_told_of_nothing() {
+        let convert =
+            |read, written| run("scgpt-checkpoint convert", json!({}), &[read], &[written]);
+        let runs = [convert("a", "b"), convert("b", "a"), convert("c", "c")];
+        assert_eq!(told(&runs), ["not told"; 3]);
+    }
+
+    #[test]
+    fn stages_within_others_are_counted_once() {
+        let mut found = run("scgpt-integrate", json!({}), &[], &[]);
+        let timing = |stage: &str, seconds: f64, within: Option<&str>| crate::run_record::Timing {
+            stage: stage.into(),
+            seconds,
+            peak_memory: None,
+            within: within.map(str::to_owned),
+        };
+        assert_eq!(whole(&found.record), None);
+        found.record.timings = vec![
+            timing("train", 2.0, None),
+            timing("Harmony", 0.5, Some("score")),
+            timing("score", 1.0, None),
+        ];
+        assert_eq!(whole(&found.record), Some(3.0));
     }
 }

@@ -14,9 +14,9 @@ use crate::expression::normalise::{Target, log1p, normalise_total};
 /// Stored values held at a time.
 const BLOCK: usize = 4_000_000;
 /// Groups that are compared, the largest.
-const MOST_GROUPS: usize = 60;
+pub const MOST_GROUPS: usize = 60;
 /// Groups of fewer cells have no markers.
-const FEWEST: usize = 3;
+pub const FEWEST: usize = 3;
 /// More values than these (groups x genes) are not kept.
 const MOST_VALUES: usize = 50_000_000;
 
@@ -32,6 +32,17 @@ pub struct Marker {
     pub log2_fold_change: f64,
 }
 
+/// What is not compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Cells without a group.
+    pub cells: usize,
+    /// Groups of fewer than [`FEWEST`] cells.
+    pub small: usize,
+    /// Groups beyond the [`MOST_GROUPS`] largest.
+    pub beyond: usize,
+}
+
 /// Expression of groups.
 #[derive(Debug)]
 pub struct Markers {
@@ -44,6 +55,8 @@ pub struct Markers {
     /// Share of cells with the gene, [groups, genes].
     pub shares: Array2<f64>,
     squares: Array2<f64>,
+    /// Cells that are in no group that is compared.
+    pub left_out: LeftOut,
     /// What the values of the file are.
     pub matrix: String,
 }
@@ -55,9 +68,13 @@ impl Markers {
         names: &[String],
         codes: &[Option<u32>],
     ) -> anyhow::Result<Option<Self>> {
-        let Some((kept, place)) = largest(names, codes) else {
+        let (kept, left_out) = largest(names, codes);
+        if kept.len() < 2 {
             return Ok(None);
-        };
+        }
+        let place: Vec<Option<usize>> = (0..names.len())
+            .map(|at| kept.binary_search(&at).ok())
+            .collect();
         let cells = Cells::open(path, &cells::Options::default(), None)?;
         let mut seen = HashSet::new();
         let genes: Vec<String> = cells
@@ -68,10 +85,16 @@ impl Markers {
             .collect();
         let shape = (kept.len(), genes.len());
         anyhow::ensure!(
-            shape.0 * shape.1 <= MOST_VALUES && codes.len() == cells.n_cells(),
+            shape.0 * shape.1 <= MOST_VALUES,
             "{} groups by {} genes are too many",
             shape.0,
             shape.1
+        );
+        anyhow::ensure!(
+            codes.len() == cells.n_cells(),
+            "{} cells have a group, the matrix has {}",
+            codes.len(),
+            cells.n_cells()
         );
         let columns = cells.columns(&genes)?;
         let mut markers = Self {
@@ -81,6 +104,7 @@ impl Markers {
             means: Array2::zeros(shape),
             shares: Array2::zeros(shape),
             squares: Array2::zeros(shape),
+            left_out,
             matrix: format!("matrix {}, {}", cells.source, cells.judgement.state),
         };
         for block in cells.blocks(BLOCK)? {
@@ -191,21 +215,26 @@ impl Markers {
     }
 }
 
-/// The groups to compare, and where each code goes among them.
-fn largest(names: &[String], codes: &[Option<u32>]) -> Option<(Vec<usize>, Vec<Option<usize>>)> {
+/// The groups to compare, in their order, and what that leaves out.
+fn largest(names: &[String], codes: &[Option<u32>]) -> (Vec<usize>, LeftOut) {
     let mut sizes = vec![0; names.len()];
     codes
         .iter()
         .flatten()
         .for_each(|&code| sizes[code as usize] += 1);
     let mut kept: Vec<usize> = (0..names.len()).filter(|&at| sizes[at] >= FEWEST).collect();
+    let left_out = LeftOut {
+        cells: codes.iter().filter(|code| code.is_none()).count(),
+        small: sizes
+            .iter()
+            .filter(|size| (1..FEWEST).contains(*size))
+            .count(),
+        beyond: kept.len().saturating_sub(MOST_GROUPS),
+    };
     kept.sort_by_key(|&at| std::cmp::Reverse(sizes[at]));
     kept.truncate(MOST_GROUPS);
     kept.sort_unstable();
-    let place = (0..names.len())
-        .map(|at| kept.binary_search(&at).ok())
-        .collect();
-    (kept.len() > 1).then_some((kept, place))
+    (kept, left_out)
 }
 
 #[cfg(test)]
@@ -214,6 +243,25 @@ mod tests {
     use crate::analysis::differential::{Test, differences};
     use crate::counts::Counts;
     use crate::formats::h5ad;
+
+    #[test]
+    fn groups_that_are_not_compared_are_counted() {
+        // Group g has g cells, and one cell has no group.
+        let codes: Vec<Option<u32>> = (0..70_u32)
+            .flat_map(|group| vec![Some(group); group as usize])
+            .chain([None])
+            .collect();
+        let names: Vec<String> = (0..70).map(|group| group.to_string()).collect();
+        let (kept, left_out) = largest(&names, &codes);
+        assert_eq!(kept, (10..70).collect::<Vec<_>>());
+        let (cells, small, beyond) = (1, 2, 7);
+        let expected = LeftOut {
+            cells,
+            small,
+            beyond,
+        };
+        assert_eq!(left_out, expected);
+    }
 
     #[test]
     fn markers_are_those_of_welchs_test_on_all_cells() {

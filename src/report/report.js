@@ -116,7 +116,6 @@
       this.place = document.getElementById(script.dataset.for);
       this.still = this.place.querySelector("svg");
       this.legend = this.place.parentElement.querySelector(".legend");
-      this.list = this.legend.cloneNode(true);
       this.x = unpack(this.data.x, Uint16Array);
       this.y = unpack(this.data.y, Uint16Array);
       this.data.columns.forEach((column) => { column.values = unpack(column.codes, column.wide ? Uint16Array : Uint8Array); });

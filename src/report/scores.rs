@@ -42,22 +42,27 @@ impl Row {
     }
 }
 
-/// Methods that named cells: `accuracy`, `macro`, `weighted`, `classes`, `confusion`.
+/// Methods that named cells: `accuracy`, `macro`, `weighted`, `classes`, `confusion`. They stand by name under `test` or `scores`;
+/// scores without a name are those of scGPT.
 pub fn annotation(runs: &[Found]) -> Vec<Row> {
+    let has_accuracy = |scores: &Value| scores.get("accuracy").is_some();
     let mut rows = Vec::new();
     for (at, run) in runs.iter().enumerate() {
         let metrics = &run.record.metrics;
-        if let Some(Value::Object(methods)) = metrics.get("test") {
-            let scored = methods
-                .iter()
-                .filter(|(_, scores)| scores.get("accuracy").is_some());
-            rows.extend(scored.map(|(method, scores)| row(at, runs, method, scores)));
-        }
-        if let Some(scores) = metrics
-            .get("scores")
-            .filter(|scores| scores.get("accuracy").is_some())
+        for found in ["test", "scores"]
+            .iter()
+            .filter_map(|name| metrics.get(*name))
         {
-            rows.push(row(at, runs, "scGPT", scores));
+            if has_accuracy(found) {
+                rows.push(row(at, runs, "scGPT", found));
+                continue;
+            }
+            let methods = found.as_object().into_iter().flatten();
+            rows.extend(
+                methods
+                    .filter(|(_, scores)| has_accuracy(scores))
+                    .map(|(method, scores)| row(at, runs, method, scores)),
+            );
         }
     }
     rows
@@ -102,6 +107,36 @@ pub fn perturbation(runs: &[Found]) -> Vec<(String, Row)> {
     found
 }
 
+/// Methods that told values which were hidden from them: `correlation` and `squared_error` with a hidden modality, `error` in bins
+/// with hidden genes.
+pub fn hidden(runs: &[Found]) -> Vec<Row> {
+    let is_score = |scores: &Value| scores.get("correlation").is_some();
+    let mut found = Vec::new();
+    for (at, run) in runs.iter().enumerate() {
+        for name in ["hidden_modality", "held_out"] {
+            let methods = run.record.metrics.get(name).and_then(Value::as_object);
+            let methods = methods.into_iter().flatten();
+            found.extend(
+                methods
+                    .filter(|(_, scores)| is_score(scores))
+                    .map(|(method, scores)| row(at, runs, spelled(method), scores)),
+            );
+        }
+    }
+    found
+}
+
+/// What the page calls the methods of scgpt-generate.
+fn spelled(method: &str) -> &str {
+    match method {
+        "by_rounds" => "scGPT in rounds",
+        "at_once" => "scGPT at once",
+        "gene_mean" => "mean of the gene",
+        "nearest_cells" => "nearest cells",
+        other => other,
+    }
+}
+
 fn rows(at: usize, runs: &[Found], methods: Option<&Map<String, Value>>) -> Vec<Row> {
     let methods = methods.into_iter().flatten();
     methods
@@ -111,7 +146,7 @@ fn rows(at: usize, runs: &[Found], methods: Option<&Map<String, Value>>) -> Vec<
 
 fn row(at: usize, runs: &[Found], method: &str, scores: &Value) -> Row {
     let record = &runs[at].record;
-    let stages = stages(&record.program, method);
+    let stages = &stages(&record.program, method);
     let ours = method.starts_with("scGPT");
     Row {
         run: at,
@@ -128,16 +163,106 @@ fn row(at: usize, runs: &[Found], method: &str, scores: &Value) -> Row {
     }
 }
 
-/// The stages in which a program computes what a method needs.
-fn stages(program: &str, method: &str) -> &'static [&'static str] {
+/// The stages in which a program computes what a method needs, scoring not included. Other methods than these have a stage of their
+/// own name, or share one, and then their time is not known.
+fn stages<'a>(program: &str, method: &'a str) -> Vec<&'a str> {
     match (program, method) {
-        ("scgpt-finetune-annotation" | "scgpt-finetune-perturbation", "scGPT") => &["train"],
-        ("scgpt-annotate", "scGPT") => &["annotate"],
-        ("scgpt-integrate", "scGPT") => &["train", "embed"],
-        ("scgpt-integrate", "PCA") => &["principal components"],
-        ("scgpt-integrate", "Harmony") => &["principal components", "Harmony"],
-        ("scgpt-finetune-perturbation", "perceptron") => &["perceptron"],
-        ("scgpt-finetune-annotation" | "scgpt-finetune-perturbation", _) => &["baselines"],
-        _ => &[],
+        ("scgpt-finetune-annotation" | "scgpt-finetune-perturbation", "scGPT") => {
+            vec!["train", "predict"]
+        }
+        ("scgpt-annotate", "scGPT") => vec!["annotate"],
+        ("scgpt-integrate", "scGPT") => vec!["train", "embed"],
+        ("scgpt-integrate", "PCA") => vec!["principal components"],
+        ("scgpt-integrate", "Harmony") => vec!["principal components", "Harmony"],
+        ("scgpt-map-reference query", "scGPT") => vec!["search"],
+        ("scgpt-map-reference query", "PCA") => vec!["baseline"],
+        _ => vec![method],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(program: &str, timings: Value, metrics: Value) -> Found {
+        let record = json!({
+            "program": program, "version": "0.1.0", "started": "", "finished": "", "options": {}, "seed": 0, "device": null, "threads": 1,
+            "inputs": [], "outputs": [], "timings": timings, "metrics": metrics, "notes": [], "warnings": [], "exit_status": 0, "error": null,
+        });
+        Found {
+            record: serde_json::from_value(record).unwrap(),
+            path: "run.json".into(),
+            course: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn methods_of_all_programs_that_name_cells_are_rows() {
+        let timings =
+            json!([{"stage": "search", "seconds": 2.0}, {"stage": "baseline", "seconds": 3.0}]);
+        let runs = [
+            run(
+                "scgpt-map-reference query",
+                timings,
+                json!({"scores": {"scGPT": {"accuracy": 0.9}, "PCA": {"accuracy": 0.8}}}),
+            ),
+            run(
+                "scgpt-annotate",
+                json!([]),
+                json!({"scores": {"accuracy": 0.7}}),
+            ),
+            run(
+                "scgpt-integrate",
+                json!([]),
+                json!({"scores": {"scGPT": {"avg_bio": 0.6}}}),
+            ),
+        ];
+        let rows = annotation(&runs);
+        let found: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                (
+                    row.run,
+                    row.method.as_str(),
+                    row.score(&["accuracy"]),
+                    row.seconds,
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (0, "scGPT", Some(0.9), Some(2.0)),
+                (0, "PCA", Some(0.8), Some(3.0)),
+                (1, "scGPT", Some(0.7), None)
+            ]
+        );
+        assert_eq!(integration(&runs).len(), 1);
+    }
+
+    #[test]
+    fn a_method_has_the_time_of_its_own_stage_alone() {
+        let timings = json!([
+            {"stage": "baselines", "seconds": 9.0}, {"stage": "additive", "seconds": 1.0, "within": "test"},
+            {"stage": "predict", "seconds": 2.0, "within": "test"}, {"stage": "test", "seconds": 20.0}, {"stage": "train", "seconds": 5.0},
+        ]);
+        let scores = json!({"pearson_delta": {"mean": 0.5}});
+        let test =
+            json!({"test": {"all": {"scGPT": scores, "additive": scores, "no change": scores}}});
+        let rows = perturbation(&[run("scgpt-finetune-perturbation", timings, test)]);
+        let mut found: Vec<_> = rows
+            .iter()
+            .map(|(_, row)| (row.method.as_str(), row.seconds))
+            .collect();
+        found.sort_by_key(|(method, _)| *method);
+        assert_eq!(
+            found,
+            [
+                ("additive", Some(1.0)),
+                ("no change", None),
+                ("scGPT", Some(7.0))
+            ]
+        );
     }
 }

@@ -2,19 +2,24 @@
 
 use serde_json::{Map, Value, json};
 
-use super::gather::Found;
 use super::html::shortened;
 use super::lineage;
 use super::page::Content;
 use super::scores::{self, Row};
+use crate::run_record::Record;
 
 /// Custom content of type `table`: a row for each run.
 pub fn summary(content: &Content) -> Value {
     let runs = &content.evidence.runs;
-    let rows = (0..runs.len()).map(|at| {
+    let (named, joined) = (scores::annotation(runs), scores::integration(runs));
+    let rows = runs.iter().enumerate().map(|(at, run)| {
+        let scored = [&named, &joined].map(|rows| {
+            let mut ours = rows.iter().filter(|row| row.run == at && row.is_ours());
+            ours.next()
+        });
         (
-            shortened(&lineage::label(at, &runs[at].record)),
-            Value::Object(row(at, runs)),
+            shortened(&lineage::label(at, &run.record)),
+            Value::Object(row(&run.record, scored)),
         )
     });
     let data: Map<String, Value> = rows.collect();
@@ -38,15 +43,9 @@ pub fn summary(content: &Content) -> Value {
     })
 }
 
-/// What is known of a run; what is not is left out.
-fn row(at: usize, runs: &[Found]) -> Map<String, Value> {
-    let record = &runs[at].record;
-    let ours = |rows: Vec<Row>| rows.into_iter().find(|row| row.run == at && row.is_ours());
-    let (named, joined) = (
-        ours(scores::annotation(runs)),
-        ours(scores::integration(runs)),
-    );
-    let score = |row: &Option<Row>, path: &[&str]| row.as_ref().and_then(|row| row.score(path));
+/// What is known of a run that named cells or joined batches; what is not is left out.
+fn row(record: &Record, [named, joined]: [Option<&Row>; 2]) -> Map<String, Value> {
+    let score = |row: Option<&Row>, path: &[&str]| row.and_then(|row| row.score(path));
     let numbers = [
         ("seconds", lineage::whole(record)),
         ("warnings", Some(record.warnings.len() as f64)),
@@ -55,11 +54,11 @@ fn row(at: usize, runs: &[Found]) -> Map<String, Value> {
             "genes_matched",
             lineage::number(&record.metrics, &["genes_matched"]),
         ),
-        ("accuracy", score(&named, &["accuracy"])),
-        ("macro_f1", score(&named, &["macro", "f1"])),
+        ("accuracy", score(named, &["accuracy"])),
+        ("macro_f1", score(named, &["macro", "f1"])),
         (
             "integration",
-            score(&joined, &["overall"]).or(score(&joined, &["avg_bio"])),
+            score(joined, &["overall"]).or(score(joined, &["avg_bio"])),
         ),
     ];
     let known = numbers

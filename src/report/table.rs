@@ -1,79 +1,73 @@
-//! Tables that programs wrote, with tabs between their columns.
+//! Tables that programs wrote, with tabs between their columns. Only those that the page shows are read.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, Read, Take};
 use std::path::{Path, PathBuf};
 
-/// Rows that are kept; tables that are longer are ranked, best first.
-const MOST_ROWS: usize = 5_000;
-/// Bytes that are read.
+use super::attention::{Edge, Edges};
+
+/// Rows that are kept; of lists of edges, the strongest are.
+pub const MOST_ROWS: usize = 500;
+/// Bytes that are read, and those of lists of edges, of which little is kept.
 const LARGEST: u64 = 16 << 20;
+const LARGEST_EDGES: u64 = 256 << 20;
 /// Columns that are kept.
 const MOST_COLUMNS: usize = 200;
+/// Tables whose first rows are shown, by their columns, with what they are.
+const SHOWN: [(&[&str], &str); 3] = [
+    (&["group", "program", "score"], "Scores of programs"),
+    (&["list", "set", "overlap", "bh"], "Enriched gene sets"),
+    (
+        &["method", "regulator", "auprc", "auroc"],
+        "Agreement with known regulation",
+    ),
+];
+/// Columns of edges: gene from, gene to, score and group. Edges of attention have a direction.
+const DIRECTED: [&str; 4] = ["regulator", "target", "score", "condition"];
+const UNDIRECTED: [&str; 4] = ["source", "target", "similarity", "program"];
 
-/// A table with its first rows.
+/// What a table holds.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// The strongest edges of a list.
+    Edges(Edges),
+    /// The first rows of a table of a kind.
+    Rows {
+        what: &'static str,
+        header: Vec<String>,
+        rows: Vec<Vec<String>>,
+    },
+}
+
+/// A table.
 #[derive(Debug, Clone)]
 pub struct Table {
     pub path: PathBuf,
-    pub header: Vec<String>,
-    pub rows: Vec<Vec<String>>,
-    /// Rows in the file beyond those kept, as far as that was looked at.
+    pub kind: Kind,
+    /// Whether there are rows that were not looked at.
     pub is_cut: bool,
 }
 
 impl Table {
-    /// Reads the first rows. Fails on files that are no text table.
-    pub fn read(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?.take(LARGEST);
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(b'\t')
-            .quoting(false)
-            .flexible(true)
-            .from_reader(file);
-        let texts = |record: &csv::ByteRecord| {
-            let fields = record.iter().take(MOST_COLUMNS);
-            fields
-                .map(|field| String::from_utf8_lossy(field).into_owned())
-                .collect::<Vec<_>>()
+    /// Reads a table; none if its columns are not of a kind that is shown. Fails on files that are no text table.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let mut rows = Rows::open(path)?;
+        let header = rows.header()?;
+        let column = |name: &str| header.iter().position(|column| column == name);
+        let places = |names: [&str; 4]| names.map(column).into_iter().collect::<Option<Vec<_>>>();
+        let edges = [(DIRECTED, true), (UNDIRECTED, false)]
+            .into_iter()
+            .find_map(|(names, is_directed)| Some((places(names)?, is_directed)));
+        let shown = SHOWN
+            .iter()
+            .find(|(columns, _)| columns.iter().all(|name| column(name).is_some()));
+        let (kind, is_cut) = match (edges, shown) {
+            (Some((places, is_directed)), _) => strongest(rows, &places, is_directed)?,
+            (None, Some((_, what))) => first(rows, what, header)?,
+            (None, None) => return Ok(None),
         };
-        let header = texts(reader.byte_headers().map_err(io::Error::other)?);
-        let mut rows = Vec::new();
-        let mut records = reader.byte_records();
-        for record in records.by_ref().take(MOST_ROWS) {
-            rows.push(texts(&record.map_err(io::Error::other)?));
-        }
-        let is_cut = records.next().is_some();
-        Ok(Self {
-            path: path.to_owned(),
-            header,
-            rows,
-            is_cut,
-        })
-    }
-
-    /// Position of a column.
-    pub fn column(&self, name: &str) -> Option<usize> {
-        self.header.iter().position(|column| column == name)
-    }
-
-    /// Whether it has all these columns.
-    pub fn has(&self, names: &[&str]) -> bool {
-        names.iter().all(|name| self.column(name).is_some())
-    }
-
-    /// An entry; empty if there is none.
-    pub fn get<'a>(&'a self, row: &'a [String], name: &str) -> &'a str {
-        self.column(name)
-            .and_then(|at| row.get(at))
-            .map_or("", String::as_str)
-    }
-
-    /// An entry as a finite number.
-    pub fn number(&self, row: &[String], name: &str) -> Option<f64> {
-        self.get(row, name)
-            .parse()
-            .ok()
-            .filter(|value: &f64| value.is_finite())
+        let path = path.to_owned();
+        Ok(Some(Self { path, kind, is_cut }))
     }
 
     /// Name of the file.
@@ -83,5 +77,151 @@ impl Table {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned()
+    }
+}
+
+/// Goes through a list of edges, of which the strongest are kept.
+fn strongest(mut rows: Rows, places: &[usize], is_directed: bool) -> io::Result<(Kind, bool)> {
+    let mut edges = Edges::new(is_directed);
+    rows.look_at(LARGEST_EDGES);
+    while let Some(row) = rows.next()? {
+        let field = |at: usize| row.get(places[at]).cloned().unwrap_or_default();
+        let score = field(2).parse().ok();
+        if let Some(score) = score.filter(|score: &f64| score.is_finite()) {
+            let (from, to, group) = (field(0), field(1), field(3));
+            edges.add(Edge {
+                from,
+                to,
+                score,
+                group,
+            });
+        }
+    }
+    Ok((Kind::Edges(edges), rows.is_cut))
+}
+
+fn first(mut rows: Rows, what: &'static str, header: Vec<String>) -> io::Result<(Kind, bool)> {
+    let mut kept = Vec::new();
+    while let Some(row) = rows.next()? {
+        if kept.len() == MOST_ROWS {
+            rows.is_cut = true;
+            break;
+        }
+        kept.push(row);
+    }
+    let (rows, is_cut) = (kept, rows.is_cut);
+    Ok((Kind::Rows { what, header, rows }, is_cut))
+}
+
+/// The rows of a file up to a number of bytes.
+struct Rows {
+    reader: csv::Reader<Take<File>>,
+    /// Bytes of the file, and those that are read.
+    size: u64,
+    limit: u64,
+    is_cut: bool,
+}
+
+impl Rows {
+    fn open(path: &Path) -> io::Result<Self> {
+        let size = fs::metadata(path)?.len();
+        let reader = csv::ReaderBuilder::new()
+            .delimiter(b'\t')
+            .quoting(false)
+            .flexible(true)
+            .from_reader(File::open(path)?.take(LARGEST));
+        Ok(Self {
+            reader,
+            size,
+            limit: LARGEST,
+            is_cut: false,
+        })
+    }
+
+    fn header(&mut self) -> io::Result<Vec<String>> {
+        let header = self.reader.byte_headers().map_err(io::Error::other)?;
+        Ok(texts(header))
+    }
+
+    /// Reads so many bytes, more than before.
+    fn look_at(&mut self, limit: u64) {
+        let read = self.reader.get_mut();
+        read.set_limit(read.limit() + (limit - self.limit));
+        self.limit = limit;
+    }
+
+    /// The next row; none at the end. A row that the limit cuts, whose last number may be half of one, is none.
+    fn next(&mut self) -> io::Result<Option<Vec<String>>> {
+        let mut record = csv::ByteRecord::new();
+        let is_there = self
+            .reader
+            .read_byte_record(&mut record)
+            .map_err(io::Error::other)?;
+        self.is_cut = self.size > self.limit && self.reader.position().byte() >= self.limit;
+        Ok((is_there && !self.is_cut).then(|| texts(&record)))
+    }
+}
+
+fn texts(record: &csv::ByteRecord) -> Vec<String> {
+    let fields = record.iter().take(MOST_COLUMNS);
+    fields
+        .map(|field| String::from_utf8_lossy(field).into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<Table> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.tsv");
+        fs::write(&path, text).unwrap();
+        Table::read(&path).unwrap()
+    }
+
+    #[test]
+    fn the_strongest_edges_of_every_condition_are_kept() {
+        let mut text = String::from("condition\tregulator\ttarget\tscore\trank\n");
+        for condition in ["a", "b"] {
+            for edge in 0..20_000 {
+                text += &format!("{condition}\tR{}\tT{edge}\t0.{edge:05}\t1\n", edge / 100);
+            }
+        }
+        let table = read(&text).unwrap();
+        let Kind::Edges(edges) = &table.kind else {
+            panic!("{table:?}");
+        };
+        assert_eq!(
+            (edges.n, edges.groups(), table.is_cut),
+            (40_000, vec!["a", "b"], false)
+        );
+        for condition in ["a", "b"] {
+            let top = edges.top(condition, 60);
+            assert_eq!(
+                (top.len(), top[0].to.as_str(), top[59].to.as_str()),
+                (60, "T19999", "T19940")
+            );
+        }
+    }
+
+    #[test]
+    fn rows_are_never_cut_within() {
+        let long = "x".repeat(1 << 20);
+        let rows: String = (0..20)
+            .map(|row| format!("{row}\t{long}\t0.123456789\n"))
+            .collect();
+        let table = read(&format!("group\tprogram\tscore\n{rows}")).unwrap();
+        let Kind::Rows { rows, .. } = &table.kind else {
+            panic!("a table of rows");
+        };
+        assert!(table.is_cut && rows.len() == 15, "{}", rows.len());
+        assert!(rows.iter().all(|row| row[2] == "0.123456789"));
+    }
+
+    #[test]
+    fn other_tables_are_not_read() {
+        assert!(read("gene\tcells\nA\t3\n").is_none());
+        assert!(read("").is_none());
     }
 }

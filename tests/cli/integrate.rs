@@ -295,6 +295,13 @@ fn three_methods_are_scored_alike_everywhere() {
         }
         assert_says(&INTEGRATED.said, &[method]);
     }
+    let timings = record["timings"].as_array().unwrap();
+    for method in ["principal components", "Harmony"] {
+        assert!(
+            timings.iter().any(|timing| timing["stage"] == method),
+            "{method}: {timings:?}"
+        );
+    }
     let learnt = &table["scGPT"];
     assert!(learnt["avg_bio"] > 0.6, "types are not told: {learnt:?}");
     assert!(

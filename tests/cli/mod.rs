@@ -15,6 +15,7 @@ mod perturbation;
 mod pretrain;
 mod python;
 mod report;
+mod report_claims;
 mod resume;
 mod tokenize;
 mod wrong_input;

@@ -297,6 +297,152 @@ fn the_same_inputs_give_the_same_bytes() {
 }
 
 #[test]
+fn the_order_of_the_inputs_does_not_matter() {
+    let folder = tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    for name in ["a", "b", "copy"] {
+        fs::create_dir(path(name)).expect("a folder");
+        write_cells(
+            &path(name).join("cells.h5ad"),
+            40,
+            &["a", "b", "c", "d"].map(str::to_owned),
+        );
+        // Runs that started in the same second, records that name the same bytes, problems.
+        let cells = artefact(&path(name).join("cells.h5ad"), "/gone/cells.h5ad");
+        let lost = json!({"path": format!("/gone/{name}.tsv"), "size": 3, "sha256": "00"});
+        let mut record = record(&HOSTILE.map(str::to_owned), &[cells, lost]);
+        record["options"]["output"] = json!(name);
+        fs::write(path(name).join("run.json"), record.to_string()).expect("a file");
+        let edges = format!("condition\tregulator\ttarget\tscore\nall\tA{name}\tB\t0.5\n");
+        fs::write(path(name).join("edges.tsv"), edges).expect("a file");
+    }
+    let mut inputs = [
+        path("a"),
+        path("b/cells.h5ad"),
+        path("b"),
+        path("copy/./run.json"),
+        path("copy"),
+    ];
+    let pages = [path("first.html"), path("second.html")];
+    for page in &pages {
+        let inputs_of: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+        succeed(&mut report(&inputs_of, page));
+        inputs.reverse();
+    }
+    assert!(text(&pages[0]) == text(&pages[1]));
+}
+
+#[test]
+fn what_the_last_runs_wrote_comes_before_other_files() {
+    let folder = tempdir().expect("a folder");
+    let (path, page) = (
+        |name: &str| folder.path().join(name),
+        folder.path().join("page.html"),
+    );
+    let types = ["a", "b", "c", "d"].map(str::to_owned);
+    for (at, name) in ["raw1", "raw2", "raw3", "raw4", "output"]
+        .into_iter()
+        .enumerate()
+    {
+        write_cells(&path(name).with_extension("h5ad"), 40 + at, &types);
+    }
+    let output = artefact(&path("output.h5ad"), "output.h5ad");
+    fs::write(path("run.json"), record(&types, &[output]).to_string()).expect("a file");
+    let said = succeed(&mut report(&[folder.path()], &page));
+    assert!(
+        said.contains("raw4.h5ad` is not shown: a page shows the cells of 4 files"),
+        "{said}"
+    );
+    let html = text(&page);
+    assert!(
+        html.contains("Marker genes by scgpt_label, output.h5ad"),
+        "the output is shown"
+    );
+    // The record of the page names what it was made from.
+    let record = json(path("page.run.json"));
+    let read: Vec<&str> = record["inputs"]
+        .as_array()
+        .expect("inputs")
+        .iter()
+        .filter_map(|input| input["path"].as_str())
+        .collect();
+    for (name, is_read) in [
+        ("run.json", true),
+        ("output.h5ad", true),
+        ("raw1.h5ad", true),
+        ("raw4.h5ad", false),
+    ] {
+        assert_eq!(
+            read.iter().any(|path| path.ends_with(name)),
+            is_read,
+            "{name}: {read:?}"
+        );
+    }
+}
+
+#[test]
+fn scores_that_a_record_lacks_are_not_drawn_as_nought() {
+    let folder = tempdir().expect("a folder");
+    let (run, page) = (
+        folder.path().join("run.json"),
+        folder.path().join("page.html"),
+    );
+    let mut lacking = record(&["a", "b", "c", "d"].map(str::to_owned), &[]);
+    let scores = &mut lacking["metrics"]["test"]["scGPT"];
+    scores["classes"][0]["f1"] = Value::Null;
+    scores["accuracy"] = json!(5e-324);
+    scores["n_cells"] = Value::Null;
+    fs::write(&run, lacking.to_string()).expect("a file");
+    succeed(&mut report(&[&run], &page));
+    let html = text(&page);
+    assert!(
+        html.contains("0.0 % of the cells are named correctly; 0 of 4 classes are never found.")
+    );
+    assert!(!html.contains("<title>a: 0.00</title>") && html.contains("<title>b: 0.90</title>"));
+}
+
+#[test]
+fn a_file_of_cells_without_embedding_is_named() {
+    let folder = tempdir().expect("a folder");
+    let (cells, page) = (
+        folder.path().join("bare.h5ad"),
+        folder.path().join("page.html"),
+    );
+    let names = ["A", "B", "C"].map(str::to_owned);
+    let counts = Counts::from_rows(3, vec![[(0_u32, 1.0_f32)]; 3]);
+    h5ad::create(&cells, &Cells::new(&counts, &names, &names)).expect("a file of cells");
+    let said = fail(&mut report(&[&cells], &page), 65);
+    assert!(
+        said.contains("bare.h5ad` has nothing to show: no embedding of cells")
+            && said.contains("obsm"),
+        "{said}"
+    );
+}
+
+#[test]
+fn very_many_chosen_genes_are_too_many() {
+    let folder = tempdir().expect("a folder");
+    let (cells, page) = (
+        folder.path().join("cells.h5ad"),
+        folder.path().join("page.html"),
+    );
+    write_cells(&cells, 60, &["a", "b", "c", "d"].map(str::to_owned));
+    let genes: Vec<String> = (0..800).map(|gene| format!("GENE{gene}")).collect();
+    let said = succeed(report(&[&cells], &page).args(["--genes", &genes.join(",")]));
+    assert!(
+        said.contains("`--genes`: the first 100 of 800 genes are shown"),
+        "{said}"
+    );
+    let said = succeed(report(&[&cells], &page).args(["--colour", "depth"]));
+    assert!(
+        said.contains(
+            "this column has numbers, which make no groups; cells are grouped by scgpt_label"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_cannot_be_used_is_said() {
     let folder = tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

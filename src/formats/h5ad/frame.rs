@@ -76,6 +76,7 @@ impl Frame {
             Some(_) => column::read_values(&self.node.field(&self.index)?)?,
             None => column::read(&self.node, &self.index)?,
         };
+        self.check_len(&column, "the index", &self.index)?;
         let missing = || {
             self.node
                 .wrong(format!("an entry of the index `{}` is missing", self.index))
@@ -113,15 +114,19 @@ impl Frame {
             Some(_) => self.field(name)?,
             None => column::read(&self.node, name)?,
         };
-        if column.len() != self.len {
-            let problem = format!(
-                "column `{name}` has {} entries, {} were expected",
-                column.len(),
-                self.len
-            );
-            return Err(self.node.wrong(problem));
-        }
+        self.check_len(&column, "column", name)?;
         Ok(column)
+    }
+
+    fn check_len(&self, column: &Column, what: &str, name: &str) -> Result<(), Error> {
+        if column.len() == self.len {
+            return Ok(());
+        }
+        Err(self.node.wrong(format!(
+            "{what} `{name}` has {} entries, {} were expected",
+            column.len(),
+            self.len
+        )))
     }
 
     fn field(&self, name: &str) -> Result<Column, Error> {
@@ -166,13 +171,13 @@ fn index_name(node: &Node) -> Result<String, Error> {
     Err(node.wrong("there is no index, so it is not an AnnData data frame"))
 }
 
+/// Entries of a column without reading it: those of its codes, else of its values, in the order in which they are read.
 fn column_len(element: &Node) -> Result<usize, Error> {
-    let mut values = element.clone();
-    for part in ["codes", "values"] {
-        if let Some(member) = element.child(part)? {
-            values = member;
-        }
-    }
+    let codes = element.child("codes")?;
+    let values = match codes {
+        Some(codes) => codes,
+        None => element.child("values")?.unwrap_or_else(|| element.clone()),
+    };
     match values.shape()?[..] {
         [len] => Ok(len),
         ref shape => Err(values.wrong(format!(
@@ -218,4 +223,35 @@ fn edit_distance(from: &str, to: &str) -> usize {
         }
     }
     row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::counts::Counts;
+    use crate::formats::h5ad::{self, Cells, File};
+
+    #[test]
+    fn an_index_that_is_not_as_long_as_the_frame_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cells.h5ad");
+        let names: Vec<String> = (0..4).map(|at| format!("n{at}")).collect();
+        let counts = Counts::from_rows(4, vec![[(0_u32, 1.0_f32)]; 4]);
+        h5ad::create(&path, &Cells::new(&counts, &names, &names)).unwrap();
+        let file = hdf5::File::open_rw(&path).unwrap();
+        let obs = file.group("obs").unwrap();
+        let index = obs.attr("_index").unwrap();
+        let index: hdf5::types::VarLenUnicode = index.read_scalar().unwrap();
+        obs.unlink(&index).unwrap();
+        let index = obs.create_group(&index).unwrap();
+        let add = |name: &str, values: Vec<i32>| {
+            let dataset = index.new_dataset_builder().with_data(&values);
+            dataset.create(name).unwrap();
+        };
+        add("categories", vec![7, 8, 9]);
+        add("codes", vec![0, 1, 2]);
+        add("values", vec![0; 200]);
+        drop((index, obs, file));
+        let file = File::open(&path).unwrap();
+        assert_eq!(file.cell_names().unwrap().len(), file.n_cells());
+    }
 }

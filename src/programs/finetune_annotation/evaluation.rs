@@ -27,8 +27,10 @@ pub fn test(
     let truth = data.classes_of(&data.split.test);
     let best =
         |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
-    let predicted: Vec<Option<usize>> = learner
-        .predict(data, &data.split.test, run.threads())
+    let predicted: Vec<Option<usize>> = run
+        .stage("predict", |run| {
+            learner.predict(data, &data.split.test, run.threads())
+        })
         .iter()
         .map(best)
         .collect();

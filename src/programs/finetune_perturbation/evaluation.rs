@@ -80,10 +80,13 @@ pub fn test(
     }
     let truths = truths(options, data)?;
     let controls = learner.reader.controls(options, data);
-    let mut methods = vec![("scGPT", model_changes(learner, &controls, &tested, run))];
+    let own = run.stage("predict", |run| {
+        model_changes(learner, &controls, &tested, run)
+    });
+    let mut methods = vec![("scGPT", own)];
     methods.push(("no change", Array2::zeros((tested.len(), data.genes.len()))));
     if options.baselines {
-        methods.extend(run.stage("baselines", |_| simple(data, &truths, &tested))?);
+        methods.extend(simple(data, &truths, &tested, run)?);
         let asked = (&controls, &tested[..]);
         let told = run.stage("perceptron", |run| {
             perceptron::changes(options, data, &learner.reader, asked, (work, run))
@@ -170,8 +173,8 @@ fn changes_of(truths: &[Truth], conditions: &[usize]) -> Array2<f64> {
         .expect("a row per condition")
 }
 
-/// What simple methods, which learn from the same perturbations, tell.
-fn simple(data: &Data, truths: &[Truth], tested: &[usize]) -> Result<Vec<Method>> {
+/// What simple methods, which learn from the same perturbations, tell; each is a stage of the run by its own name.
+fn simple(data: &Data, truths: &[Truth], tested: &[usize], run: &mut Run) -> Result<Vec<Method>> {
     let learnt =
         |at: &usize| matches!(data.conditions[*at].part, Part::Training | Part::Validation);
     let training: Vec<usize> = (0..data.conditions.len()).filter(learnt).collect();
@@ -204,26 +207,43 @@ fn simple(data: &Data, truths: &[Truth], tested: &[usize]) -> Result<Vec<Method>
         changes: changes.view(),
         cells: &cells,
     };
+    let mean = run.stage("mean of training", |_| {
+        baselines::mean_change(&known, &asked)
+    });
+    let additive = run.stage("additive", |_| baselines::additive(&known, &asked));
+    let linear = run.stage("linear", |_| linear(data, &known, &names, &asked))?;
+    Ok(vec![
+        ("mean of training", mean),
+        ("additive", additive),
+        ("linear", linear),
+    ])
+}
+
+/// The linear model of principal components of the cells that were learnt from; `targets` are the names of perturbed genes.
+fn linear(
+    data: &Data,
+    known: &Known<'_>,
+    targets: &[&str],
+    asked: &[Vec<usize>],
+) -> Result<Array2<f64>> {
     let mut learnt_from = data.cells_of(|part| matches!(part, Part::Training | Part::Validation));
     learnt_from.extend(&data.control_cells);
     learnt_from.sort_unstable();
     let cells = data.counts.select_cells(&learnt_from).to_dense();
     let pca = Pca::fit(cells.view(), COMPONENTS)?;
     let vectors = pca.components.t().to_owned();
-    let mut target_vectors = Array2::zeros((names.len(), vectors.ncols()));
-    for (mut row, gene) in target_vectors.axis_iter_mut(Axis(0)).zip(&names) {
+    let mut target_vectors = Array2::zeros((targets.len(), vectors.ncols()));
+    for (mut row, gene) in target_vectors.axis_iter_mut(Axis(0)).zip(targets) {
         if let Some(column) = data.column(gene) {
             row.assign(&vectors.row(column));
         }
     }
-    Ok(vec![
-        ("mean of training", baselines::mean_change(&known, &asked)),
-        ("additive", baselines::additive(&known, &asked)),
-        (
-            "linear",
-            baselines::linear(&known, vectors.view(), target_vectors.view(), &asked)?,
-        ),
-    ])
+    Ok(baselines::linear(
+        known,
+        vectors.view(),
+        target_vectors.view(),
+        asked,
+    )?)
 }
 
 fn score(data: &Data, truths: &[Truth], tested: &[usize], methods: &[Method]) -> Result<Vec<Row>> {

@@ -38,21 +38,19 @@ pub fn score(
     run: &mut Run,
 ) -> Result<Vec<(String, Scores)>> {
     let judge = Judge::new(data, placed);
-    let mut table = Vec::new();
-    let principal = components(data, placed)?;
+    // Stages hold what a method computes; scoring is no part of them.
+    let principal = run.stage("principal components", |_| components(data, placed))?;
     let before = principal
         .as_ref()
         .map(|pca| judge.batch_effect(pca.view()))
-        .transpose()?;
-    table.push((
-        "scGPT".to_owned(),
-        judge.score(vectors.view(), before.flatten())?,
-    ));
-    if let Some(principal) = principal.as_ref().filter(|_| options.baselines) {
-        let pca = run.stage("principal components", |_| {
-            judge.score(principal.view(), before.flatten())
-        })?;
-        table.push(("PCA".to_owned(), pca));
+        .transpose()?
+        .flatten();
+    let score = |name: &str, vectors: &Array2<f64>| -> Result<(String, Scores)> {
+        Ok((name.to_owned(), judge.score(vectors.view(), before)?))
+    };
+    let mut table = vec![score("scGPT", vectors)?];
+    if let Some(principal) = principal.filter(|_| options.baselines) {
+        table.push(score("PCA", &principal)?);
         if judge.batches.is_some() {
             let batches: Vec<usize> = placed
                 .iter()
@@ -66,10 +64,7 @@ pub fn score(
                     options.seed,
                 )
             })?;
-            table.push((
-                "Harmony".to_owned(),
-                judge.score(corrected.view(), before.flatten())?,
-            ));
+            table.push(score("Harmony", &corrected)?);
         }
     }
     let by_method: Map<String, Value> = table

@@ -50,7 +50,7 @@ pub fn points(view: &View, id: usize) -> Markup {
 /// What stands at the cells of a category: its name if all names are short, as numbers of clusters are, else its number.
 fn mark(main: Option<&Annotation>, at: usize) -> String {
     match main.and_then(Annotation::categories) {
-        Some((names, _)) if is_short(names) => names[at].clone(),
+        Some((names, _)) if is_short(names) => cut(&names[at], 3),
         _ => (at + 1).to_string(),
     }
 }
@@ -89,7 +89,8 @@ fn legend(view: &View, main: Option<&Annotation>) -> Markup {
     }
 }
 
-/// Places between 0 and 1, both axes at the same scale unless one is far longer.
+/// Places as shares of the picture's width and height from its upper left corner: both axes at the same scale, so that distances
+/// are what they are in the layout, and its middle in the middle.
 fn unit(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let range = |axis: usize| {
         let values = places.iter().map(|place| place[axis]);
@@ -97,25 +98,19 @@ fn unit(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
             (low.min(value), high.max(value))
         })
     };
-    let ranges = [range(0), range(1)];
-    let scaled = |value: f64, (low, high): (f64, f64)| {
-        let span = high - low;
-        let share = if span > 0.0 && span.is_finite() {
-            (value - low) / span
-        } else {
-            0.5
-        };
-        MARGIN + share * (1.0 - 2.0 * MARGIN)
+    let (ranges, size) = ([range(0), range(1)], [WIDTH as f64, HEIGHT as f64]);
+    // Pixels that a step of the layout takes, if it is to fit both ways.
+    let scale = [0, 1]
+        .map(|axis| size[axis] * (1.0 - 2.0 * MARGIN) / (ranges[axis].1 - ranges[axis].0))
+        .into_iter()
+        .fold(f64::INFINITY, f64::min);
+    let scale = if scale.is_finite() { scale } else { 0.0 };
+    let share = |place: &[f64; 2], axis: usize| {
+        let (low, high) = ranges[axis];
+        (place[axis] - (low + high) / 2.0) * scale / size[axis]
     };
-    places
-        .iter()
-        .map(|place| {
-            [
-                scaled(place[0], ranges[0]),
-                1.0 - scaled(place[1], ranges[1]),
-            ]
-        })
-        .collect()
+    let placed = |place: &[f64; 2]| [0.5 + share(place, 0), 0.5 - share(place, 1)];
+    places.iter().map(placed).collect()
 }
 
 /// Where the cells of each category are in the middle, in pixels.
@@ -267,5 +262,40 @@ fn annotation(column: &Annotation, sample: &[usize]) -> Value {
             let bytes: Vec<u8> = sample.iter().map(step).collect();
             json!({"name": name, "low": if low.is_finite() { low } else { 0.0 }, "high": if high.is_finite() { high } else { 0.0 }, "codes": STANDARD.encode(bytes)})
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_axes_have_one_scale() {
+        let drawn = unit(&[[0.0, 0.0], [40.0, 0.0], [40.0, 10.0]]);
+        let pixels: Vec<[f64; 2]> = drawn
+            .iter()
+            .map(|place| [place[0] * WIDTH as f64, place[1] * HEIGHT as f64])
+            .collect();
+        let (across, down) = (pixels[1][0] - pixels[0][0], pixels[1][1] - pixels[2][1]);
+        assert!((across / down - 4.0).abs() < 1e-9, "{pixels:?}");
+        assert!((across - WIDTH as f64 * (1.0 - 2.0 * MARGIN)).abs() < 1e-9);
+        assert!(
+            (pixels[0][1] + pixels[2][1] - HEIGHT as f64).abs() < 1e-9,
+            "in the middle"
+        );
+        assert_eq!(unit(&[[3.0, 4.0], [3.0, 4.0]]), [[0.5, 0.5]; 2]);
+        let line = unit(&[[3.0, 0.0], [3.0, 1.0]]);
+        assert!(line[0][0] == 0.5 && (line[0][1] - (1.0 - MARGIN)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn short_names_hold_no_control_characters() {
+        let values = Values::Categories {
+            names: vec!["\u{1}".into(), "1".into()],
+            codes: Vec::new(),
+        };
+        let name = "cluster".into();
+        let column = Annotation { name, values };
+        assert_eq!(mark(Some(&column), 0), "\u{fffd}");
     }
 }

@@ -2,52 +2,35 @@
 
 use maud::{Markup, html};
 
-use crate::report::attention::{self, Edge, Matrix};
+use crate::report::attention::{Edge, Edges, MOST_EDGES, Matrix};
 use crate::report::figures::heat::Heat;
 use crate::report::figures::network::network;
-use crate::report::html::{Cell, Table, empty, figure, plural, shortened};
+use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened};
 use crate::report::page::Content;
-use crate::report::table;
+use crate::report::table::{self, Kind, MOST_ROWS};
 
-/// Edges of a table, of a network, and networks of a list.
-const LISTED: usize = 200;
+/// Edges of a network, and networks of a list.
 const DRAWN: usize = 60;
 const NETWORKS: usize = 3;
-/// Rows of other tables.
-const ROWS: usize = 500;
-/// Tables of gene networks, by their columns, with what they are.
-const KINDS: [(&[&str], &str); 3] = [
-    (&["group", "program", "score"], "Scores of programs"),
-    (&["list", "set", "overlap", "bh"], "Enriched gene sets"),
-    (
-        &["method", "regulator", "auprc", "auroc"],
-        "Agreement with known regulation",
-    ),
-];
 
 /// The tab.
 pub fn section(content: &Content) -> Markup {
     let tables = &content.evidence.tables;
-    let lists: Vec<_> = tables
+    let (lists, others): (Vec<_>, Vec<_>) = tables
         .iter()
-        .filter_map(|table| Some((table, attention::edges(table)?)))
-        .collect();
-    let others: Vec<_> = tables
-        .iter()
-        .filter_map(|table| {
-            KINDS
-                .iter()
-                .find(|(columns, _)| table.has(columns))
-                .map(|(_, name)| (table, *name))
-        })
-        .collect();
+        .enumerate()
+        .partition(|(_, table)| matches!(table.kind, Kind::Edges(_)));
     html! {
-        @if lists.is_empty() && others.is_empty() && content.attention.is_empty() {
+        @if tables.is_empty() && content.attention.is_empty() {
             (empty("No attention and no gene programs.", "Outputs of scgpt-grn fill this: its run records, or the tables of --edges and --scores and the h5ad file of genes."))
         }
         @for matrix in &content.attention { (heat(matrix)) }
-        @for (at, (table, edges)) in lists.iter().enumerate() { (interactions(table, edges, at)) }
-        @for (table, name) in others { (listed(table, name)) }
+        @for (at, table) in lists.into_iter().chain(others) {
+            @match &table.kind {
+                Kind::Edges(edges) => { (interactions(table, edges, at)) }
+                Kind::Rows { what, header, rows } => { (listed(table, what, header, rows)) }
+            }
+        }
     }
 }
 
@@ -55,26 +38,41 @@ fn heat(matrix: &Matrix) -> Markup {
     let n = matrix.genes.len();
     let pairs = (0..n)
         .flat_map(|row| (0..n).map(move |column| (row, column)))
-        .filter(|(row, column)| row != column);
-    let Some(most) = pairs.max_by(|a, b| matrix.scores[*a].total_cmp(&matrix.scores[*b])) else {
+        .filter(|&(row, column)| row != column && matrix.scores[(row, column)].is_finite());
+    let size = |at: (usize, usize)| matrix.scores[at].abs();
+    let Some(most) = pairs.max_by(|a, b| size(*a).total_cmp(&size(*b))) else {
         return html! {};
     };
-    let takeaway = format!(
-        "{} of {}; among these, {} attends most to {} ({:.4}).",
-        n,
-        plural(matrix.n_genes, "gene"),
+    let (target, regulator) = (
         shortened(&matrix.genes[most.0]),
         shortened(&matrix.genes[most.1]),
-        matrix.scores[most]
     );
+    let lesson = if matrix.is_difference() {
+        format!("the attention of {target} to {regulator} differs most from the control")
+    } else {
+        format!("{target} attends most to {regulator}")
+    };
+    let takeaway = format!(
+        "{n} of {}; among these, {lesson} ({}).",
+        plural(matrix.n_genes, "gene"),
+        number(matrix.scores[most], 4)
+    );
+    let (kind, condition) = matrix.name.split_once('_').unwrap_or(("", &matrix.name));
+    let (name, what) = if matrix.is_difference() {
+        (
+            format!("difference in attention of {condition} from the control"),
+            "attention, less that of the control",
+        )
+    } else {
+        (format!("{kind} of {condition}"), "attention")
+    };
     let shown = |at: (usize, usize)| format!("{:.4}", matrix.scores[at]);
-    let name = shortened(&matrix.name.replacen('_', " of ", 1));
     let heat = Heat {
         rows: &matrix.genes,
         columns: &matrix.genes,
         values: &matrix.scores,
         axes: ["gene that attends (target)", "gene attended to (regulator)"],
-        what: "attention",
+        what,
         shown: &shown,
     };
     figure(
@@ -92,68 +90,63 @@ fn heat(matrix: &Matrix) -> Markup {
 }
 
 /// The strongest interactions of the list at a position as a table, and networks of conditions or programs.
-fn interactions(table: &table::Table, edges: &[Edge], at: usize) -> Markup {
-    let is_directed = table.has(&["regulator"]);
-    let (kind, from, to) = if is_directed {
-        ("condition", "regulator", "target")
+fn interactions(table: &table::Table, edges: &Edges, at: usize) -> Markup {
+    let (title, kind, from, to) = if edges.is_directed {
+        (
+            "Top gene interactions by attention",
+            "condition",
+            "regulator",
+            "target",
+        )
     } else {
-        ("program", "gene", "gene")
+        ("Most similar genes", "program", "gene", "gene")
     };
-    let groups = attention::groups(edges);
-    let cut = if table.is_cut {
-        "the first rows of"
-    } else {
-        "all rows of"
-    };
-    let title = format!(
-        "{} {}",
-        if is_directed {
-            "Top gene interactions by attention,"
-        } else {
-            "Most similar genes,"
-        },
-        table.name()
-    );
-    let mut strongest: Vec<&Edge> = edges.iter().filter(|edge| edge.from != edge.to).collect();
-    strongest.sort_by(|a, b| {
-        b.score
-            .abs()
-            .total_cmp(&a.score.abs())
-            .then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to)))
-    });
+    let strongest = edges.strongest(MOST_EDGES);
     let mut rows = Table::new(
-        &shortened(&title),
-        format!(
-            "The {} strongest of {cut} the table.",
-            LISTED.min(strongest.len())
-        ),
+        &shortened(&format!("{title}, {}", table.name())),
+        edges_note(table, edges, strongest.len()),
         &[from, to, "score", kind],
     );
-    rows.rows = strongest
-        .iter()
-        .take(LISTED)
-        .map(|edge| {
-            let group = if edge.group.is_empty() {
-                Cell::Missing
-            } else {
-                Cell::text(&edge.group)
-            };
-            vec![
-                Cell::text(&edge.from),
-                Cell::text(&edge.to),
-                Cell::Number(edge.score, 5),
-                group,
-            ]
-        })
-        .collect();
+    let row = |edge: &&Edge| {
+        let group = if edge.group.is_empty() {
+            Cell::Missing
+        } else {
+            Cell::text(&edge.group)
+        };
+        let (from, to) = (Cell::text(&edge.from), Cell::text(&edge.to));
+        vec![from, to, Cell::Number(edge.score, 5), group]
+    };
+    rows.rows = strongest.iter().map(row).collect();
+    let groups = edges.groups();
+    let arrow = |n: usize| edges.is_directed.then(|| format!("arrow-{at}-{n}"));
     html! {
-        div.pair { @for (n, group) in groups.iter().take(NETWORKS).enumerate() { (drawn(edges, group, kind, is_directed.then(|| format!("arrow-{at}-{n}")))) } }
+        div.pair { @for (n, group) in groups.iter().take(NETWORKS).enumerate() { (drawn(edges, group, kind, arrow(n))) } }
+        @if groups.len() > NETWORKS { p.note { "Networks of " (NETWORKS) " of " (plural(groups.len(), kind)) " are drawn, those with most edges." } }
         (rows.render())
     }
 }
 
-fn drawn(edges: &[Edge], group: &str, kind: &str, arrow: Option<String>) -> Markup {
-    let top = attention::top(edges, group, DRAWN);
+/// Which edges of the file are shown.
+fn edges_note(table: &table::Table, edges: &Edges, shown: usize) -> String {
+    let mut note = format!("The {shown} strongest of {}.", plural(edges.n, "edge"));
+    if edges.is_directed && edges.has_negative() {
+        note += " Scores are differences from a control: below zero, there is less attention than in it.";
+    }
+    if table.is_cut {
+        note +=
+            " The file is too large to be read to its end: these are the edges of its beginning.";
+    }
+    if edges.n_left > 0 {
+        note += &format!(
+            " {} of very many programs or conditions were left out.",
+            plural(edges.n_left, "edge")
+        );
+    }
+    note
+}
+
+fn drawn(edges: &Edges, group: &str, kind: &str, arrow: Option<String>) -> Markup {
+    let top = edges.top(group, DRAWN);
     let mut degrees = std::collections::BTreeMap::new();
     for edge in &top {
         *degrees
@@ -182,31 +175,55 @@ fn drawn(edges: &[Edge], group: &str, kind: &str, arrow: Option<String>) -> Mark
     )
 }
 
-fn listed(table: &table::Table, name: &str) -> Markup {
-    let mut rows = Table {
-        title: shortened(&format!("{name}, {}", table.name())),
-        note: if table.is_cut || table.rows.len() > ROWS {
-            format!("The first {ROWS} rows.")
-        } else {
-            String::new()
-        },
-        columns: table.header.clone(),
-        rows: Vec::new(),
-    };
+fn listed(table: &table::Table, what: &str, header: &[String], rows: &[Vec<String>]) -> Markup {
     let cell = |text: &String| match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value.fract() == 0.0 && value.abs() < 1e15 => {
             Cell::Number(value, 0)
         }
-        Ok(value) if value.is_finite() && value.abs() < 0.001 => Cell::Probability(value.abs()),
+        Ok(value) if value.is_finite() && value.abs() < 0.001 => Cell::Probability(value),
         Ok(value) if value.is_finite() => Cell::Number(value, 3),
         _ if text.is_empty() => Cell::Missing,
         _ => Cell::text(text),
     };
-    rows.rows = table
-        .rows
-        .iter()
-        .take(ROWS)
-        .map(|row| row.iter().map(cell).collect())
-        .collect();
-    rows.render()
+    let shown = Table {
+        title: shortened(&format!("{what}, {}", table.name())),
+        note: match table.is_cut {
+            true if rows.len() == MOST_ROWS => format!("The first {MOST_ROWS} rows."),
+            true => "The first rows of a file that is too large to be read to its end.".into(),
+            false => String::new(),
+        },
+        columns: header.to_vec(),
+        rows: rows
+            .iter()
+            .map(|row| row.iter().map(cell).collect())
+            .collect(),
+    };
+    shown.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn differences_are_no_attention() {
+        let matrix = |name: &str| Matrix {
+            name: name.into(),
+            path: "genes.h5ad".into(),
+            genes: ["A", "B"].map(str::to_owned).to_vec(),
+            scores: array![[9.0, -0.5], [0.2, 0.0]],
+            n_genes: 2,
+        };
+        let difference = heat(&matrix("difference_stim")).into_string();
+        assert!(
+            difference
+                .contains("the attention of A to B differs most from the control (\u{2212}0.5000)")
+        );
+        assert!(!difference.contains("attends most"));
+        let attention = heat(&matrix("attention_stim")).into_string();
+        assert!(
+            attention.contains("A attends most to B") && attention.contains("attention of stim")
+        );
+    }
 }

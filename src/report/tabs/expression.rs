@@ -10,7 +10,7 @@ use crate::report::figures::dots::dots;
 use crate::report::figures::heat::Heat;
 use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened};
 use crate::report::lineage;
-use crate::report::markers::Markers;
+use crate::report::markers::{FEWEST, LeftOut, MOST_GROUPS, Markers};
 use crate::report::page::Content;
 use crate::report::scores::{self, Row};
 
@@ -119,8 +119,45 @@ fn lesson(markers: &Markers) -> String {
     }
 }
 
+/// What no group is compared with.
+fn left_out(left: LeftOut) -> String {
+    let parts = [
+        (
+            left.cells,
+            format!("{} without a group", plural(left.cells, "cell")),
+        ),
+        (
+            left.small,
+            format!(
+                "{} of fewer than {FEWEST} cells",
+                plural(left.small, "group")
+            ),
+        ),
+        (
+            left.beyond,
+            format!(
+                "{} beyond the {MOST_GROUPS} largest",
+                plural(left.beyond, "group")
+            ),
+        ),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|part| part.0 > 0)
+        .map(|part| part.1)
+        .collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" Left out: {}.", parts.join("; "))
+    }
+}
+
 fn table(markers: &Markers, each: usize, title: &str) -> Markup {
-    let note = "Welch's t-test of each group against all other cells; p-values are two-sided, times the number of genes (Bonferroni). They rank genes: the same cells made the groups.";
+    let note = format!(
+        "Welch's t-test of each group against the cells of the other groups; p-values are two-sided, times the number of genes (Bonferroni). They rank genes: the same cells made the groups.{}",
+        left_out(markers.left_out)
+    );
     let mut table = Table::new(
         title,
         note,
@@ -185,28 +222,47 @@ fn classes(row: &Row, content: &Content) -> Markup {
         lineage::label(row.run, &content.evidence.runs[row.run].record),
         row.name()
     ));
-    let bar = |class: &&Value| Bar {
-        name: class_name(class),
-        value: class_score(class, "f1").unwrap_or(0.0),
-        group: 0,
+    let bar = |class: &&Value| {
+        Some(Bar {
+            name: class_name(class),
+            value: class_score(class, "f1")?,
+            group: 0,
+        })
     };
-    let drawn: Vec<Bar> = classes.iter().take(CLASSES).map(bar).collect();
+    let drawn: Vec<Bar> = classes.iter().filter_map(bar).take(CLASSES).collect();
+    let confusion = Confusion::of(row);
+    html! {
+        div.pair {
+            @if !drawn.is_empty() { (figure(&format!("F1 by class, {run}"), &named(row, &classes), &bars(&drawn, "F1", &|value| format!("{value:.2}"), &[]))) }
+            @if let Some(confusion) = &confusion { (figure(&format!("Confusion matrix, {run}"), &confusion.lesson(), &confusion.draw())) }
+        }
+        @if classes.len() > CLASSES { p.note { "F1 is drawn for the first " (CLASSES) " of " (classes.len()) " classes, and there is no confusion matrix of so many; the table has all classes." } }
+        (class_table(&classes, &run))
+    }
+}
+
+/// How many cells are named correctly and how many classes are never found, as far as the record says.
+fn named(row: &Row, classes: &[&Value]) -> String {
+    let correct = row.score(&["accuracy"]).map(|share| {
+        let cells = row.score(&["n_cells"]);
+        let cells = cells.map_or("the cells".to_owned(), |n| plural(n as usize, "cell"));
+        format!("{:.1} % of {cells} are named correctly", share * 100.0)
+    });
     let is_missed = |class: &&&Value| {
         class_score(class, "n_true") > Some(0.0) && class_score(class, "recall") == Some(0.0)
     };
-    let takeaway = format!(
-        "{:.1} % of {} are named correctly; {} of {} classes are never found.",
-        row.score(&["accuracy"]).unwrap_or(0.0) * 100.0,
-        plural(row.score(&["n_cells"]).unwrap_or(0.0) as usize, "cell"),
-        classes.iter().filter(is_missed).count(),
-        classes.len()
-    );
-    html! {
-        div.pair {
-            (figure(&format!("F1 by class, {run}"), &takeaway, &bars(&drawn, "F1", &|value| format!("{value:.2}"), &[])))
-            @if let Some(confusion) = Confusion::of(row) { (figure(&format!("Confusion matrix, {run}"), &confusion.lesson(), &confusion.draw())) }
-        }
-        (class_table(&classes, &run))
+    let has_recall = classes
+        .iter()
+        .any(|class| class_score(class, "recall").is_some());
+    let missed = has_recall.then(|| {
+        let n = classes.iter().filter(is_missed).count();
+        format!("{n} of {} classes are never found", classes.len())
+    });
+    let parts: Vec<String> = correct.into_iter().chain(missed).collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        parts.join("; ") + "."
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::runs::first;
 use crate::report::cells::{Annotation, View, crossed};
 use crate::report::figures::bars::{Bar, bars, shares};
 use crate::report::figures::lines::{Line, lines};
 use crate::report::figures::points::points;
-use crate::report::figures::tick;
+use crate::report::figures::{COLOURS, tick};
 use crate::report::gather::Found;
 use crate::report::html::{
     Cell, Table, bytes, empty, figure, figure_with, number, plural, seconds, shortened,
@@ -21,8 +22,11 @@ use crate::report::scores;
 /// Columns that cells are counted by beside the main one, and categories of such a column.
 const CROSSED: usize = 3;
 const CATEGORIES: usize = 24;
-/// Rows of a figure of counts.
+/// Rows of a figure of counts, and of a table of them.
 const ROWS: usize = 40;
+const COUNTED: usize = 1_000;
+/// Points of a curve.
+const POINTS: usize = 400;
 
 /// The numbers at the top of the page.
 pub fn headline(content: &Content) -> Markup {
@@ -34,8 +38,7 @@ pub fn headline(content: &Content) -> Markup {
         .collect();
     let time: f64 = records
         .iter()
-        .flat_map(|record| &record.timings)
-        .map(|timing| timing.seconds)
+        .filter_map(|record| lineage::whole(record))
         .sum();
     let accuracy = best(
         scores::annotation(&content.evidence.runs)
@@ -49,12 +52,11 @@ pub fn headline(content: &Content) -> Markup {
             .filter(|row| row.is_ours())
             .filter_map(|row| row.score(&["overall"])),
     );
-    let matched = records
-        .iter()
-        .filter_map(|record| lineage::number(&record.metrics, &["genes_matched"]))
-        .fold(None, |most: Option<f64>, value| {
-            Some(most.map_or(value, |most| most.max(value)))
-        });
+    let matched = best(
+        records
+            .iter()
+            .filter_map(|record| lineage::number(&record.metrics, &["genes_matched"])),
+    );
     let cells = content.views.iter().map(|view| view.n_cells).max();
     let memory = records.iter().filter_map(|record| record.peak_memory).max();
     let warnings: usize = records.iter().map(|record| record.warnings.len()).sum();
@@ -80,7 +82,7 @@ pub fn section(content: &Content) -> Markup {
     html! {
         h3.part { "Cells" }
         @if content.views.is_empty() { (empty("No cells to draw.", "An h5ad file with an embedding fills this: give the output of scgpt-embed or scgpt-integrate.")) }
-        @for (at, view) in content.views.iter().enumerate() { (cells(view, at)) }
+        @for (at, view) in content.views.iter().enumerate() { (cells(view, at, content.choice.cells)) }
         h3.part { "Training" }
         (training(&content.evidence.runs))
         h3.part { "Corpus" }
@@ -90,38 +92,9 @@ pub fn section(content: &Content) -> Markup {
     }
 }
 
-fn cells(view: &View, at: usize) -> Markup {
-    let shown = if view.sample.len() < view.n_cells {
-        format!(
-            "A random sample of {} of {}.",
-            number(view.sample.len() as f64, 0),
-            plural(view.n_cells, "cell")
-        )
-    } else {
-        format!("All {}.", plural(view.n_cells, "cell"))
-    };
-    let grouped = view
-        .main()
-        .and_then(|main| Some((main, main.categories()?)));
-    let largest = grouped.and_then(|(main, (names, codes))| {
-        let mut counts = vec![0_usize; names.len()];
-        codes
-            .iter()
-            .flatten()
-            .for_each(|&code| counts[code as usize] += 1);
-        let most = (0..names.len()).max_by_key(|&at| (counts[at], std::cmp::Reverse(at)))?;
-        Some(format!(
-            "{} has {}; the largest, {}, holds {:.0} % of the cells.",
-            shortened(&main.name),
-            if names.len() == 1 {
-                "1 category".into()
-            } else {
-                format!("{} categories", names.len())
-            },
-            shortened(&names[most]),
-            counts[most] as f64 / view.n_cells.max(1) as f64 * 100.0
-        ))
-    });
+fn cells(view: &View, at: usize, most: usize) -> Markup {
+    let shown = shown(view.sample.len(), view.n_cells, most);
+    let largest = view.main().and_then(|main| largest(view, main));
     let left_out = view.n_columns.saturating_sub(view.annotations.len());
     let columns = if left_out > 0 {
         format!(
@@ -138,6 +111,41 @@ fn cells(view: &View, at: usize) -> Markup {
             @else { details { summary { "Cells of " (shortened(&view.name())) " by group" } (counted(view, main)) } }
         }
     }
+}
+
+/// How many cells are drawn, and why not all: at most so many are, and those without a place never.
+fn shown(drawn: usize, all: usize, most: usize) -> String {
+    let (count, whole) = (number(drawn as f64, 0), plural(all, "cell"));
+    if drawn == all {
+        format!("All {whole}.")
+    } else if drawn < most {
+        format!("{count} of {whole}; the others have no place in the file.")
+    } else {
+        format!("A random sample of {count} of {whole}.")
+    }
+}
+
+/// The number of groups of a column, and the largest.
+fn largest(view: &View, main: &Annotation) -> Option<String> {
+    let (names, codes) = main.categories()?;
+    let mut counts = vec![0_usize; names.len()];
+    codes
+        .iter()
+        .flatten()
+        .for_each(|&code| counts[code as usize] += 1);
+    let most = (0..names.len()).max_by_key(|&at| (counts[at], std::cmp::Reverse(at)))?;
+    let share = counts[most] as f64 / view.n_cells.max(1) as f64;
+    Some(format!(
+        "{} has {}; the largest, {}, holds {:.0} % of the cells.",
+        shortened(&main.name),
+        if names.len() == 1 {
+            "1 category".into()
+        } else {
+            format!("{} categories", names.len())
+        },
+        shortened(&names[most]),
+        share * 100.0
+    ))
 }
 
 /// Cells of each group by other columns.
@@ -157,17 +165,61 @@ fn counted(view: &View, main: &Annotation) -> Markup {
     };
     let mut others: Vec<&Annotation> = view.annotations.iter().filter(is_other).collect();
     others.sort_by_key(rank);
+    let note = first(CROSSED, others.len(), "column");
     html! {
-        div.pair { @for other in others.into_iter().take(CROSSED) {
-            @if let (Some(counts), Some((rows, _)), Some((parts, _))) = (crossed(main, other), main.categories(), other.categories()) {
-                @let kept = rows.len().min(ROWS);
-                @let mixed = mixed(&counts);
-                (figure_with(&format!("{} by {}", shortened(&main.name), shortened(&other.name)),
-                    &format!("{mixed} of {} hold cells of more than one {}, none of which makes up 90 %.", plural(rows.len(), "group"), shortened(&other.name)),
-                    &shares(&rows[..kept], parts, &counts[..kept], "share of cells"), &cross_table(view, (main, rows), (other, parts), &counts)))
-            }
-        } }
+        div.pair { @for other in others.into_iter().take(CROSSED) { (shared(view, main, other)) } }
+        @if !note.is_empty() { p.note { (note) } }
     }
+}
+
+/// Shares of the categories of another column in each group.
+fn shared(view: &View, main: &Annotation, other: &Annotation) -> Markup {
+    let (Some(counts), Some((rows, _)), Some((parts, _))) =
+        (crossed(main, other), main.categories(), other.categories())
+    else {
+        return html! {};
+    };
+    let (kept, name) = (rows.len().min(ROWS), shortened(&other.name));
+    let (drawn, drawn_counts) = distinct(parts, &counts[..kept]);
+    let grey = if drawn.len() < parts.len() {
+        format!(
+            " The {} most frequent of {} categories of {name} have a colour of their own.",
+            drawn.len() - 1,
+            parts.len()
+        )
+    } else {
+        String::new()
+    };
+    figure_with(
+        &format!("{} by {name}", shortened(&main.name)),
+        &format!(
+            "{} of {} hold cells of more than one {name}, none of which makes up 90 %.{}{grey}",
+            mixed(&counts),
+            plural(rows.len(), "group"),
+            first(ROWS, rows.len(), "group")
+        ),
+        &shares(&rows[..kept], &drawn, &drawn_counts, "share of cells"),
+        &cross_table(view, (main, rows), (other, parts), &counts),
+    )
+}
+
+/// At most as many parts as there are colours: the rarest are added up as others.
+fn distinct(parts: &[String], counts: &[Vec<u64>]) -> (Vec<String>, Vec<Vec<u64>>) {
+    if parts.len() <= COLOURS.len() {
+        return (parts.to_vec(), counts.to_vec());
+    }
+    let total = |part: usize| counts.iter().map(|row| row[part]).sum::<u64>();
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|&part| std::cmp::Reverse(total(part)));
+    let (kept, others) = order.split_at_mut(COLOURS.len() - 1);
+    kept.sort_unstable();
+    let row = |row: &Vec<u64>| {
+        let rest: u64 = others.iter().map(|&part| row[part]).sum();
+        kept.iter().map(|&part| row[part]).chain([rest]).collect()
+    };
+    let rest = format!("{} others", others.len());
+    let names = kept.iter().map(|&part| parts[part].clone()).chain([rest]);
+    (names.collect(), counts.iter().map(row).collect())
 }
 
 fn mixed(counts: &[Vec<u64>]) -> usize {
@@ -215,6 +267,7 @@ fn training(runs: &[Found]) -> Markup {
         .collect();
     html! {
         @if trained.is_empty() { (empty("No training curves.", "The folder of a model that scgpt-pretrain, scgpt-finetune-annotation, scgpt-finetune-perturbation or scgpt-integrate --model wrote fills this.")) }
+        @if trained.iter().any(|(_, run)| run.course.len() > POINTS) { p.note { "Of longer curves up to " (POINTS) " points are drawn, evenly chosen." } }
         div.pair { @for (at, run) in trained { (course(at, run)) } }
     }
 }
@@ -267,30 +320,30 @@ fn course(at: usize, run: &Found) -> Markup {
         .iter()
         .filter_map(|step| Some((number(step, "step")?, number(step, "learning_rate")?)))
         .collect();
-    let of = |is_share: bool| {
-        let wanted = parts
-            .iter()
-            .filter(|(name, _)| name.starts_with("accuracy") == is_share);
-        wanted
-            .map(|(name, (dashed, points))| Line {
-                name: shortened(name),
-                points: thinned(points),
-                dashed: *dashed,
-            })
-            .collect::<Vec<_>>()
-    };
-    let (losses, shares) = (of(false), of(true));
-    let rate = [Line {
-        name: "learning rate".into(),
-        points: thinned(&rates),
-        dashed: false,
-    }];
+    let [losses, shares] = [false, true].map(|is_share| drawn(&parts, is_share));
     html! {
         @if !losses.is_empty() { (figure(&format!("Loss of {name}"), &lesson(&parts), &lines(&losses, ["step", "loss"]))) }
         @if !shares.is_empty() { (figure(&format!("Accuracy of {name}"), "Share of cells named correctly while learning.", &lines(&shares, ["step", "accuracy"]))) }
         @if rates.len() > 1 {
-            (figure(&format!("Learning rate of {name}"), &format!("From {} to {}.", tick(rates[0].1), tick(rates[rates.len() - 1].1)), &lines(&rate, ["step", "learning rate"])))
+            (figure(&format!("Learning rate of {name}"), &format!("From {} to {}.", tick(rates[0].1), tick(rates[rates.len() - 1].1)), &lines(&[line("learning rate", &rates, false)], ["step", "learning rate"])))
         }
+    }
+}
+
+/// Lines of the accuracies, or of everything else.
+fn drawn(parts: &Curves, is_share: bool) -> Vec<Line> {
+    parts
+        .iter()
+        .filter(|(name, _)| name.starts_with("accuracy") == is_share)
+        .map(|(name, (dashed, points))| line(name, points, *dashed))
+        .collect()
+}
+
+fn line(name: &str, points: &[(f64, f64)], dashed: bool) -> Line {
+    Line {
+        name: shortened(name),
+        points: thinned(points),
+        dashed,
     }
 }
 
@@ -320,9 +373,9 @@ fn lesson(parts: &Curves) -> String {
     }
 }
 
-/// At most a few hundred points of a curve, the last among them.
+/// Evenly chosen points of a curve, the last among them.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let every = points.len().div_ceil(400).max(1);
+    let every = points.len().div_ceil(POINTS).max(1);
     let last = points.len().saturating_sub(1);
     points
         .iter()
@@ -365,15 +418,16 @@ fn composed((at, run): (usize, &Found), column: &str, counts: &Value, cells: f64
         shortened(column),
         shortened(&lineage::label(at, &run.record))
     );
-    let Some(first) = counts.first() else {
+    let Some(&(name, count)) = counts.first() else {
         return html! {};
     };
     let takeaway = format!(
-        "{} of {} cells ({:.0} %) are {}.",
-        number(first.1, 0),
+        "{} of {} cells ({:.0} %) are {}.{}",
+        number(count, 0),
         number(cells, 0),
-        first.1 / cells.max(1.0) * 100.0,
-        shortened(first.0)
+        count / cells.max(1.0) * 100.0,
+        shortened(name),
+        first(ROWS, counts.len(), "group")
     );
     let drawn: Vec<Bar> = counts
         .iter()
@@ -384,10 +438,11 @@ fn composed((at, run): (usize, &Found), column: &str, counts: &Value, cells: f64
             group: 0,
         })
         .collect();
-    let mut table = Table::new(&format!("Cells by {title}"), "", &[column, "cells"]);
+    let note = first(COUNTED, counts.len(), "row");
+    let mut table = Table::new(&format!("Cells by {title}"), note, &[column, "cells"]);
     table.rows = counts
         .iter()
-        .take(1_000)
+        .take(COUNTED)
         .map(|(name, count)| vec![Cell::text(*name), Cell::Number(*count, 0)])
         .collect();
     figure_with(
@@ -396,4 +451,37 @@ fn composed((at, run): (usize, &Found), column: &str, counts: &Value, cells: f64
         &bars(&drawn, "cells", &|value| number(value, 0), &[]),
         &table.render(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_are_not_drawn_are_told_by_their_reason() {
+        assert_eq!(shown(200, 200, 200), "All 200 cells.");
+        assert_eq!(shown(100, 200, 100), "A random sample of 100 of 200 cells.");
+        assert_eq!(
+            shown(190, 200, 1_000),
+            "190 of 200 cells; the others have no place in the file."
+        );
+    }
+
+    #[test]
+    fn no_two_parts_of_a_bar_share_a_colour() {
+        let many = COLOURS.len() + 4;
+        let parts: Vec<String> = (0..many).map(|part| format!("part {part}")).collect();
+        // The first parts are the rarest.
+        let counts = vec![(0..many as u64).collect::<Vec<_>>(); 2];
+        let (names, merged) = distinct(&parts, &counts);
+        assert_eq!(
+            (names.len(), merged[0].len()),
+            (COLOURS.len(), COLOURS.len())
+        );
+        assert_eq!(names[0], "part 5");
+        assert_eq!(names.last().map(String::as_str), Some("5 others"));
+        assert_eq!((merged[1][0], merged[1].last()), (5, Some(&10)));
+        let few = distinct(&parts[..COLOURS.len()], &counts);
+        assert_eq!(few.0, parts[..COLOURS.len()]);
+    }
 }

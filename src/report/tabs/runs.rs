@@ -4,15 +4,28 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::report::gather::Found;
-use crate::report::html::{Cell, Table, bytes, empty, shortened, text};
+use crate::report::html::{Cell, Table, bytes, cut, empty, number, plural, shortened, text};
 use crate::report::lineage;
 use crate::report::page::Content;
 use crate::run_record::Artefact;
 
-/// Runs, files and sentences that are listed.
+/// Runs, files or options, notes of a run, and warnings that are listed.
 const RUNS: usize = 200;
 const FILES: usize = 100;
 const SENTENCES: usize = 100;
+const WARNINGS: usize = 500;
+
+/// What is said where a list is too long to be shown: ` The first 40 of 62 groups are shown.` Nothing of shorter ones.
+pub fn first(shown: usize, all: usize, what: &str) -> String {
+    if all <= shown {
+        return String::new();
+    }
+    format!(
+        " The first {} of {} are shown.",
+        number(shown as f64, 0),
+        plural(all, what)
+    )
+}
 
 /// The tab.
 pub fn section(content: &Content) -> Markup {
@@ -23,6 +36,7 @@ pub fn section(content: &Content) -> Markup {
         (list(runs))
         (cells(content))
         @for (at, run) in runs.iter().enumerate().take(RUNS) { (details(at, run)) }
+        (rest(RUNS, runs.len(), "run"))
     }
 }
 
@@ -42,7 +56,8 @@ fn warnings(content: &Content) -> Markup {
             .iter()
             .map(|problem| vec![Cell::text("this report"), Cell::text(problem)]),
     );
-    table.rows.truncate(SENTENCES * 5);
+    table.note = first(WARNINGS, table.rows.len(), "warning");
+    table.rows.truncate(WARNINGS);
     table.render()
 }
 
@@ -121,11 +136,17 @@ fn details(at: usize, run: &Found) -> Markup {
         details.run {
             summary { (text(&lineage::label(at, record))) }
             @if !record.notes.is_empty() { ul { @for note in record.notes.iter().take(SENTENCES) { li { (long(note)) } } } }
+            (rest(SENTENCES, record.notes.len(), "note"))
             dl { @for (name, value) in record.options.iter().take(FILES) { @if !value.is_null() { div { dt { (text(name)) } dd { (text(&plain(value))) } } } } }
+            (rest(FILES, record.options.len(), "option"))
             (files("Inputs", &record.inputs))
             (files("Outputs", &record.outputs))
         }
     }
+}
+
+fn rest(shown: usize, all: usize, what: &str) -> Markup {
+    html! { @if all > shown { p.note { (first(shown, all, what)) } } }
 }
 
 fn plain(value: &Value) -> String {
@@ -136,7 +157,7 @@ fn plain(value: &Value) -> String {
 
 /// A sentence of a record, which may be a long one.
 fn long(sentence: &str) -> Markup {
-    html! { bdi { (crate::report::html::cut(sentence, 600)) } }
+    html! { bdi { (cut(sentence, 600)) } }
 }
 
 fn files(what: &str, files: &[Artefact]) -> Markup {
@@ -144,7 +165,7 @@ fn files(what: &str, files: &[Artefact]) -> Markup {
         @if !files.is_empty() {
             h4 { (what) }
             ul.files { @for file in files.iter().take(FILES) { li { (text(&file.path.to_string_lossy())) " " small { (bytes(file.size)) } " " @if !file.sha256.is_empty() { code { (shortened(&file.sha256)) } } } } }
-            @if files.len() > FILES { p.note { "and " (files.len() - FILES) " more" } }
+            (rest(FILES, files.len(), "file"))
         }
     }
 }
