@@ -15,6 +15,8 @@
 //! One list holds everything unless there are very many cells; then a search looks only into the lists nearest to the query, as
 //! many as the atlas found to be enough for its own cells. Cells are added as further numbered files beside the old ones. Nothing
 //! but numbers and text is stored, so damaged bytes can give an error and nothing worse.
+//!
+//! An index of one list stays exact, and so slow, however many cells are added: [`Manifest::is_slow`] says when it is better built anew.
 
 mod calibration;
 mod error;
@@ -23,9 +25,12 @@ mod manifest;
 mod writer;
 
 pub use error::Error;
-pub use folder::Atlas;
-pub use manifest::{Manifest, Metric, Origin};
+pub use folder::{Atlas, Labels};
+pub use manifest::{MANIFEST, Manifest, Metric, Origin};
 pub use writer::{Annotated, Settings, Writer};
+
+/// Numbers of a vector are no larger: the squares of larger ones leave single precision.
+pub const LARGEST: f32 = 1e15;
 
 /// Neighbours whose distances an atlas knows of its own cells, and so the most that can be asked for.
 pub const MOST_NEIGHBOURS: usize = 50;

@@ -15,6 +15,7 @@ mod from_scratch;
 mod gene_vectors;
 #[cfg(feature = "torch")]
 pub mod generate;
+mod given_labels;
 #[cfg(feature = "torch")]
 pub mod grn;
 #[cfg(feature = "torch")]

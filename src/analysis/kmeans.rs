@@ -1,11 +1,14 @@
 //! K-means clustering: Lloyd's rounds from starts drawn as in k-means++ (Arthur and Vassilvitskii 2007).
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::products::product;
 use crate::random::{Seed, below, uniform};
+
+/// Cells compared with all centroids by one task.
+const TASK: usize = 32;
 
 /// Centroids of the best of several starts, [k, features].
 ///
@@ -95,11 +98,8 @@ fn assign(
     lengths: &Array1<f64>,
     centroids: &Array2<f64>,
 ) -> (Vec<usize>, f64) {
-    let products = product(cells, centroids.t());
     let own: Vec<f64> = centroids.rows().into_iter().map(squared_length).collect();
-    let mut total = 0.0;
-    let mut labels = Vec::with_capacity(cells.nrows());
-    for (products, length) in products.rows().into_iter().zip(lengths) {
+    let nearest = |products: ArrayView1<'_, f64>| {
         let (mut label, mut nearest) = (0, f64::INFINITY);
         for (at, (product, own)) in products.iter().zip(&own).enumerate() {
             let distance = own - 2.0 * product;
@@ -107,10 +107,26 @@ fn assign(
                 (label, nearest) = (at, distance);
             }
         }
-        labels.push(label);
-        total += length + nearest;
-    }
-    (labels, total)
+        (label, nearest)
+    };
+    // Never the distances of all cells to all centroids at once: those of very many need more memory than there is.
+    let tasks: Vec<_> = cells.axis_chunks_iter(Axis(0), TASK).collect();
+    let found: Vec<(usize, f64)> = tasks
+        .into_par_iter()
+        .flat_map_iter(|cells| {
+            let products = product(cells, centroids.t());
+            let found: Vec<_> = products.rows().into_iter().map(nearest).collect();
+            found
+        })
+        .collect();
+    // From the first cell to the last, whatever the threads.
+    let total = found
+        .iter()
+        .zip(lengths)
+        .fold(0.0, |total, ((_, nearest), length)| {
+            total + (length + nearest)
+        });
+    (found.into_iter().map(|(label, _)| label).collect(), total)
 }
 
 fn move_centroids(cells: ArrayView2<'_, f64>, labels: &[usize], centroids: &mut Array2<f64>) {
@@ -133,6 +149,7 @@ mod tests {
     use ndarray::array;
 
     use super::*;
+    use crate::analysis::on_threads;
 
     #[test]
     fn separate_groups_are_found_whatever_the_seed() {
@@ -157,6 +174,25 @@ mod tests {
             groups.sort_unstable();
             assert_eq!(groups, [0, 1, 2, 3]);
         }
+    }
+
+    #[test]
+    fn cells_go_to_their_nearest_centroids_whatever_the_threads() {
+        let cells = Array2::from_shape_fn((101, 3), |(row, at)| ((row * 3 + at) as f64).sin());
+        let centroids = cells.slice(ndarray::s![7..15, ..]).to_owned();
+        let lengths: Array1<f64> = cells.rows().into_iter().map(squared_length).collect();
+        let find = || assign(cells.view(), &lengths, &centroids);
+        let (labels, total) = on_threads(1, find);
+        assert_eq!((labels.clone(), total), on_threads(3, find));
+        let distance = |cell: usize, label: usize| {
+            let apart = &cells.row(cell) - &centroids.row(label);
+            apart.dot(&apart)
+        };
+        for (cell, &label) in labels.iter().enumerate() {
+            assert!((0..8).all(|other| distance(cell, label) <= distance(cell, other) + 1e-12));
+        }
+        let sum: f64 = (0..101).map(|cell| distance(cell, labels[cell])).sum();
+        assert!((sum - total).abs() < 1e-12 * 101.0);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::random::Seed;
 
 /// Rounds of k-means; more move the centroids little.
 const ROUNDS: usize = 10;
-/// Rows compared with the centroids by one task.
+/// Rows compared with the centroids by one task at most, and neighbours that a task holds.
 const TASK: usize = 512;
+const HELD: usize = 1 << 20;
 
 /// Places the centroids of so many lists among some rows, [lists, features]; there must be a row, and all must be finite.
 pub fn learn(rows: ArrayView2<'_, f32>, lists: usize, seed: Seed) -> Array2<f32> {
@@ -31,7 +32,8 @@ pub fn nearest(
     rows: ArrayView2<'_, f32>,
     probes: usize,
 ) -> Vec<Vec<usize>> {
-    let parts: Vec<_> = rows.axis_chunks_iter(Axis(0), TASK).collect();
+    let task = (HELD / probes.max(1)).clamp(1, TASK);
+    let parts: Vec<_> = rows.axis_chunks_iter(Axis(0), task).collect();
     let of = |part: ArrayView2<'_, f32>| {
         let queries = Queries::new(part.to_owned());
         let mut nearest = Nearest::new(queries.len(), probes);

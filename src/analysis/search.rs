@@ -4,6 +4,8 @@
 //! nearest can be missed by rounding, equal distances go to the lower index, and the order and size of blocks change nothing. So
 //! the answer is exact and the same on any machine.
 
+use std::cmp::Ordering;
+
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 /// Queries whose products are computed together.
@@ -21,8 +23,9 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    fn is_before(&self, other: &Self) -> bool {
-        (self.squared, self.row) < (other.squared, other.row)
+    fn order(&self, other: &Self) -> Ordering {
+        let by_distance = self.squared.total_cmp(&other.squared);
+        by_distance.then(self.row.cmp(&other.row))
     }
 }
 
@@ -58,8 +61,38 @@ impl Queries {
 #[derive(Debug, Clone)]
 pub struct Nearest {
     k: usize,
-    /// Nearest first, at most `k` each.
-    found: Vec<Vec<Neighbour>>,
+    found: Vec<Found>,
+}
+
+/// The nearest rows so far of one query, and others that are still to be told from them.
+#[derive(Debug, Clone)]
+struct Found {
+    /// In no order, less than twice as many as are wanted.
+    near: Vec<Neighbour>,
+    /// Squared distance beyond which a row is not wanted.
+    limit: f64,
+}
+
+impl Found {
+    fn insert(&mut self, k: usize, new: Neighbour) {
+        if new.squared > self.limit || k == 0 {
+            return;
+        }
+        self.near.push(new);
+        // Once in a while for many, so that the time does not grow with the square of `k`.
+        if self.near.len() >= 2 * k {
+            self.near.select_nth_unstable_by(k - 1, Neighbour::order);
+            self.near.truncate(k);
+            self.limit = self.near[k - 1].squared;
+        }
+    }
+
+    /// The `k` nearest, nearest first.
+    fn into_sorted(mut self, k: usize) -> Vec<Neighbour> {
+        self.near.sort_unstable_by(Neighbour::order);
+        self.near.truncate(k);
+        self.near
+    }
 }
 
 impl Nearest {
@@ -67,7 +100,13 @@ impl Nearest {
     pub fn new(queries: usize, k: usize) -> Self {
         Self {
             k,
-            found: vec![Vec::new(); queries],
+            found: vec![
+                Found {
+                    near: Vec::new(),
+                    limit: f64::INFINITY
+                };
+                queries
+            ],
         }
     }
 
@@ -112,7 +151,7 @@ impl Nearest {
     ) {
         let glances = products.chunks(GLANCE).zip(halves.chunks(GLANCE));
         for (at, (products, halves)) in glances.enumerate() {
-            let bound = asked.bound(self.limit(query));
+            let bound = asked.bound(self.found[query].limit);
             // Without branches, so that the compiler compares many at once.
             let may_be_near = |(product, half): (&f32, &f32)| product - half >= bound;
             let any = products.iter().zip(halves).map(may_be_near);
@@ -122,46 +161,31 @@ impl Nearest {
             for (within, pair) in products.iter().zip(halves).enumerate() {
                 if may_be_near(pair) {
                     let row = at * GLANCE + within;
-                    self.insert(
-                        query,
-                        Neighbour {
-                            squared: squared_distance(asked.row, block.row(row)),
-                            row: first + row as u64,
-                        },
-                    );
+                    let near = Neighbour {
+                        squared: squared_distance(asked.row, block.row(row)),
+                        row: first + row as u64,
+                    };
+                    self.found[query].insert(self.k, near);
                 }
             }
         }
     }
 
-    /// Squared distance beyond which a row is not wanted.
-    fn limit(&self, query: usize) -> f64 {
-        let found = &self.found[query];
-        found
-            .get(self.k.wrapping_sub(1))
-            .map_or(f64::INFINITY, |last| last.squared)
-    }
-
-    fn insert(&mut self, query: usize, new: Neighbour) {
-        let found = &mut self.found[query];
-        let place = found.partition_point(|old| old.is_before(&new));
-        if place < self.k {
-            found.insert(place, new);
-            found.truncate(self.k);
-        }
-    }
-
     /// What was found in either of two searches of the same queries.
     pub fn merge(mut self, other: Self) -> Self {
-        for (query, found) in other.found.into_iter().enumerate() {
-            found.into_iter().for_each(|new| self.insert(query, new));
+        for (found, other) in self.found.iter_mut().zip(other.found) {
+            other
+                .near
+                .into_iter()
+                .for_each(|new| found.insert(self.k, new));
         }
         self
     }
 
     /// Neighbours of every query, nearest first.
     pub fn into_found(self) -> Vec<Vec<Neighbour>> {
-        self.found
+        let found = self.found.into_iter();
+        found.map(|found| found.into_sorted(self.k)).collect()
     }
 }
 
@@ -264,6 +288,19 @@ mod tests {
                     let found: Vec<u64> = found.iter().map(|near| near.row).collect();
                     assert_eq!(found, by_definition(query, &reference, 9));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn nearly_all_rows_can_be_asked_for_in_order() {
+        let (reference, asked) = (rows(700, 3, 1.0), rows(2, 3, 1.0));
+        for k in [1, 2, 349, 350, 699] {
+            let mut nearest = Nearest::new(2, k);
+            nearest.offer(&Queries::new(asked.clone()), &[0, 1], reference.view(), 0);
+            for (query, found) in asked.rows().into_iter().zip(nearest.into_found()) {
+                let found: Vec<u64> = found.iter().map(|near| near.row).collect();
+                assert_eq!(found, by_definition(query, &reference, k));
             }
         }
     }

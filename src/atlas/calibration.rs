@@ -10,7 +10,7 @@ use crate::analysis::search::{Neighbour, Queries};
 use crate::random::{Seed, below};
 
 /// Cells that are looked at.
-const SAMPLE: usize = 1000;
+pub(super) const SAMPLE: usize = 1000;
 /// Neighbours that a search with the chosen number of lists must find, and the share of them.
 const JUDGED: usize = 10;
 const RECALL: f64 = 0.99;

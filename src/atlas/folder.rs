@@ -1,17 +1,18 @@
 //! An atlas that is there: its search and its annotations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::manifest::{Manifest, Metric, Shard, Stored};
-use super::{Error, MOST_NEIGHBOURS};
+use super::calibration::SAMPLE;
+use super::manifest::{Manifest, Metric, Shard, Stored, open};
+use super::{Error, LARGEST, MOST_NEIGHBOURS};
 use crate::analysis::lists;
 use crate::analysis::search::{Nearest, Neighbour, Queries};
 
@@ -19,6 +20,8 @@ use crate::analysis::search::{Nearest, Neighbour, Queries};
 const PIECE: usize = 1 << 21;
 /// Bytes of one line of annotations at most.
 const LONGEST_LINE: u64 = 1 << 20;
+/// Lists that all queries of a search are told at once (64 MB).
+const TOLD: usize = 1 << 23;
 
 /// A folder of reference cells, open to be searched.
 #[derive(Debug)]
@@ -27,6 +30,15 @@ pub struct Atlas {
     folder: PathBuf,
     centroids: Array2<f32>,
     shards: Vec<Opened>,
+}
+
+/// What the cells are called in one column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Distinct labels in alphabetical order.
+    pub classes: Vec<String>,
+    /// Which of them every cell has; an empty text is none.
+    pub codes: Vec<Option<u32>>,
 }
 
 /// A shard with where its lists begin.
@@ -95,12 +107,31 @@ impl Atlas {
         k: usize,
         probes: usize,
     ) -> Result<Vec<Vec<Neighbour>>, Error> {
-        let lists = self.lists_of(queries.rows(), probes);
-        let mut askers = vec![Vec::new(); self.manifest.lists];
-        for (query, lists) in lists.iter().enumerate() {
-            lists.iter().for_each(|&list| askers[list].push(query));
+        if probes >= self.manifest.lists {
+            let all: Vec<usize> = (0..queries.len()).collect();
+            return self.ask(queries, k, &vec![&all[..]; self.manifest.lists]);
         }
-        let pieces = self.pieces(&askers);
+        let at_once = (TOLD / probes.max(1)).max(1);
+        let mut found = Vec::with_capacity(queries.len());
+        for rows in queries.rows().axis_chunks_iter(Axis(0), at_once) {
+            let mut askers = vec![Vec::new(); self.manifest.lists];
+            for (query, lists) in self.lists_of(rows, probes).into_iter().enumerate() {
+                lists.into_iter().for_each(|list| askers[list].push(query));
+            }
+            let askers: Vec<&[usize]> = askers.iter().map(Vec::as_slice).collect();
+            found.extend(self.ask(&Queries::new(rows.to_owned()), k, &askers)?);
+        }
+        Ok(found)
+    }
+
+    /// The nearest cells of each query in the lists that it asks; `askers` are the queries that ask each list.
+    fn ask(
+        &self,
+        queries: &Queries,
+        k: usize,
+        askers: &[&[usize]],
+    ) -> Result<Vec<Vec<Neighbour>>, Error> {
+        let pieces = self.pieces(askers);
         let new = || Nearest::new(queries.len(), k);
         let found = pieces
             .into_par_iter()
@@ -124,11 +155,11 @@ impl Atlas {
         lists::nearest(self.centroids.view(), rows, probes)
     }
 
-    fn pieces<'a>(&'a self, askers: &'a [Vec<usize>]) -> Vec<Piece<'a>> {
+    fn pieces<'a>(&'a self, askers: &[&'a [usize]]) -> Vec<Piece<'a>> {
         let most = (PIECE / self.manifest.width).max(1);
         let mut pieces = Vec::new();
         for shard in &self.shards {
-            for (list, queries) in askers
+            for (list, &queries) in askers
                 .iter()
                 .enumerate()
                 .filter(|(_, queries)| !queries.is_empty())
@@ -188,31 +219,69 @@ impl Atlas {
     /// From sampled cells of the atlas, the mean distance to their `k` nearest others; increasing.
     pub fn own_distances(&self, k: usize) -> Result<Vec<f64>, Error> {
         let path = self.folder.join(&self.manifest.distances.file);
-        let numbers = numbers(&path)?;
+        let sampled = self.manifest.cells.min(SAMPLE as u64);
         let known = (self.manifest.cells as usize - 1).min(MOST_NEIGHBOURS);
+        let numbers = matrix(&path, sampled, known)?;
         if known == 0 {
             return Ok(Vec::new());
         }
-        let mean = |row: &[f32]| {
-            let near = &row[..k.min(known)];
-            near.iter()
-                .map(|&distance| f64::from(distance))
-                .sum::<f64>()
-                / near.len() as f64
+        if numbers
+            .iter()
+            .any(|distance| !(distance.is_finite() && *distance >= 0.0))
+        {
+            return Err(Error::input(
+                &path,
+                "a value is not a distance; build the index again",
+            ));
+        }
+        let near = k.clamp(1, known);
+        let mean = |row: ArrayView1<'_, f32>| {
+            let distances = row.iter().take(near);
+            distances.map(|&distance| f64::from(distance)).sum::<f64>() / near as f64
         };
-        let mut means: Vec<f64> = numbers.chunks_exact(known).map(mean).collect();
+        let mut means: Vec<f64> = numbers.rows().into_iter().map(mean).collect();
         means.sort_by(f64::total_cmp);
         Ok(means)
     }
 
-    /// One column of every cell; empty texts are none.
-    pub fn column(&self, name: &str) -> Result<Vec<Option<String>>, Error> {
-        let mut values = Vec::new();
-        let at = 1 + self.position(name)?;
+    /// The labels in one column; fails if there are more than `most` distinct ones.
+    pub fn labels(&self, column: &str, most: usize) -> Result<Labels, Error> {
+        let at = 1 + self.position(column)?;
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut codes = Vec::new();
         self.each_line(|_, line| {
-            values.push(Some(line[at].to_owned()).filter(|value| !value.is_empty()));
+            let label = &line[at];
+            let code = match seen.get(label) {
+                Some(&code) => Some(code),
+                None if label.is_empty() => None,
+                None if seen.len() > most => None,
+                None => {
+                    let code = seen.len() as u32;
+                    seen.insert(label.to_owned(), code);
+                    Some(code)
+                }
+            };
+            codes.push(code);
         })?;
-        Ok(values)
+        if seen.len() > most {
+            let example = seen.keys().min().map_or("", String::as_str);
+            let problem = format!(
+                "its column `{column}` has more than {most} distinct labels, such as `{example}`; labels are kinds of cells, of which there are fewer: name another column of `{}` in `--label`",
+                self.manifest.columns.join("`, `")
+            );
+            return Err(Error::input(&self.folder, problem));
+        }
+        let mut classes: Vec<(String, u32)> = seen.into_iter().collect();
+        classes.sort_unstable();
+        let mut rank = vec![0; classes.len()];
+        for (at, (_, code)) in (0..).zip(&classes) {
+            rank[*code as usize] = at;
+        }
+        let rank = |code: Option<u32>| code.map(|code| rank[code as usize]);
+        Ok(Labels {
+            classes: classes.into_iter().map(|(label, _)| label).collect(),
+            codes: codes.into_iter().map(rank).collect(),
+        })
     }
 
     /// Name and annotations of some cells, in the order of `manifest.columns`.
@@ -245,7 +314,7 @@ impl Atlas {
         for shard in &self.manifest.shards {
             let path = self.folder.join(&shard.annotations.file);
             let wrong = |problem: String| Error::input(&path, problem);
-            let file = File::open(&path).map_err(Error::read(&path))?;
+            let file = open(&path)?;
             let length = file.metadata().map_err(Error::read(&path))?.len();
             if length > shard.cells.saturating_add(1).saturating_mul(LONGEST_LINE) {
                 return Err(wrong(format!("{length} bytes for {} cells", shard.cells)));
@@ -294,7 +363,7 @@ impl Opened {
         }
         Ok(Self {
             first,
-            vectors: File::open(&path).map_err(Error::read(&path))?,
+            vectors: open(&path)?,
             path,
             starts,
         })
@@ -312,19 +381,23 @@ impl Opened {
     }
 }
 
+/// Fails unless all values are such that their squares add up; NaN is none.
 fn finite(path: &Path, rows: Array2<f32>) -> Result<Array2<f32>, Error> {
-    if rows.iter().any(|value| !value.is_finite()) {
-        return Err(Error::input(
-            path,
-            "a value is not finite; build the index again",
-        ));
+    let is_wrong = |value: &&f32| value.is_nan() || value.abs() > LARGEST;
+    match rows.iter().find(is_wrong) {
+        None => Ok(rows),
+        Some(value) => {
+            let problem = format!(
+                "a value is {value}, but at most {LARGEST} was expected; build the index again"
+            );
+            Err(Error::input(path, problem))
+        }
     }
-    Ok(rows)
 }
 
 /// Fails unless a file has so many rows of numbers, before memory is taken for them.
 fn check_size(path: &Path, rows: u64, width: usize) -> Result<(), Error> {
-    let found = fs::metadata(path).map_err(Error::read(path))?.len();
+    let found = open(path)?.metadata().map_err(Error::read(path))?.len();
     let expected = rows.checked_mul(4 * width as u64);
     if Some(found) != expected {
         let problem = format!(
@@ -345,9 +418,7 @@ fn matrix(path: &Path, rows: u64, width: usize) -> Result<Array2<f32>, Error> {
 }
 
 fn numbers(path: &Path) -> Result<Vec<f32>, Error> {
-    let mut bytes = Vec::new();
-    let mut file = File::open(path).map_err(Error::read(path))?;
-    file.read_to_end(&mut bytes).map_err(Error::read(path))?;
+    let bytes = fs::read(path).map_err(Error::read(path))?;
     Ok(from_bytes(&bytes))
 }
 

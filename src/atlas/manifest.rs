@@ -1,8 +1,9 @@
 //! What an atlas says of itself. It says nothing of time, threads or places.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,13 +12,20 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use crate::output;
 
-const MANIFEST: &str = "manifest.json";
+/// The file that describes the others.
+pub const MANIFEST: &str = "manifest.json";
 const FORMAT: &str = "scgpt-reference-index";
 const VERSION: u32 = 1;
 /// Far beyond the width of any model.
 const WIDEST: usize = 1 << 16;
 /// Far more lists than help.
-const MOST_LISTS: usize = 1 << 20;
+const MOST_LISTS: usize = 1 << 16;
+/// Bytes of a manifest at most: more than a hundred thousand shards need.
+const LARGEST_MANIFEST: u64 = 1 << 26;
+/// More cells than this are better searched in lists.
+const MANY: u64 = 1_000_000;
+/// Endings of the files that faiss writes.
+const OF_FAISS: [&str; 2] = ["faiss", "index"];
 
 /// How far apart two cells are.
 #[derive(
@@ -54,7 +62,7 @@ impl Stored {
         let path = folder.join(file);
         Ok(Self {
             file: file.to_owned(),
-            sha256: checksum(&path).map_err(Error::read(&path))?,
+            sha256: checksum(open(&path)?).map_err(Error::read(&path))?,
         })
     }
 
@@ -85,6 +93,26 @@ pub(super) struct Shard {
 impl Shard {
     pub fn files(&self) -> [&Stored; 4] {
         [&self.vectors, &self.places, &self.lists, &self.annotations]
+    }
+
+    pub fn files_mut(&mut self) -> [&mut Stored; 4] {
+        [
+            &mut self.vectors,
+            &mut self.places,
+            &mut self.lists,
+            &mut self.annotations,
+        ]
+    }
+
+    /// Names of the files of the shard with this number, in the order of [`Self::files`].
+    pub fn names(number: usize) -> [String; 4] {
+        [
+            ("vectors", "f32"),
+            ("places", "f32"),
+            ("lists", "u32"),
+            ("cells", "tsv"),
+        ]
+        .map(|(kind, ending)| format!("{kind}-{number:03}.{ending}"))
     }
 }
 
@@ -144,14 +172,16 @@ impl Manifest {
     /// Reads the manifest of a folder and checks all that it says before any of it is believed.
     pub(super) fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(MANIFEST);
-        if !path.exists() && folder.join("index.faiss").exists() {
-            return Err(Error::input(
-                folder,
-                "it is an index of faiss, which keeps vectors only approximately and is not read: build an index from the embedded cells with `scgpt-map-reference build`",
-            ));
-        }
-        let text = fs::read(&path).map_err(Error::read(&path))?;
+        require_index(folder, &path)?;
         let wrong = |problem: String| Error::input(&path, problem);
+        let mut text = Vec::new();
+        let mut file = open(&path)?.take(LARGEST_MANIFEST + 1);
+        file.read_to_end(&mut text).map_err(Error::read(&path))?;
+        if text.len() as u64 > LARGEST_MANIFEST {
+            return Err(wrong(format!(
+                "it has more than {LARGEST_MANIFEST} bytes, which no manifest has"
+            )));
+        }
         let json: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| wrong(format!("not JSON: {error}")))?;
         if json["format"] != FORMAT || json["version"] != VERSION {
@@ -173,7 +203,9 @@ impl Manifest {
             .shards
             .iter()
             .try_fold(0u64, |sum, shard| sum.checked_add(shard.cells));
+        let mut names = HashSet::from([MANIFEST]);
         let bad = self.files().find(|stored| !is_plain(&stored.file));
+        let again = self.files().find(|stored| !names.insert(&stored.file));
         match () {
             () if !(1..=WIDEST).contains(&self.width) => {
                 Some(format!("width {}, expected 1 to {WIDEST}", self.width))
@@ -192,8 +224,27 @@ impl Manifest {
                 "the label `{}` is not among the columns",
                 self.label
             )),
-            () => bad
+            () if bad.is_some() => bad
                 .map(|stored| format!("`{}` is not the name of a file in the folder", stored.file)),
+            () => again.map(|stored| {
+                format!(
+                    "`{}` is named twice, but every file is its own",
+                    stored.file
+                )
+            }),
+        }
+    }
+
+    /// Whether there are so many cells in one list that lists would save much time.
+    pub fn is_slow(&self) -> bool {
+        self.lists == 1 && self.cells > MANY
+    }
+
+    /// Lists that so many cells are divided into, if not told otherwise.
+    pub fn usual_lists(cells: u64) -> usize {
+        match cells > MANY {
+            true => (cells as f64).sqrt().round() as usize,
+            false => 1,
         }
     }
 
@@ -225,9 +276,46 @@ fn is_plain(name: &str) -> bool {
     Path::new(name).file_name().is_some_and(|file| file == name)
 }
 
-fn checksum(path: &Path) -> io::Result<String> {
+/// Fails, and says what to do, where there is no folder with a manifest.
+fn require_index(folder: &Path, manifest: &Path) -> Result<(), Error> {
+    if manifest.exists() {
+        return Ok(());
+    }
+    let is_of_faiss = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        path.is_file() && ending.is_some_and(|ending| OF_FAISS.contains(&ending))
+    };
+    let mut inside = fs::read_dir(folder).into_iter().flatten().flatten();
+    if is_of_faiss(&folder.to_owned()) || inside.any(|entry| is_of_faiss(&entry.path())) {
+        return Err(Error::input(
+            folder,
+            "it is an index of faiss, which keeps vectors only approximately and is not read: build an index from the embedded cells with `scgpt-map-reference build`",
+        ));
+    }
+    let problem = if folder.is_dir() {
+        format!(
+            "there is no `{MANIFEST}` in it; name a folder that scgpt-map-reference build wrote"
+        )
+    } else if folder.exists() {
+        "it is not a folder; name one that scgpt-map-reference build wrote".to_owned()
+    } else {
+        "there is no such folder".to_owned()
+    };
+    Err(Error::input(folder, problem))
+}
+
+/// Opens a regular file; pipes and devices, which may never end, are refused.
+pub(super) fn open(path: &Path) -> Result<File, Error> {
+    let found = fs::metadata(path).map_err(Error::read(path))?;
+    if !found.is_file() {
+        return Err(Error::input(path, "it is not a regular file"));
+    }
+    File::open(path).map_err(Error::read(path))
+}
+
+fn checksum(mut file: File) -> io::Result<String> {
     let mut sink = Digesting(Sha256::new());
-    io::copy(&mut File::open(path)?, &mut sink)?;
+    io::copy(&mut file, &mut sink)?;
     let digits = sink.0.finalize();
     Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -242,5 +330,66 @@ impl Write for Digesting {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atlas::Settings;
+    use crate::random::Seed;
+
+    fn manifest() -> Manifest {
+        let settings = Settings {
+            width: 2,
+            metric: Metric::Cosine,
+            label: "type".into(),
+            columns: vec!["type".into()],
+            coordinates: "pca".into(),
+            seed: Seed(1),
+        };
+        let stored = |file: &String| Stored {
+            file: file.clone(),
+            sha256: String::new(),
+        };
+        let [vectors, places, lists, annotations] = Shard::names(0);
+        let mut manifest = Manifest::new(&settings, 1);
+        manifest.cells = 3;
+        manifest.shards.push(Shard {
+            cells: 3,
+            vectors: stored(&vectors),
+            places: stored(&places),
+            lists: stored(&lists),
+            annotations: stored(&annotations),
+        });
+        manifest
+    }
+
+    #[test]
+    fn every_file_has_a_name_of_its_own() {
+        let good = manifest();
+        assert_eq!(good.problem(), None);
+        for name in [
+            "places-000.f32",
+            "plane.f32",
+            MANIFEST,
+            "../vectors-000.f32",
+        ] {
+            let mut bad = good.clone();
+            bad.shards[0].vectors.file = name.to_owned();
+            assert!(bad.problem().unwrap().contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn more_than_a_million_cells_want_lists() {
+        assert_eq!(Manifest::usual_lists(1_000_000), 1);
+        assert_eq!(Manifest::usual_lists(4_000_000), 2000);
+        let mut manifest = manifest();
+        assert!(!manifest.is_slow());
+        manifest.cells = 1_000_001;
+        assert!(manifest.is_slow());
+        manifest.lists = 1000;
+        assert!(!manifest.is_slow());
     }
 }

@@ -1,7 +1,7 @@
 //! An atlas while it is written.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView2, Axis};
@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::Error;
 use super::calibration::calibrate;
 use super::folder::Atlas;
-use super::manifest::{Manifest, Metric, Origin, Shard, Stored};
+use super::manifest::{Manifest, Metric, Origin, Shard, Stored, open};
 use crate::analysis::components::Components;
 use crate::analysis::lists;
 use crate::output;
@@ -17,6 +17,8 @@ use crate::random::Seed;
 
 /// Numbers of vectors in one shard at most (256 MB).
 const SHARD: usize = 1 << 26;
+/// Bytes copied at once.
+const COPIED: usize = 1 << 20;
 
 /// What holds for all cells.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,10 +90,12 @@ impl Writer {
 
     /// Begins with the cells of an atlas, whose files are linked, or copied where links cannot be made.
     pub fn extend(folder: &Path, atlas: &Atlas, from: &Path, seed: Seed) -> Result<Self, Error> {
-        let manifest = atlas.manifest.clone();
-        for stored in manifest.shards.iter().flat_map(|shard| shard.files()) {
-            let source = from.join(&stored.file);
-            bring(&source, &folder.join(&stored.file)).map_err(Error::read(&source))?;
+        let mut manifest = atlas.manifest.clone();
+        for (number, shard) in manifest.shards.iter_mut().enumerate() {
+            for (stored, name) in shard.files_mut().into_iter().zip(Shard::names(number)) {
+                bring(&from.join(&stored.file), &folder.join(&name))?;
+                stored.file = name;
+            }
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -114,7 +118,7 @@ impl Writer {
                 self.manifest.width
             )));
         }
-        let most = (SHARD / width).max(1);
+        let most = (SHARD / width.max(1)).max(1);
         for at in 0..n {
             self.vectors.extend(cells.vectors.row(at));
             match &cells.places {
@@ -169,24 +173,22 @@ impl Writer {
         order.sort_by_key(|&at| list[at]);
         let starts =
             (0..=self.manifest.lists).map(|l| order.partition_point(|&at| list[at] < l) as u32);
-        let number = self.manifest.shards.len();
-        let name = |kind: &str, ending: &str| format!("{kind}-{number:03}.{ending}");
+        let names = Shard::names(self.manifest.shards.len());
         let places = std::mem::take(&mut self.places);
         let lines = std::mem::take(&mut self.lines);
         let rows = order.iter().flat_map(|&at| vectors.row(at).to_vec());
         let shard = Shard {
             cells: n as u64,
-            vectors: self.store(&name("vectors", "f32"), rows.map(f32::to_le_bytes))?,
+            vectors: self.store(&names[0], rows.map(f32::to_le_bytes))?,
             places: self.store(
-                &name("places", "f32"),
+                &names[1],
                 order
                     .iter()
                     .flat_map(|&at| [places[2 * at], places[2 * at + 1]])
                     .map(f32::to_le_bytes),
             )?,
-            lists: self.store(&name("lists", "u32"), starts.map(u32::to_le_bytes))?,
-            annotations: self
-                .store_lines(&name("cells", "tsv"), order.iter().map(|&at| &lines[at]))?,
+            lists: self.store(&names[2], starts.map(u32::to_le_bytes))?,
+            annotations: self.store_lines(&names[3], order.iter().map(|&at| &lines[at]))?,
         };
         self.manifest.cells += shard.cells;
         self.manifest.shards.push(shard);
@@ -263,8 +265,46 @@ fn plane(vectors: ArrayView2<'_, f32>) -> Result<Array2<f32>, Error> {
     Ok(plane)
 }
 
-/// The same file under another name, without taking its space again where that can be.
-fn bring(source: &Path, target: &Path) -> io::Result<()> {
-    let source = fs::canonicalize(source)?;
-    fs::hard_link(&source, target).or_else(|_| fs::copy(&source, target).map(drop))
+/// The same file under another name, without taking its space again where that can be. Nothing that is there is written to.
+fn bring(source: &Path, target: &Path) -> Result<(), Error> {
+    let reading = Error::read(source);
+    let source = fs::canonicalize(source).map_err(&reading)?;
+    if fs::hard_link(&source, target).is_ok() {
+        return Ok(());
+    }
+    let writing = |source| {
+        Error::from(output::Error::Write {
+            path: target.to_owned(),
+            source,
+        })
+    };
+    let mut from = BufReader::with_capacity(COPIED, open(&source)?);
+    let mut to = File::create_new(target).map_err(writing)?;
+    loop {
+        let part = from.fill_buf().map_err(&reading)?;
+        if part.is_empty() {
+            return to.flush().map_err(writing);
+        }
+        to.write_all(part).map_err(writing)?;
+        let n = part.len();
+        from.consume(n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_never_written_over_by_one_that_is_carried() {
+        let folder = tempfile::tempdir().unwrap();
+        let [source, target] = ["a", "b"].map(|name| folder.path().join(name));
+        fs::write(&source, "cells").unwrap();
+        bring(&source, &target).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"cells");
+        // The target is the source itself by now.
+        let error = bring(&source, &target).unwrap_err();
+        assert!(matches!(error, Error::Output(_)), "{error}");
+        assert_eq!(fs::read(&source).unwrap(), b"cells");
+    }
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, steps};
+use super::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, given_labels, steps};
 use crate::analysis::classification;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
@@ -251,16 +251,6 @@ fn score(
 
 fn additions(options: &Options, classes: &[String], answers: &[Answer]) -> Additions {
     let name = |part: &str| format!("{}_{part}", options.prefix);
-    let categories: Vec<String> = classes
-        .iter()
-        .cloned()
-        .chain(["unassigned".to_owned()])
-        .collect();
-    let unassigned = classes.len() as u32;
-    let codes = answers
-        .iter()
-        .map(|answer| Some(answer.class.map_or(unassigned, |class| class as u32)))
-        .collect();
     let second = answers
         .iter()
         .map(|answer| answer.second.map(|class| class as u32))
@@ -272,11 +262,7 @@ fn additions(options: &Options, classes: &[String], answers: &[Answer]) -> Addit
         obs: vec![
             (
                 name("label"),
-                Column::Categorical {
-                    codes,
-                    categories,
-                    ordered: false,
-                },
+                given_labels::column(classes, answers.iter().map(|answer| answer.class)),
             ),
             (name("probability"), number(|answer| answer.probability)),
             (

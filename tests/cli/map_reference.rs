@@ -6,6 +6,7 @@ use scgpt_tools::formats::Column;
 use scgpt_tools::formats::h5ad::{self, Embedding, File};
 use scgpt_tools::random::{Seed, normal_pair};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tempfile::{TempDir, tempdir};
 const WIDTH: usize = 12;
 const TYPES: [&str; 3] = ["B", "NK", "T"];
 
-/// Cells around directions of their own, in genes and in vectors; those of type `Other` lie opposite to all others.
+/// Cells around directions of their own, in genes and in vectors; those of other types lie opposite to all of them.
 fn cells(path: &Path, types: &[&str], seed: u64, without_vector: usize) {
     let mut draws = Seed(seed).stream("cells", &[]);
     let mut noise = || 0.15 * normal_pair(&mut draws).0 as f32;
@@ -163,9 +164,10 @@ fn cells_are_named_placed_and_scored() {
     let scores = fs::read_to_string(place.path("scores.tsv")).unwrap();
     let scgpt: Vec<&str> = scores.lines().nth(1).unwrap().split('\t').collect();
     // One of 24 known cells has no vector; all 6 new ones are left unassigned.
-    assert_eq!(scgpt[..3], ["scGPT", "24", "0.9583"]);
-    assert_eq!(scgpt[7..], ["6", "1.0000"]);
-    assert!(scores.lines().nth(2).unwrap().starts_with("PCA\t24\t"));
+    assert_eq!(scgpt[..4], ["scGPT", "24", "0.9583", "1.0000"]);
+    assert_eq!(scgpt[8..], ["6", "1.0000"]);
+    let pca: Vec<&str> = scores.lines().nth(2).unwrap().split('\t').collect();
+    assert_eq!((pca[0], pca[1], pca[2] == pca[3]), ("PCA", "24", true));
     assert!(
         fs::read_to_string(place.path("mapped.svg"))
             .unwrap()
@@ -174,6 +176,9 @@ fn cells_are_named_placed_and_scored() {
     let record: Value =
         serde_json::from_slice(&fs::read(place.path("mapped.run.json")).unwrap()).unwrap();
     assert_eq!(record["metrics"]["labels"]["NK"], 8);
+    let inputs = record["inputs"].as_array().unwrap().iter();
+    let mut inputs = inputs.map(|input| input["path"].as_str().unwrap());
+    assert!(inputs.any(|input| input.ends_with("manifest.json")));
 }
 
 #[test]
@@ -255,10 +260,156 @@ fn any_damage_to_an_index_is_named() {
     place.run("query --input query.h5ad --index index --output mapped.h5ad");
 }
 
+/// Writes a file of an index, and its checksum into the manifest, as somebody who means harm would.
+fn forge(index: &Path, name: &str, bytes: &[u8]) {
+    fs::write(index.join(name), bytes).unwrap();
+    let digits = Sha256::digest(bytes);
+    let sha256: String = digits.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = index.join("manifest.json");
+    let mut manifest: Value = programs::json(&path);
+    let parts = ["distances", "plane", "centroids"].map(|part| format!("/{part}"));
+    let kinds =
+        ["vectors", "places", "lists", "annotations"].map(|part| format!("/shards/0/{part}"));
+    for pointer in parts.iter().chain(&kinds) {
+        let stored = manifest.pointer_mut(pointer).unwrap();
+        if stored["file"] == name {
+            stored["sha256"] = sha256.clone().into();
+        }
+    }
+    fs::write(&path, manifest.to_string()).unwrap();
+}
+
+#[test]
+fn an_index_that_lies_with_right_checksums_is_refused() {
+    let place = Place::new();
+    place.build();
+    let index = place.path("index");
+    let query = "query --input query.h5ad --index index --output mapped.h5ad";
+    let good = place.content("index");
+    for (name, value) in [
+        ("distances.f32", f32::NAN),
+        ("distances.f32", -1.0),
+        ("vectors-000.f32", 1e30),
+        ("vectors-000.f32", f32::NAN),
+        ("centroids.f32", f32::INFINITY),
+        ("lists-000.u32", 1.0),
+    ] {
+        let mut bytes = good[name].clone();
+        bytes[..4].copy_from_slice(&value.to_le_bytes());
+        for bytes in [&bytes[..], &good[name][..good[name].len() - 4]] {
+            forge(&index, name, bytes);
+            let said = place.fail(query, 65);
+            assert!(said.contains(name), "{name}: {said}");
+        }
+        forge(&index, name, &good[name]);
+    }
+    place.run(query);
+    // A pipe is never waited for.
+    fs::remove_file(index.join("plane.f32")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(index.join("plane.f32"))
+        .status();
+    assert!(made.unwrap().success());
+    let said = place.fail(query, 65);
+    assert!(
+        said.contains("plane.f32") && said.contains("regular"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_index_that_names_a_file_twice_is_not_extended_and_loses_nothing() {
+    let place = Place::new();
+    place.build();
+    let before = place.content("index");
+    let manifest = String::from_utf8(before["manifest.json"].clone()).unwrap();
+    let twice = manifest.replace("places-000.f32", "vectors-000.f32");
+    fs::write(place.path("index/manifest.json"), twice).unwrap();
+    let said = place.fail("build --input query.h5ad --extend index --output both", 65);
+    assert!(said.contains("vectors-000.f32"), "{said}");
+    assert!(place.content("index")["vectors-000.f32"] == before["vectors-000.f32"]);
+}
+
+#[test]
+fn a_label_called_unassigned_and_new_names_that_are_taken() {
+    let place = Place::new();
+    let mut kinds = types(60);
+    kinds.extend(["unassigned"; 20]);
+    cells(&place.path("reference.h5ad"), &kinds, 1, 0);
+    place.build();
+    place.run("query --input query.h5ad --index index --output mapped.h5ad");
+    let Column::Categorical { categories, .. } = File::open(&place.path("mapped.h5ad"))
+        .unwrap()
+        .obs("mapped_label")
+        .unwrap()
+    else {
+        panic!("labels are categories");
+    };
+    assert_eq!(categories, ["B", "NK", "T", "unassigned"]);
+    // Names are looked at before the index is.
+    for (words, part) in [
+        ("--input query.h5ad --prefix a/b", "slash"),
+        ("--input mapped.h5ad", "obs/mapped_label"),
+        ("--input mapped.h5ad --prefix mapped", "already"),
+    ] {
+        let said = place.fail(
+            &format!("query {words} --index query.h5ad --output o.h5ad"),
+            65,
+        );
+        assert!(said.contains(part), "{words}: {said}");
+    }
+    place.run("query --input mapped.h5ad --prefix again --index index --output o.h5ad");
+}
+
+#[test]
+fn principal_components_vote_over_all_files() {
+    let place = Place::new();
+    place.build();
+    let mut shifted = types(100);
+    shifted.rotate_left(1);
+    cells(&place.path("more.h5ad"), &shifted, 4, 0);
+    cells(&place.path("known.h5ad"), &types(24), 5, 0);
+    place.run(
+        "query --input known.h5ad --index index --output mapped.h5ad --truth cell_type --scores scores.tsv --vote distance \
+         --baseline reference.h5ad,more.h5ad",
+    );
+    let scores = fs::read_to_string(place.path("scores.tsv")).unwrap();
+    for (line, method) in scores.lines().skip(1).zip(["scGPT", "PCA"]) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        assert_eq!(fields[..4], [method, "24", "1.0000", "1.0000"]);
+        // No cell is of a type that the reference lacks.
+        assert_eq!(fields[8..], ["0", ""]);
+    }
+}
+
+#[test]
+fn lists_are_no_more_than_cells_can_fill() {
+    let place = Place::new();
+    let said =
+        place.run("build --input reference.h5ad --label cell_type --lists 65536 --output index");
+    assert!(
+        said.contains("65536 lists are too many for 120 cells"),
+        "{said}"
+    );
+    assert_eq!(
+        programs::json(place.path("index/manifest.json"))["lists"],
+        15
+    );
+}
+
 #[test]
 fn what_cannot_be_mapped_is_refused_with_a_way_out() {
     let place = Place::new();
     place.build();
+    cells(&place.path("none.h5ad"), &[], 1, 0);
+    let names: Vec<String> = (0..2001).map(|cell| format!("cell {cell:04}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    cells(&place.path("named.h5ad"), &names, 1, 0);
+    place.run("build --input named.h5ad --label donor --columns cell_type --output named");
+    fs::write(place.path("flat.index"), "IxFI").unwrap();
+    fs::create_dir(place.path("other")).unwrap();
+    fs::write(place.path("other/cells.faiss"), "IxFI").unwrap();
+    place.run("query --input query.h5ad --index index --output mapped.h5ad");
     fs::create_dir(place.path("atlas")).unwrap();
     fs::write(place.path("atlas/index.faiss"), "IwPQ").unwrap();
     for (words, code, parts) in [
@@ -266,6 +417,46 @@ fn what_cannot_be_mapped_is_refused_with_a_way_out() {
             "query --input query.h5ad --index atlas --output o.h5ad",
             65,
             ["faiss", "scgpt-map-reference build"],
+        ),
+        (
+            "query --input query.h5ad --index flat.index --output o.h5ad",
+            65,
+            ["faiss", "scgpt-map-reference build"],
+        ),
+        (
+            "query --input query.h5ad --index other --output o.h5ad",
+            65,
+            ["faiss", "scgpt-map-reference build"],
+        ),
+        (
+            "query --input query.h5ad --index query.h5ad --output o.h5ad",
+            65,
+            ["not a folder", "scgpt-map-reference build"],
+        ),
+        (
+            "query --input none.h5ad --index index --output o.h5ad",
+            65,
+            ["none.h5ad", "no cells"],
+        ),
+        (
+            "build --input none.h5ad --label cell_type --output o",
+            65,
+            ["none.h5ad", "no cells"],
+        ),
+        (
+            "query --input query.h5ad --index named --label cell_type --output o.h5ad",
+            65,
+            ["`cell_type` has more than 2000", "`donor`"],
+        ),
+        (
+            "build --input named.h5ad --label cell_type --output o",
+            65,
+            ["`cell_type` of obs has more than 2000", "`cell 0000`"],
+        ),
+        (
+            "build --input mapped.h5ad --key X_mapped --extend index --output o",
+            65,
+            ["those of the index have 12", "--key"],
         ),
         (
             "query --input query.h5ad --index index --key X_other --output o.h5ad",

@@ -24,6 +24,8 @@ enum Stored {
 
 impl File {
     /// The vectors of `obsm/key`; none if there is no such element. Values may be NaN.
+    ///
+    /// Fails unless there is a vector of at least one number for each cell, and bytes for all of them.
     pub fn vectors(&self, key: &str) -> Result<Option<Vectors>, Error> {
         let Some(node) = self.obsm(key)? else {
             return Ok(None);
@@ -38,6 +40,7 @@ impl File {
                 )));
             }
         };
+        check_size(&node, n_cells.saturating_mul(width), size_of::<f32>())?;
         let stored = Stored::Obsm(node);
         Ok(Some(Vectors {
             n_cells,
@@ -46,9 +49,17 @@ impl File {
         }))
     }
 
-    /// The rows of `X` as vectors.
+    /// The rows of `X` as vectors. Fails as [`Self::vectors`] does.
     pub fn rows_of_x(&self) -> Result<Vectors, Error> {
         let matrix = self.matrix(&Source::X)?;
+        if matrix.n_genes() == 0 {
+            let problem = "`X` has no columns, but cells with a vector each were expected";
+            return Err(Error::input(self.path(), problem));
+        }
+        if matrix.n_stored().is_none() {
+            // A dense matrix is as large as it says; there are as many cells as there are names in the file.
+            self.cell_names()?;
+        }
         Ok(Vectors {
             n_cells: matrix.n_cells(),
             width: matrix.n_genes(),
@@ -79,5 +90,45 @@ impl Vectors {
                 read.map_err(|source| node.damaged(source))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counts::Counts;
+    use crate::formats::h5ad::{Cells, Embedding, create};
+
+    #[test]
+    fn vectors_that_the_file_cannot_hold_are_refused_before_any_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cells.h5ad");
+        let names: Vec<String> = (0..3).map(|cell| format!("cell {cell}")).collect();
+        let embedding = Embedding {
+            width: 2,
+            values: vec![0.5; 6],
+        };
+        let counts = Counts::from_rows(0, [[]; 3]);
+        let cells = Cells {
+            obsm: &[("X_scGPT".to_owned(), embedding)],
+            ..Cells::new(&counts, &names, &[])
+        };
+        create(&path, &cells).unwrap();
+        let file = File::open(&path).unwrap();
+        assert_eq!(file.vectors("X_scGPT").unwrap().unwrap().width(), 2);
+        let said = file.rows_of_x().err().unwrap().to_string();
+        assert!(said.contains("no columns"), "{said}");
+        drop(file);
+        // A chunk that was never written takes no space.
+        let file = crate::formats::h5ad::write::unlocked()
+            .open_rw(&path)
+            .unwrap();
+        file.unlink("obsm/X_scGPT").unwrap();
+        let vectors = file.new_dataset::<f32>().chunk([3, 1024]);
+        vectors.shape([3, 1 << 33]).create("obsm/X_scGPT").unwrap();
+        file.close().unwrap();
+        let found = File::open(&path).unwrap().vectors("X_scGPT");
+        let said = found.err().unwrap().to_string();
+        assert!(said.contains("obsm/X_scGPT"), "{said}");
     }
 }

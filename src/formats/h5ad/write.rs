@@ -147,6 +147,31 @@ fn elements<'a>(
     obs.chain(obsm).chain(obsp).chain(uns)
 }
 
+/// Why an element is not added that the file has already.
+const TAKEN: &str =
+    "the input has one of that name already; choose another name, or ask to replace it";
+
+impl File {
+    /// Fails if an element, such as `("obs", "label")`, could not be added to this file under its name.
+    pub fn check_names(&self, output: &Path, elements: &[(&str, String)]) -> Result<(), Error> {
+        elements
+            .iter()
+            .try_for_each(|(parent, name)| self.check_name(output, parent, name))
+    }
+
+    fn check_name(&self, output: &Path, parent: &str, name: &str) -> Result<(), Error> {
+        let problem = match encode::name_problem(name) {
+            Some(problem) => problem,
+            None if self.has(parent, name)? => TAKEN.to_owned(),
+            None if parent == "obs" && self.is_cell_index(name) => {
+                "that is the name of the index".to_owned()
+            }
+            None => return Ok(()),
+        };
+        Err(Error::addition(output, format!("{parent}/{name}"), problem))
+    }
+}
+
 impl Additions {
     /// Checks everything that can be known to fail, before anything is written.
     fn check(&self, file: &File, output: &Path) -> Result<(), Error> {
@@ -162,8 +187,7 @@ impl Additions {
                 return Err(Error::addition(output, element, problem));
             }
             if !self.replace && file.has(parent, name)? {
-                let problem = "the input has one of that name already; choose another name, or ask to replace it";
-                return Err(Error::addition(output, element, problem));
+                return Err(Error::addition(output, element, TAKEN));
             }
             if parent == "obs" && file.is_cell_index(name) {
                 return Err(Error::addition(
@@ -291,9 +315,12 @@ fn column_problem(column: &Column, expected: usize, what: &str) -> Option<String
             let problem = outside
                 .map(|code| format!("code {code} does not name one of the {limit} categories"));
             problem.or_else(|| {
-                categories
-                    .iter()
-                    .find_map(|name| encode::text_problem(name))
+                let mut seen = HashSet::new();
+                categories.iter().find_map(|name| {
+                    let is_new = seen.insert(name);
+                    let again = || (!is_new).then(|| format!("category `{name}` is there twice"));
+                    encode::text_problem(name).or_else(again)
+                })
             })
         }
         Column::Number(_) | Column::Boolean(_) => None,

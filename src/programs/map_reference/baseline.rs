@@ -1,69 +1,180 @@
 //! What neighbours among principal components of expression say of the same cells: the method to beat.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use rayon::prelude::*;
 
 use super::query::{QueryOptions, Reference, frequencies};
 use crate::analysis::components::Components;
 use crate::analysis::search::{Nearest, Queries};
-use crate::analysis::vote::{Rule, shares, winner};
+use crate::analysis::vote::{shares, winner};
 use crate::cells::{self, Cells};
 use crate::counts::Counts;
 use crate::expression::normalise::{Target, log1p, normalise_total};
 use crate::expression::select_genes::{Flavour, select_genes};
 use crate::failure::Failure;
+use crate::random::{Seed, sample};
 use crate::run_record::Run;
 
 /// Highly variable genes, and principal components of them.
 const GENES: usize = 2000;
 const COMPONENTS: usize = 50;
-/// Values that are compared at once (64 MB).
-const BLOCK: usize = 1 << 24;
+/// Reference cells that genes are chosen and components are learnt from at most.
+const SAMPLE: usize = 20_000;
+/// Values of expression that are read at once (256 MB), and cells whose genes are spread out at once (32 MB).
+const READ: usize = 1 << 25;
+const DENSE: usize = 4096;
+/// Cells of the input whose neighbours are sought by one task.
+const TASK: usize = 512;
 
-/// The label of every cell of the input by a majority of its neighbours among principal components.
-pub fn labels(
-    options: &QueryOptions,
-    reference: &Reference,
-    run: &mut Run,
-) -> Result<Vec<Option<usize>>> {
-    let mut files = Vec::new();
-    for path in &options.baseline {
-        run.input(path)?;
-        files.push(Cells::open(path, &cells::Options::default(), None)?);
+/// Expression of the reference cells and of the cells to map.
+pub struct Baseline {
+    files: Vec<Cells>,
+    query: Cells,
+    /// Genes that all files have.
+    genes: Vec<String>,
+    /// The label of every reference cell, file after file.
+    codes: Vec<Option<u32>>,
+}
+
+/// The space that cells are compared in.
+struct Space {
+    /// Columns among the genes that all files have.
+    kept: Vec<usize>,
+    components: Components,
+}
+
+impl Baseline {
+    /// Opens the files; fails, before anything is computed, if one has no expression or no such labels.
+    pub fn open(options: &QueryOptions, reference: &Reference, run: &mut Run) -> Result<Self> {
+        let column = options.label.as_ref();
+        let column = column.unwrap_or(&reference.atlas.manifest.label);
+        let code = |label: &Option<String>| {
+            let place = reference.classes.binary_search(label.as_ref()?);
+            place.ok().map(|code| code as u32)
+        };
+        let (mut files, mut codes) = (Vec::new(), Vec::new());
+        for path in &options.baseline {
+            run.input(path)?;
+            let file = Cells::open(path, &cells::Options::default(), None)?;
+            codes.extend(file.labels(column)?.iter().map(code));
+            files.push(file);
+        }
+        let query = Cells::open(&options.input, &cells::Options::default(), None)?;
+        Ok(Self {
+            genes: shared_genes(&files, &query, &options.baseline)?,
+            files,
+            query,
+            codes,
+        })
     }
-    let query = Cells::open(&options.input, &cells::Options::default(), None)?;
-    let genes = shared_genes(&files, &query, &options.baseline)?;
-    let parts = files
-        .iter()
-        .map(|file| logarithms(file, &genes))
-        .collect::<Result<Vec<_>>>()?;
-    let (kept, coordinates) = project(&parts, &logarithms(&query, &genes)?)?;
-    run.note(format!(
-        "baseline: {COMPONENTS} principal components of {kept} of {} genes that all files have",
-        genes.len()
-    ));
-    let column = options
-        .label
-        .as_ref()
-        .unwrap_or(&reference.atlas.manifest.label);
-    let mut codes = Vec::new();
-    for file in &files {
-        let code = |label: &Option<String>| reference.classes.binary_search(label.as_ref()?).ok();
-        codes.extend(
-            file.labels(column)?
-                .iter()
-                .map(|label| code(label).map(|code| code as u32)),
-        );
+
+    /// The label of every cell of the input by the vote of its neighbours among principal components.
+    pub fn labels(
+        &self,
+        options: &QueryOptions,
+        reference: &Reference,
+        run: &mut Run,
+    ) -> Result<Vec<Option<usize>>> {
+        let space = self.learn()?;
+        run.note(format!(
+            "baseline: {COMPONENTS} principal components of {} of {} genes that all files have, learnt from {} reference cells",
+            space.kept.len(),
+            self.genes.len(),
+            self.codes.len().min(SAMPLE)
+        ));
+        let mut searches = self.searches(&space, options.neighbours)?;
+        let mut first = 0;
+        for file in &self.files {
+            self.each(file, |_, counts| {
+                space.each(counts, |rows| {
+                    searches.par_iter_mut().for_each(|(queries, nearest)| {
+                        let all: Vec<usize> = (0..queries.len()).collect();
+                        nearest.offer(queries, &all, rows, first);
+                    });
+                    first += rows.nrows() as u64;
+                });
+            })?;
+        }
+        let frequencies = frequencies(&self.codes, reference.classes.len());
+        let class_of = |row: u64| self.codes[row as usize];
+        let labels = searches.into_par_iter().flat_map_iter(|(_, nearest)| {
+            let label =
+                |found: Vec<_>| winner(&shares(options.vote, &found, class_of, &frequencies));
+            nearest.into_found().into_iter().map(label)
+        });
+        Ok(labels.collect())
     }
-    Ok(vote(
-        coordinates,
-        &codes,
-        options.neighbours,
-        reference.classes.len(),
-    ))
+
+    /// Chooses genes and learns components from reference cells drawn at random, all of them if they are few.
+    fn learn(&self) -> Result<Space> {
+        let mut stream = Seed(0).stream("baseline sample", &[]);
+        let mut chosen = sample(&mut stream, self.codes.len(), SAMPLE);
+        chosen.sort_unstable();
+        let mut sampled = Counts::empty(self.genes.len());
+        let mut first = 0;
+        for file in &self.files {
+            self.each(file, |start, counts| {
+                let start = first + start;
+                let from = chosen.partition_point(|&cell| cell < start);
+                let to = chosen.partition_point(|&cell| cell < start + counts.n_cells());
+                for cell in &chosen[from..to] {
+                    let (genes, values) = counts.row(cell - start);
+                    sampled.push(genes.iter().copied().zip(values.iter().copied()));
+                }
+            })?;
+            first += file.n_cells();
+        }
+        let kept = select_genes(&sampled, GENES, Flavour::CellRanger, None)?.kept;
+        let dense = sampled.select_genes(&kept).to_dense();
+        let components = Components::fit(dense.view(), COMPONENTS)?;
+        Ok(Space { kept, components })
+    }
+
+    /// The cells of the input in the space, and nothing yet of their neighbours.
+    fn searches(&self, space: &Space, k: usize) -> Result<Vec<(Queries, Nearest)>> {
+        let mut parts: Vec<Array2<f32>> = Vec::new();
+        self.each(&self.query, |_, counts| {
+            space.each(counts, |rows| parts.push(rows.to_owned()));
+        })?;
+        let parts: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        let rows = concatenate(Axis(0), &parts)?;
+        let search = |rows: ArrayView2<'_, f32>| {
+            let queries = Queries::new(rows.to_owned());
+            let nearest = Nearest::new(queries.len(), k);
+            (queries, nearest)
+        };
+        Ok(rows.axis_chunks_iter(Axis(0), TASK).map(search).collect())
+    }
+
+    /// Hands logarithms of normalised expression of some cells of a file, and the index of the first of them, to `work`.
+    fn each(&self, file: &Cells, mut work: impl FnMut(usize, &Counts)) -> Result<()> {
+        let columns = file.columns(&self.genes)?;
+        for range in file.blocks(READ)? {
+            let first = range.start;
+            let mut counts = file.read_linear(range, &columns)?;
+            normalise_total(&mut counts, Target::Sum(1e4))?;
+            log1p(&mut counts)?;
+            work(first, &counts);
+        }
+        Ok(())
+    }
+}
+
+impl Space {
+    /// Hands coordinates of some cells at a time, [cells, components], to `work`.
+    fn each(&self, counts: &Counts, mut work: impl FnMut(ArrayView2<'_, f32>)) {
+        let counts = counts.select_genes(&self.kept);
+        let all: Vec<usize> = (0..counts.n_cells()).collect();
+        for cells in all.chunks(DENSE) {
+            let dense = counts.select_cells(cells).to_dense();
+            let rows = self.components.transform(dense.view());
+            work(rows.mapv(|value| value as f32).view());
+        }
+    }
 }
 
 /// Genes that all files have, in the order of the input.
@@ -78,7 +189,7 @@ fn shared_genes(files: &[Cells], query: &Cells, paths: &[PathBuf]) -> Result<Vec
     if genes.is_empty() {
         let paths: Vec<_> = paths
             .iter()
-            .map(|path| Path::new(path).display().to_string())
+            .map(|path| path.display().to_string())
             .collect();
         return Err(Failure::Input.error(format!(
             "the input has no gene in common with `{}`: are these the same gene names?",
@@ -86,61 +197,4 @@ fn shared_genes(files: &[Cells], query: &Cells, paths: &[PathBuf]) -> Result<Vec
         )));
     }
     Ok(genes)
-}
-
-fn logarithms(cells: &Cells, genes: &[String]) -> Result<Counts> {
-    let columns = cells.columns(genes)?;
-    let mut counts = cells.read_linear(0..cells.n_cells(), &columns)?;
-    normalise_total(&mut counts, Target::Sum(1e4))?;
-    log1p(&mut counts)?;
-    Ok(counts)
-}
-
-/// Reference and query on the components of the reference, and the number of genes behind them.
-fn project(reference: &[Counts], query: &Counts) -> Result<(usize, [Array2<f32>; 2])> {
-    let rows = reference.iter().flat_map(|part| part.rows());
-    let pairs = |(genes, values): (&[u32], &[f32])| {
-        genes
-            .iter()
-            .copied()
-            .zip(values.iter().copied())
-            .collect::<Vec<_>>()
-    };
-    let all = Counts::from_rows(query.n_genes, rows.map(pairs));
-    let kept = select_genes(&all, GENES, Flavour::CellRanger, None)?.kept;
-    let dense = all.select_genes(&kept).to_dense();
-    let found = Components::fit(dense.view(), COMPONENTS)?;
-    let place = |rows: Array2<f32>| found.transform(rows.view()).mapv(|value| value as f32);
-    Ok((
-        kept.len(),
-        [place(dense), place(query.select_genes(&kept).to_dense())],
-    ))
-}
-
-fn vote(
-    [reference, query]: [Array2<f32>; 2],
-    codes: &[Option<u32>],
-    k: usize,
-    classes: usize,
-) -> Vec<Option<usize>> {
-    let frequencies = frequencies(codes, classes);
-    let n = query.nrows();
-    let queries = Queries::new(query);
-    let all: Vec<usize> = (0..n).collect();
-    let mut nearest = Nearest::new(n, k);
-    let step = (BLOCK / 128).max(1);
-    for (at, block) in reference.axis_chunks_iter(Axis(0), step).enumerate() {
-        nearest.offer(&queries, &all, block, (at * step) as u64);
-    }
-    let found = nearest.into_found().into_iter();
-    found
-        .map(|found| {
-            winner(&shares(
-                Rule::Majority,
-                &found,
-                |row| codes[row as usize],
-                &frequencies,
-            ))
-        })
-        .collect()
 }

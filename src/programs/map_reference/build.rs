@@ -1,15 +1,16 @@
 //! `scgpt-map-reference build`: an index of embedded reference cells.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array2, Axis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::embedded::Embedded;
-use super::{Facts, INDEX, Program, SEARCH, TOPICS, steps};
-use crate::atlas::{Annotated, Atlas, Manifest, Metric, Settings, Writer};
+use super::{Facts, INDEX, MOST_LABELS, Program, SEARCH, TOPICS, steps};
+use crate::atlas::{Annotated, Atlas, MANIFEST, Manifest, Metric, Settings, Writer};
 use crate::failure::Failure;
 use crate::formats::h5ad::Vectors;
 use crate::output::{Directory, Existing};
@@ -17,11 +18,12 @@ use crate::progress::Progress;
 use crate::random::{Seed, sample};
 use crate::run_record::Run;
 
-/// More cells than this are put into lists.
-const MANY: usize = 1_000_000;
-/// Cells that the lists and the plane are learnt from: at least this many, and so many for each list.
+/// Cells that the lists and the plane are learnt from: at least this many, so many for each list, and at most this many.
 const SAMPLE: usize = 10_000;
 const SAMPLE_PER_LIST: usize = 32;
+const LARGEST_SAMPLE: usize = 1 << 19;
+/// A list has at least so many of the cells that it is learnt from, on average.
+const FEWEST_PER_LIST: usize = 8;
 /// Element of obsm with coordinates, where all files have it.
 const USUAL_COORDINATES: &str = "X_umap";
 /// What `--coordinates` says for principal components.
@@ -40,13 +42,15 @@ pub struct BuildOptions {
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Column of obs with the labels that new cells will be given, such as their type. An index that is extended has one already.
+    /// Column of obs with the labels that new cells will be given, such as their type; at most 2000 different ones. An index that is
+    /// extended has one already.
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// Further columns of obs to keep, with commas between them: cells can be given these labels too.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Index to add the cells to. It is not changed: the new index has its cells and the new ones.
+    /// Index to add the cells to. It is not changed: the new index has its cells and the new ones. An index that is searched exactly
+    /// stays so, and becomes slow above a million cells: build one from all files instead.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "input"))]
     pub extend: Option<PathBuf>,
@@ -61,7 +65,7 @@ pub struct BuildOptions {
     #[arg(long)]
     pub metric: Metric,
     /// Lists to divide the cells into; a search then looks only into those nearest to a cell, and may miss a few neighbours. 1 is
-    /// exact. Default: 1 up to a million cells, above that the square root of their number.
+    /// exact. There are at least 8 cells for each list. Default: 1 up to a million cells, above that the square root of their number.
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 65536))]
     pub lists: Option<usize>,
@@ -144,25 +148,37 @@ impl Program for Build {
             Some(old) => settings_of(&old.manifest, options.seed),
             None => settings(&options, &files)?,
         };
-        let width = settings.width;
+        let of = match old {
+            Some(_) => "the index",
+            None => "the others",
+        };
         files
             .iter()
-            .try_for_each(|file| file.require_width(width, "the others"))?;
+            .try_for_each(|file| file.require_width(settings.width, of))?;
+        require_few_labels(&files, &settings.label)?;
         let mut writer = match (&old, &options.extend) {
             (Some(old), Some(from)) => {
+                run.input(&from.join(MANIFEST))?;
                 for (file, sha256) in old.manifest.checksums() {
                     run.input_known(&from.join(file), sha256)?;
                 }
                 Writer::extend(folder.path(), old, from, settings.seed)?
             }
-            _ => run.stage("learn the lists", |_| {
-                begin(&options, &files, &settings, folder.path())
+            _ => run.stage("learn the lists", |run| {
+                begin(&options, &files, &settings, folder.path(), run)
             })?,
         };
         run.stage("store", |run| store(&files, &settings, &mut writer, run))?;
         let manifest = run.stage("calibrate", |_| writer.finish())?;
         folder.finish()?;
         report(&manifest, run);
+        if options.extend.is_some() && manifest.is_slow() {
+            run.warning(format!(
+                "all {} cells are in one list, which is exact but slow: build an index from all files, without --extend, to divide them into lists",
+                manifest.cells
+            ));
+        }
+        run.output(&options.output.join(MANIFEST))?;
         for (file, sha256) in manifest.checksums() {
             run.output_known(&options.output.join(file), sha256)?;
         }
@@ -213,6 +229,22 @@ fn settings(options: &BuildOptions, files: &[Embedded]) -> Result<Settings> {
     })
 }
 
+/// Fails, before anything is computed, if the labels are rather names of cells than kinds of them.
+fn require_few_labels(files: &[Embedded], column: &str) -> Result<()> {
+    let mut seen = HashSet::new();
+    for file in files {
+        seen.extend(file.file.obs(column)?.to_labels().into_iter().flatten());
+        if seen.len() > MOST_LABELS {
+            let example = seen.iter().min().map_or("", String::as_str);
+            return Err(Failure::Input.error(format!(
+                "`{}`: column `{column}` of obs has more than {MOST_LABELS} distinct labels, such as `{example}`; labels are kinds of cells, of which there are fewer: name another column in `--label`",
+                file.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn settings_of(manifest: &Manifest, seed: u64) -> Settings {
     Settings {
         width: manifest.width,
@@ -229,19 +261,16 @@ fn begin(
     options: &BuildOptions,
     files: &[Embedded],
     settings: &Settings,
-    folder: &std::path::Path,
+    folder: &Path,
+    run: &mut Run,
 ) -> Result<Writer> {
     let n: usize = files.iter().map(Embedded::n_cells).sum();
-    let usual = if n > MANY {
-        (n as f64).sqrt().round() as usize
-    } else {
-        1
-    };
-    let lists = options.lists.unwrap_or(usual);
+    let lists = lists(options, n, run);
+    let wanted = (SAMPLE_PER_LIST * lists).clamp(SAMPLE, LARGEST_SAMPLE);
     let mut stream = settings.seed.stream("index sample", &[]);
-    let mut chosen = sample(&mut stream, n, SAMPLE.max(SAMPLE_PER_LIST * lists));
+    let mut chosen = sample(&mut stream, n, wanted);
     chosen.sort_unstable();
-    let mut parts = Vec::new();
+    let mut sampled = Array2::zeros((0, settings.width));
     let mut first = 0;
     for file in files {
         for range in file.blocks() {
@@ -252,13 +281,23 @@ fn begin(
             let rows: Vec<usize> = (0..block.cells.len())
                 .filter(|&row| is_chosen(&block.cells[row]))
                 .collect();
-            parts.push(block.rows.select(Axis(0), &rows));
+            sampled.append(Axis(0), block.rows.select(Axis(0), &rows).view())?;
         }
         first += file.n_cells();
     }
-    let views: Vec<ArrayView2<f32>> = parts.iter().map(|part| part.view()).collect();
-    let sample = concatenate(Axis(0), &views)?;
-    Ok(Writer::create(folder, settings, sample.view(), lists)?)
+    Ok(Writer::create(folder, settings, sampled.view(), lists)?)
+}
+
+/// The lists asked for, or those that are usual; fewer where there are too few cells for as many.
+fn lists(options: &BuildOptions, cells: usize, run: &mut Run) -> usize {
+    let wanted = options.lists.unwrap_or(Manifest::usual_lists(cells as u64));
+    let most = (cells.min(LARGEST_SAMPLE) / FEWEST_PER_LIST).max(1);
+    if wanted > most {
+        run.warning(format!(
+            "{wanted} lists are too many for {cells} cells: there will be {most}, so that each has some cells"
+        ));
+    }
+    wanted.min(most)
 }
 
 fn store(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ndarray::{Array2, Axis};
 
-use crate::atlas::{Atlas, Metric};
+use crate::atlas::{Atlas, LARGEST, Metric};
 use crate::failure::Failure;
 use crate::formats::h5ad::{File, Vectors};
 
@@ -14,8 +14,6 @@ use crate::formats::h5ad::{File, Vectors};
 const USUAL_KEY: &str = "X_scGPT";
 /// Numbers read at once (32 MB).
 const BLOCK: usize = 1 << 23;
-/// Squares of larger numbers leave single precision.
-const LARGEST: f32 = 1e15;
 
 /// A file of embedded cells.
 pub struct Embedded {
@@ -38,6 +36,9 @@ impl Embedded {
     /// Opens a file and finds its vectors: in the element of obsm named, else in that of scgpt-embed, else in X.
     pub fn open(path: &Path, key: Option<&str>) -> Result<Self> {
         let file = File::open(path)?;
+        if file.n_cells() == 0 {
+            return Err(Failure::Input.error(format!("`{}` has no cells", path.display())));
+        }
         let (element, vectors) = match (file.vectors(key.unwrap_or(USUAL_KEY))?, key) {
             (Some(vectors), _) => (format!("obsm/{}", key.unwrap_or(USUAL_KEY)), vectors),
             (None, Some("X")) | (None, None) => ("X".to_owned(), file.rows_of_x()?),

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use ndarray::{Array2, ArrayView2};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::baseline::Baseline;
 use super::embedded::Embedded;
 use super::results::{self, Placement};
-use super::{Facts, INDEX, Program, SEARCH, TOPICS, baseline, scores, steps};
+use super::{Facts, INDEX, MOST_LABELS, Program, SEARCH, TOPICS, scores, steps};
 use crate::analysis::search::{Neighbour, Queries};
 use crate::analysis::vote::{Rule, shares, weights, winner};
-use crate::atlas::{Atlas, MOST_NEIGHBOURS};
+use crate::atlas::{Atlas, Labels, MANIFEST, MOST_NEIGHBOURS};
 use crate::failure::Failure;
 use crate::formats::h5ad;
 use crate::progress::Progress;
@@ -46,13 +48,15 @@ pub struct QueryOptions {
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 50))]
     pub neighbours: usize,
-    /// How they vote. Of labels with equally many votes the first in the alphabet wins, as in the Python scGPT.
+    /// How they vote. Of labels with equally many votes the first in the alphabet wins; the Python scGPT, which sorts them in no fixed
+    /// order, may take another.
     #[arg(long)]
     pub vote: Rule,
-    /// Column of the reference to take labels from, if not the one that the index was built for.
+    /// Column of the reference to take labels from, if not the one that the index was built for. At most 2000 different labels.
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
-    /// Cells whose best label is less probable than this are left unassigned.
+    /// Cells whose best label is less probable than this are left unassigned. The probability of a label is its share of the votes of
+    /// the neighbours that have a label; neighbours without one do not count.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub threshold: f64,
@@ -68,12 +72,12 @@ pub struct QueryOptions {
     /// Column of obs with the true labels, where they are known: the answers are then scored against it.
     #[arg(long, value_name = "COLUMN")]
     pub truth: Option<String>,
-    /// Also write the scores as a table.
+    /// Also write the scores as a table: accuracy over all cells and over those that were given a label, and the macro averages.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub scores: Option<PathBuf>,
-    /// Expression of the reference cells, AnnData files with commas between them: neighbours among principal components of expression
-    /// are then scored too.
+    /// Expression of the reference cells, AnnData files with commas between them: neighbours among principal components of expression,
+    /// which vote by the same rule, are then scored too. They leave no cell unassigned: compare the accuracy of assigned cells.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub baseline: Vec<PathBuf>,
@@ -157,24 +161,27 @@ impl Program for Query {
             .as_ref()
             .map(|column| cells.file.obs(column))
             .transpose()?;
+        results::check_names(&options, &cells)?;
         let reference = run.stage("open the index", |run| Reference::open(&options, run))?;
         cells.require_width(reference.atlas.manifest.width, "the index")?;
-        let placements = run.stage("search", |_| place(&options, &cells, &reference))?;
+        let baseline = (!options.baseline.is_empty())
+            .then(|| Baseline::open(&options, &reference, run))
+            .transpose()?;
+        let (placements, shares) = run.stage("search", |_| place(&options, &cells, &reference))?;
         results::report(&reference, &placements, run);
         if let Some(truth) = truth {
             let truth = truth.to_labels();
             let mut methods = vec![("scGPT", placements.iter().map(|p| p.label).collect())];
-            if !options.baseline.is_empty() {
-                let labels = run.stage("baseline", |run| {
-                    baseline::labels(&options, &reference, run)
-                })?;
+            if let Some(baseline) = baseline {
+                let labels =
+                    run.stage("baseline", |run| baseline.labels(&options, &reference, run))?;
                 methods.push(("PCA", labels));
             }
             scores::score(&options, &reference.classes, &truth, &methods, run)?;
         }
         results::write_table(&options, &cells, &reference, &placements, run)?;
         results::draw(&options, &reference, &placements, run)?;
-        let additions = results::additions(&options, &reference, &placements);
+        let additions = results::additions(&options, &reference, &placements, shares);
         run.stage("write", |_| {
             h5ad::write_copy(&options.input, &options.output, &additions)
         })?;
@@ -192,7 +199,7 @@ pub struct Reference {
     /// Shares of the labels among the cells that have one.
     pub frequencies: Vec<f64>,
     /// [cells, 2].
-    pub places: ndarray::Array2<f32>,
+    pub places: Array2<f32>,
     /// Mean distances of cells of the reference to as many neighbours, increasing.
     own_distances: Vec<f64>,
 }
@@ -200,28 +207,17 @@ pub struct Reference {
 impl Reference {
     fn open(options: &QueryOptions, run: &mut Run) -> Result<Self> {
         let atlas = Atlas::open(&options.index, true)?;
+        run.input(&options.index.join(MANIFEST))?;
         for (file, sha256) in atlas.manifest.checksums() {
             run.input_known(&options.index.join(file), sha256)?;
         }
         let column = options.label.as_ref().unwrap_or(&atlas.manifest.label);
-        let labels = atlas.column(column)?;
-        let mut classes: Vec<String> = labels.iter().flatten().cloned().collect();
-        classes.sort_unstable();
-        classes.dedup();
+        let Labels { classes, codes } = atlas.labels(column, MOST_LABELS)?;
         if classes.is_empty() {
             return Err(Failure::Input.error(format!(
                 "no cell of the index has a label in its column `{column}`"
             )));
         }
-        let code = |label: &Option<String>| {
-            label
-                .as_ref()
-                .and_then(|label| classes.binary_search(label).ok())
-        };
-        let codes: Vec<Option<u32>> = labels
-            .iter()
-            .map(|label| code(label).map(|code| code as u32))
-            .collect();
         Ok(Self {
             frequencies: frequencies(&codes, classes.len()),
             places: atlas.places()?,
@@ -238,7 +234,8 @@ impl Reference {
         nearer as f64 / self.own_distances.len().max(1) as f64
     }
 
-    fn placement(&self, options: &QueryOptions, found: &[Neighbour]) -> Placement {
+    /// Where a cell with these neighbours belongs, and the share of the vote of every label.
+    fn placement(&self, options: &QueryOptions, found: &[Neighbour]) -> (Placement, Vec<f64>) {
         let class_of = |row: u64| self.codes[row as usize];
         let shares = shares(options.vote, found, class_of, &self.frequencies);
         let best = winner(&shares);
@@ -248,29 +245,30 @@ impl Reference {
         let novelty = self.novelty(distance);
         let is_sure = probability >= options.threshold
             && (options.novelty >= 1.0 || novelty <= options.novelty);
-        Placement {
+        let placement = Placement {
             label: best.filter(|_| is_sure),
             probability,
-            shares: shares.into_iter().map(|share| share as f32).collect(),
             distance,
             novelty,
             neighbours: found.iter().map(|near| near.row).collect(),
-            place: self.place(found),
-        }
+            place: mean_place(self.places.view(), found),
+        };
+        (placement, shares)
     }
+}
 
-    /// The mean of the neighbours' places, nearer ones weighing more; NaN if none has a place.
-    fn place(&self, found: &[Neighbour]) -> [f32; 2] {
-        let (mut sum, mut total) = ([0.0; 2], 0.0);
-        for (near, weight) in found.iter().zip(weights(found)) {
-            let place = self.places.row(near.row as usize);
-            if place.iter().all(|value| value.is_finite()) {
-                total += weight;
-                sum = [0, 1].map(|axis| sum[axis] + weight * f64::from(place[axis]));
-            }
-        }
-        sum.map(|value| (value / total) as f32)
+/// The mean of those neighbours' places that have one, nearer ones weighing more; NaN if none has.
+fn mean_place(places: ArrayView2<'_, f32>, found: &[Neighbour]) -> [f32; 2] {
+    let place = |near: &Neighbour| places.row(near.row as usize);
+    let has_place = |near: &Neighbour| place(near).iter().all(|value| value.is_finite());
+    let found: Vec<Neighbour> = found.iter().copied().filter(has_place).collect();
+    let (mut sum, mut total) = ([0.0; 2], 0.0);
+    for (near, weight) in found.iter().zip(weights(&found)) {
+        let place = place(near);
+        total += weight;
+        sum = [0, 1].map(|axis| sum[axis] + weight * f64::from(place[axis]));
     }
+    sum.map(|value| (value / total) as f32)
 }
 
 /// Shares of the classes among the cells that have one.
@@ -284,18 +282,21 @@ pub fn frequencies(codes: &[Option<u32>], classes: usize) -> Vec<f64> {
     counts.into_iter().map(|count| count / total).collect()
 }
 
+/// Where every cell belongs, and the votes for every label, [cells, labels].
 fn place(
     options: &QueryOptions,
     cells: &Embedded,
     reference: &Reference,
-) -> Result<Vec<Placement>> {
+) -> Result<(Vec<Placement>, Vec<f32>)> {
     let manifest = &reference.atlas.manifest;
     let probes = options
         .probes
         .unwrap_or(manifest.probes)
         .min(manifest.lists);
     let k = options.neighbours.min(MOST_NEIGHBOURS);
-    let mut placements = vec![Placement::nowhere(reference.classes.len()); cells.n_cells()];
+    let classes = reference.classes.len();
+    let mut placements = vec![Placement::NOWHERE; cells.n_cells()];
+    let mut votes = vec![0.0; cells.n_cells() * classes];
     let mut progress = Progress::new("mapping", cells.n_cells() as u64, "cells");
     for range in cells.blocks() {
         let n = range.len();
@@ -309,10 +310,30 @@ fn place(
             .zip(found)
             .filter(|(_, found)| !found.is_empty())
         {
-            placements[*cell] = reference.placement(options, &found);
+            let (placement, shares) = reference.placement(options, &found);
+            placements[*cell] = placement;
+            for (vote, share) in votes[cell * classes..].iter_mut().zip(shares) {
+                *vote = share as f32;
+            }
         }
         progress.advance(n as u64);
     }
     progress.finish();
-    Ok(placements)
+    Ok((placements, votes))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_without_a_place_do_not_take_the_place_of_others() {
+        let places = array![[f32::NAN, 0.0], [1.0, 2.0], [4.0, 8.0]];
+        let near = |squared: f64, row: u64| Neighbour { squared, row };
+        let found = mean_place(places.view(), &[near(0.0, 0), near(1.0, 1), near(4.0, 2)]);
+        assert_eq!(found, [2.0, 4.0]);
+        assert!(mean_place(places.view(), &[near(0.0, 0)])[0].is_nan());
+    }
 }

@@ -8,11 +8,12 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::embedded::Embedded;
+use super::given_labels::{self, UNASSIGNED};
 use super::query::{QueryOptions, Reference};
 use crate::figures::Scatter;
 use crate::formats::Column;
 use crate::formats::h5ad::{Additions, Embedding};
-use crate::output;
+use crate::programs::steps;
 use crate::run_record::Run;
 
 /// Reference cells drawn at most.
@@ -24,8 +25,6 @@ pub struct Placement {
     /// The best label, if it is probable and near enough.
     pub label: Option<usize>,
     pub probability: f64,
-    /// Share of the vote of every label.
-    pub shares: Vec<f32>,
     /// Mean distance to the neighbours.
     pub distance: f64,
     /// Share of reference cells that lie nearer to their neighbours.
@@ -37,17 +36,14 @@ pub struct Placement {
 
 impl Placement {
     /// A cell without a vector.
-    pub fn nowhere(classes: usize) -> Self {
-        Self {
-            label: None,
-            probability: 0.0,
-            shares: vec![0.0; classes],
-            distance: f64::NAN,
-            novelty: f64::NAN,
-            neighbours: Vec::new(),
-            place: [f32::NAN; 2],
-        }
-    }
+    pub const NOWHERE: Self = Self {
+        label: None,
+        probability: 0.0,
+        distance: f64::NAN,
+        novelty: f64::NAN,
+        neighbours: Vec::new(),
+        place: [f32::NAN; 2],
+    };
 }
 
 /// Says and records how many cells got which label.
@@ -70,11 +66,13 @@ pub fn report(reference: &Reference, placements: &[Placement], run: &mut Run) {
     run.note(format!(
         "{far} cells lie farther from the reference than 99 % of its own cells from one another"
     ));
-    let count = |class| placements.iter().filter(|p| p.label == Some(class)).count();
-    let names = reference.classes.iter().enumerate();
-    let counts: IndexMap<&str, usize> = names
-        .map(|(class, name)| (name.as_str(), count(class)))
-        .collect();
+    let mut counts = vec![0_usize; reference.classes.len()];
+    placements
+        .iter()
+        .filter_map(|p| p.label)
+        .for_each(|class| counts[class] += 1);
+    let names = reference.classes.iter().map(String::as_str);
+    let counts: IndexMap<&str, usize> = names.zip(counts).collect();
     run.metric("cells", placements.len());
     run.metric(
         "unassigned",
@@ -87,48 +85,77 @@ pub fn report(reference: &Reference, placements: &[Placement], run: &mut Run) {
     run.metric("labels", counts);
 }
 
+/// Names of the elements that [`additions`] makes.
+struct Names {
+    label: String,
+    probability: String,
+    distance: String,
+    novelty: String,
+    probabilities: String,
+    places: String,
+    reference: String,
+}
+
+impl Names {
+    fn new(prefix: &str) -> Self {
+        let name = |part: &str| format!("{prefix}_{part}");
+        Self {
+            label: name("label"),
+            probability: name("probability"),
+            distance: name("distance"),
+            novelty: name("novelty"),
+            probabilities: name("probabilities"),
+            places: format!("X_{prefix}"),
+            reference: name("reference"),
+        }
+    }
+}
+
+/// Fails if what [`additions`] makes could not be added to the cells, before anything is computed.
+pub fn check_names(options: &QueryOptions, cells: &Embedded) -> Result<()> {
+    let names = Names::new(&options.prefix);
+    let elements = [
+        ("obs", names.label),
+        ("obs", names.probability),
+        ("obs", names.distance),
+        ("obs", names.novelty),
+        ("obsm", names.probabilities),
+        ("obsm", names.places),
+        ("uns", names.reference),
+    ];
+    Ok(cells.file.check_names(&options.output, &elements)?)
+}
+
+/// What is added to the copy of the input; `shares` are the votes for every label, [cells, labels].
 pub fn additions(
     options: &QueryOptions,
     reference: &Reference,
     placements: &[Placement],
+    shares: Vec<f32>,
 ) -> Additions {
-    let name = |part: &str| format!("{}_{part}", options.prefix);
-    let unassigned = reference.classes.len();
-    let code = |p: &Placement| Some(p.label.unwrap_or(unassigned) as u32);
-    let label = Column::Categorical {
-        codes: placements.iter().map(code).collect(),
-        categories: reference
-            .classes
-            .iter()
-            .cloned()
-            .chain(["unassigned".to_owned()])
-            .collect(),
-        ordered: false,
-    };
+    let names = Names::new(&options.prefix);
+    let label = given_labels::column(&reference.classes, placements.iter().map(|p| p.label));
     let number = |value: fn(&Placement) -> f64| {
         let value = |p: &Placement| Some(value(p)).filter(|value| value.is_finite());
         Column::Number(placements.iter().map(value).collect())
     };
     Additions {
         obs: vec![
-            (name("label"), label),
-            (name("probability"), number(|p| p.probability)),
-            (name("distance"), number(|p| p.distance)),
-            (name("novelty"), number(|p| p.novelty)),
+            (names.label, label),
+            (names.probability, number(|p| p.probability)),
+            (names.distance, number(|p| p.distance)),
+            (names.novelty, number(|p| p.novelty)),
         ],
         obsm: vec![
             (
-                name("probabilities"),
+                names.probabilities,
                 Embedding {
                     width: reference.classes.len(),
-                    values: placements
-                        .iter()
-                        .flat_map(|p| p.shares.iter().copied())
-                        .collect(),
+                    values: shares,
                 },
             ),
             (
-                format!("X_{}", options.prefix),
+                names.places,
                 Embedding {
                     width: 2,
                     values: placements.iter().flat_map(|p| p.place).collect(),
@@ -136,7 +163,7 @@ pub fn additions(
             ),
         ],
         uns: vec![(
-            name("reference"),
+            names.reference,
             json!({"labels": reference.classes, "coordinates": reference.atlas.manifest.coordinates,
                 "neighbours": options.neighbours}),
         )],
@@ -164,17 +191,17 @@ pub fn write_table(
     let mut text = String::from("cell\tlabel\tprobability\tdistance\tnovelty\tx\ty\tneighbours");
     columns
         .iter()
-        .for_each(|column| text.extend(["\tnearest_", &plain(column)]));
+        .for_each(|column| text.extend(["\tnearest_", &steps::plain(column)]));
     text.push('\n');
     for (name, p) in cells.file.cell_names()?.iter().zip(placements) {
         let label = p
             .label
-            .map_or("unassigned", |class| &reference.classes[class]);
+            .map_or(UNASSIGNED, |class| &reference.classes[class]);
         write!(
             text,
             "{}\t{}\t{:.4}\t{:.6}\t{:.4}\t{:.4}\t{:.4}\t",
-            plain(name),
-            plain(label),
+            steps::plain(name),
+            steps::plain(label),
             p.probability,
             p.distance,
             p.novelty,
@@ -186,23 +213,19 @@ pub fn write_table(
             .iter()
             .filter_map(|cell| known.get(cell))
             .collect();
-        let names: Vec<String> = lines.iter().map(|line| plain(&line[0])).collect();
+        let names: Vec<String> = lines.iter().map(|line| steps::plain(&line[0])).collect();
         text.push_str(&names.join(","));
         for at in 1..=columns.len() {
             text.extend([
                 "\t",
-                &lines.first().map_or(String::new(), |line| plain(&line[at])),
+                &lines
+                    .first()
+                    .map_or(String::new(), |line| steps::plain(&line[at])),
             ]);
         }
         text.push('\n');
     }
-    output::write_file(path, |out| out.write_all(text.as_bytes()))?;
-    Ok(run.output(path)?)
-}
-
-/// A text that fits into a cell of a table.
-fn plain(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
+    steps::write_text(path, &text, run)
 }
 
 /// The cells, coloured by label, among reference cells in grey.
@@ -229,7 +252,7 @@ pub fn draw(
     points.extend(placements.iter().map(|p| point(p.place[0], p.place[1])));
     categories.extend(placements.iter().map(|p| Some(p.label.unwrap_or(n))));
     let mut names = reference.classes.clone();
-    names.extend(["unassigned".to_owned(), "reference".to_owned()]);
+    names.extend([UNASSIGNED.to_owned(), "reference".to_owned()]);
     names.truncate(n + 1);
     categories
         .iter_mut()
@@ -242,6 +265,5 @@ pub fn draw(
         names: &names,
     }
     .to_svg();
-    output::write_file(path, |out| out.write_all(svg.as_bytes()))?;
-    Ok(run.output(path)?)
+    steps::write_text(path, &svg, run)
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::query::QueryOptions;
 use crate::analysis::classification::{self, Scores};
 use crate::failure::Failure;
-use crate::output;
+use crate::programs::steps;
 use crate::progress;
 use crate::run_record::Run;
 
@@ -17,9 +17,9 @@ struct Scored {
     /// Over the cells whose true label is in the reference.
     #[serde(flatten)]
     known: Scores,
-    /// Cells whose true label is not in the reference, and the share of them left unassigned, which is right.
+    /// Cells whose true label is not in the reference, and the share of them left unassigned, which is right; none without such cells.
     new_cells: usize,
-    new_unassigned: f64,
+    new_unassigned: Option<f64>,
 }
 
 /// Labels of the cells of the input by each method.
@@ -46,7 +46,7 @@ pub fn score(
         )));
     }
     let mut table = String::from(
-        "method\tcells\taccuracy\tprecision\trecall\tf1\tunassigned\tnew_cells\tnew_unassigned\n",
+        "method\tcells\taccuracy\taccuracy_assigned\tprecision\trecall\tf1\tunassigned\tnew_cells\tnew_unassigned\n",
     );
     let mut metrics = Map::new();
     for (method, labels) in methods {
@@ -57,22 +57,24 @@ pub fn score(
             known.accuracy, average.f1, known.n_cells
         ));
         table.push_str(&format!(
-            "{method}\t{}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\t{}\t{:.4}\n",
+            "{method}\t{}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\t{}\t{}\n",
             known.n_cells,
             known.accuracy,
+            known.accuracy_assigned,
             average.precision,
             average.recall,
             average.f1,
             known.unassigned,
             scored.new_cells,
-            scored.new_unassigned
+            scored
+                .new_unassigned
+                .map_or(String::new(), |share| format!("{share:.4}"))
         ));
         metrics.insert((*method).to_owned(), serde_json::to_value(scored)?);
     }
     run.metric("scores", Value::Object(metrics));
     if let Some(path) = &options.scores {
-        output::write_file(path, |out| out.write_all(table.as_bytes()))?;
-        run.output(path)?;
+        steps::write_text(path, &table, run)?;
     }
     Ok(())
 }
@@ -101,7 +103,7 @@ fn of_method(
     Ok(Scored {
         known: classification::score(&right, &given, classes)?,
         new_cells: new.len(),
-        new_unassigned: unassigned as f64 / new.len().max(1) as f64,
+        new_unassigned: (!new.is_empty()).then(|| unassigned as f64 / new.len() as f64),
     })
 }
 
@@ -118,6 +120,8 @@ mod tests {
         let given = [Some(0), None, None, Some(1), Some(0)];
         let scored = of_method(&classes, &truth, &known, &given).unwrap();
         assert_eq!((scored.known.n_cells, scored.known.accuracy), (2, 0.5));
-        assert_eq!((scored.new_cells, scored.new_unassigned), (2, 0.5));
+        assert_eq!((scored.new_cells, scored.new_unassigned), (2, Some(0.5)));
+        let scored = of_method(&classes, &truth[..2], &known[..2], &given[..2]).unwrap();
+        assert_eq!((scored.new_cells, scored.new_unassigned), (0, None));
     }
 }
