@@ -265,6 +265,7 @@ fn kind(property: &Value) -> (&'static str, &'static str) {
     match () {
         () if property.get("x-format").is_some() => ("data", "text"),
         () if !choices(property).is_empty() => ("select", "text"),
+        () if property["items"]["type"] == "integer" => ("text", "integers"),
         () if allows(property, "array") => ("text", "list"),
         () if allows(property, "boolean") => ("boolean", "flag"),
         () if allows(property, "integer") => ("integer", "integer"),
@@ -292,6 +293,7 @@ fn param(name: &str, property: &Value, flag: Option<String>) -> String {
             .map_or_else(|| value.to_string(), str::to_owned)
     };
     let (kind, reading) = kind(property);
+    let is_list = matches!(reading, "list" | "integers");
     let default = &property["default"];
     let mut attributes = match flag {
         Some(flag) => vec![("argument", flag)],
@@ -308,12 +310,12 @@ fn param(name: &str, property: &Value, flag: Option<String>) -> String {
             ("falsevalue", "false".to_owned()),
             ("checked", plain(default)),
         ]),
-        "text" if reading == "list" => attributes.push(("area", "true".to_owned())),
+        "text" if is_list => attributes.push(("area", "true".to_owned())),
         "select" => {}
         _ if !default.is_null() => attributes.push(("value", plain(default))),
         _ => {}
     }
-    if allows(property, "null") || reading == "list" {
+    if allows(property, "null") || is_list {
         attributes.push(("optional", "true".to_owned()));
     }
     let bounds = [("min", "minimum"), ("max", "maximum")];

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Galaxy tools in a real Galaxy, made from PyPI packages: lint, the tests of all tools, the tests of the workflow,
 # and checks.py.
-# Usage: run.sh [TOOL...], such as `run.sh annotate`; without names everything. Programs are taken from BIN (target/release).
+# Usage: run.sh [NAME...], such as `run.sh annotate suite`, of tools and workflows; without names everything. Programs are taken from BIN (target/release).
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 root=$PWD
@@ -76,11 +76,25 @@ run_tests() {
 
 # Tools whose names were given, or all.
 chosen() {
-    [ $# -eq 0 ] || { printf '%s\n' "$@"; return; }
     for tool in "$root"/tools/*/; do
         tool=$(basename "$tool")
-        [ ! -f "$root/tools/$tool/$tool.xml" ] || echo "$tool"
+        [ ! -f "$root/tools/$tool/$tool.xml" ] || ! is_wanted "$tool" "$@" || echo "$tool"
     done
+}
+
+# Workflows whose names were given, or all.
+workflows() {
+    for workflow in "$root"/tools/workflows/*.gxwf.yml; do
+        ! is_wanted "$(basename "$workflow" .gxwf.yml)" "$@" || echo "$workflow"
+    done
+}
+
+# Whether a name is among others, or there are none.
+is_wanted() {
+    [ $# -gt 1 ] || return 0
+    local name=$1
+    shift
+    printf '%s\n' "$@" | grep -qxF "$name"
 }
 
 environment planemo
@@ -104,6 +118,6 @@ key=$(user_key)
 echo "== tests =="
 failed=0
 for tool in "${tools[@]}"; do run_tests "$root/tools/$tool/$tool.xml" || failed=1; done
-[ $# -gt 0 ] || run_tests "$root/tools/workflows/annotation.gxwf.yml" || failed=1
+for workflow in $(workflows "$@"); do run_tests "$workflow" || failed=1; done
 [ $# -gt 0 ] || python3 "$here/checks.py" "$url" "$key" "$root/tools/test-data/cells.h5ad" "$work/config/scgpt_models.loc" "$image" || failed=1
 exit $failed
