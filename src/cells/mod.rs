@@ -197,7 +197,7 @@ impl Cells {
         for gene in self
             .genes
             .iter()
-            .filter(|gene| vocabulary.id(gene).is_some())
+            .filter(|gene| vocabulary.gene_id(gene).is_some())
         {
             if seen.insert(gene.as_str()) {
                 wanted.push(gene.clone());
@@ -428,7 +428,7 @@ fn choose_names(
     let matches = |names: &[String]| {
         names
             .iter()
-            .filter(|name| vocabulary.id(name).is_some())
+            .filter(|name| vocabulary.gene_id(name).is_some())
             .count()
     };
     let mut best = (matches(&index), index);

@@ -27,7 +27,7 @@ pub use column::Column;
 pub use delimited::Orientation;
 pub use error::Error;
 pub use matrix::Matrix;
-pub use open::{Options, modalities, open};
+pub use open::{Options, is_hdf5, modalities, open, read_text};
 pub use plain::Plain;
 pub use source::Source;
 pub use spool::Spool;

@@ -31,6 +31,8 @@ pub struct Options {
 const HDF5_SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// Where HDF5 may begin; MuData files begin with a text of 512 bytes.
 const HDF5_STARTS: [usize; 5] = [0, 512, 1024, 2048, 4096];
+/// Bytes of a text that is read whole.
+const LONGEST_TEXT: u64 = 64 << 20;
 const ZIP_SIGNATURE: &[u8] = b"PK\x03\x04";
 
 /// Opens a table in any of the formats that are read. `is_gene` helps to tell genes from cells in text tables. What has to be
@@ -46,7 +48,7 @@ pub fn open(
     }
     let start = beginning(path)?;
     match () {
-        () if is_hdf5(&start) => open_hdf5(path, options),
+        () if begins_as_hdf5(&start) => open_hdf5(path, options),
         () if start.starts_with(ZIP_SIGNATURE) => Err(Error::input(
             path,
             "it is a zip archive; zipped zarr stores and Excel sheets are not read: write the table as .h5ad",
@@ -57,7 +59,7 @@ pub fn open(
 
 /// Names of the modalities of a multi-modal file (.h5mu), in the order its author gave them; none for a file of another format.
 pub fn modalities(path: &Path) -> Result<Vec<String>, Error> {
-    if path.is_dir() || !is_hdf5(&beginning(path)?) {
+    if path.is_dir() || !is_hdf5(path)? {
         return Ok(Vec::new());
     }
     let (_file, root) = open_root(path)?;
@@ -71,6 +73,35 @@ pub fn modalities(path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// Whether a file is HDF5, whatever its name.
+pub fn is_hdf5(path: &Path) -> Result<bool, Error> {
+    Ok(begins_as_hdf5(&beginning(path)?))
+}
+
+/// A list, a sheet or another small text that a user wrote.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let file = File::open(path).map_err(|error| Error::opening(path, error))?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST_TEXT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::read(path, error))?;
+    if bytes.len() as u64 > LONGEST_TEXT {
+        let problem = "it has more than 64 MB; expected a short text, such as a list of names";
+        return Err(Error::input(path, problem));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        let line = line + 1;
+        Error::input(
+            path,
+            format!("line {line} is not text in UTF-8: save it as plain text"),
+        )
+    })
+}
+
 /// As many bytes as it takes to tell HDF5 and archives from text.
 fn beginning(path: &Path) -> Result<Vec<u8>, Error> {
     let mut start = Vec::new();
@@ -81,7 +112,7 @@ fn beginning(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(start)
 }
 
-fn is_hdf5(start: &[u8]) -> bool {
+fn begins_as_hdf5(start: &[u8]) -> bool {
     let begins = |at: &usize| {
         start
             .get(*at..)

@@ -6,7 +6,6 @@ use crate::random::Seed;
 use crate::tokens::{Settings as TokenSettings, Tokenizer};
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 use super::{Workers, settings};
@@ -43,8 +42,6 @@ impl settings::OfTask for Settings {
 pub enum Error {
     #[error(transparent)]
     Settings(#[from] settings::Error),
-    #[error("`{0}` has no vector for the gene `{1}` that its settings name")]
-    Gene(PathBuf, String),
     #[error(transparent)]
     Weights(#[from] weights::Incomplete),
 }
@@ -53,6 +50,8 @@ pub enum Error {
 pub struct Annotator {
     pub settings: Settings,
     pub vocabulary: Vocabulary,
+    /// Of the genes in the settings.
+    ids: Vec<i64>,
     architecture: Architecture,
     genes: Genes,
     heads: Heads,
@@ -62,8 +61,8 @@ pub struct Annotator {
 impl Annotator {
     /// Loads a directory that was opened; every weight must be there.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
-        let path = checkpoint.directory.clone();
-        let settings = settings::require(&checkpoint)?;
+        let settings: Settings = settings::require(&checkpoint)?;
+        let ids = settings::gene_ids(&settings.genes, &checkpoint)?;
         let genes = super::genes(&checkpoint);
         let heads = Heads::of(&checkpoint.heads);
         let mut store = Store::new(Seed(0), device);
@@ -74,42 +73,25 @@ impl Annotator {
             vocabulary,
             ..
         } = checkpoint;
-        let annotator = Self {
+        Ok(Self {
             settings,
+            ids,
             vocabulary,
             architecture,
             genes,
             heads,
             store,
-        };
-        annotator.tokenizer(&path)?;
-        Ok(annotator)
+        })
     }
 
-    fn tokenizer(&self, path: &Path) -> Result<Tokenizer, Error> {
-        let id = |gene: &String| {
-            let id = self
-                .vocabulary
-                .id(gene)
-                .ok_or_else(|| Error::Gene(path.to_owned(), gene.clone()))?;
-            Ok(i64::from(id))
-        };
-        let ids = self
-            .settings
-            .genes
-            .iter()
-            .map(id)
-            .collect::<Result<_, Error>>()?;
-        Ok(Tokenizer::new(
-            self.settings.tokens.clone(),
-            ids,
-            Seed(self.settings.seed),
-        ))
+    fn tokenizer(&self) -> Tokenizer {
+        let seed = Seed(self.settings.seed);
+        Tokenizer::new(self.settings.tokens.clone(), self.ids.clone(), seed)
     }
 
     /// A tokenizer of the model's genes and its model on every thread.
     pub fn start(&self, threads: usize) -> (Tokenizer, Workers) {
-        let tokenizer = self.tokenizer(Path::new("")).expect("checked when loaded");
+        let tokenizer = self.tokenizer();
         let build =
             |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
         (tokenizer, Workers::new(&self.store, threads, build))

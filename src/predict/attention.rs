@@ -5,8 +5,6 @@
 //! apart by the order of the tokens (quirk Q23). The mean over heads and layers lies between 0 and 1. A row is a query, the
 //! gene that is influenced; a column is a key, the gene that influences.
 
-use std::ops::AddAssign;
-
 use crate::model::{Inputs, Model, Noise};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -169,17 +167,5 @@ impl Map {
     /// Number of features.
     pub fn features(&self) -> usize {
         self.features
-    }
-}
-
-impl AddAssign<&Map> for Map {
-    fn add_assign(&mut self, other: &Self) {
-        for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
-            *sum += more;
-        }
-        for (heads, more) in self.heads.iter_mut().zip(&other.heads) {
-            *heads += more;
-        }
-        self.cells += other.cells;
     }
 }

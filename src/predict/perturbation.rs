@@ -6,7 +6,6 @@ use crate::model::{Genes, Heads, Model, Noise, PerturbedCell, Store, weights};
 use crate::random::Seed;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use tch::{Device, no_grad};
 
 /// What prediction needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
@@ -55,8 +54,6 @@ impl settings::OfTask for Settings {
 pub enum Error {
     #[error(transparent)]
     Settings(#[from] settings::Error),
-    #[error("`{0}` has no vector for the gene `{1}` that its settings name")]
-    Gene(PathBuf, String),
     #[error(transparent)]
     Weights(#[from] weights::Incomplete),
 }
@@ -166,19 +163,14 @@ pub struct Perturber {
 impl Perturber {
     /// Loads a directory that was opened; every weight must be there.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
-        let path = checkpoint.directory.clone();
         let settings: Settings = settings::require(&checkpoint)?;
         let genes = super::genes(&checkpoint);
         let heads = Heads::of(&checkpoint.heads);
         let mut store = Store::new(Seed(0), device);
         Model::new(&mut store, &checkpoint.architecture, genes, heads);
         weights::load(&store, &checkpoint.state).require_all()?;
-        let id = |gene: &String| {
-            let id = checkpoint.vocabulary.id(gene).map(i64::from);
-            id.ok_or_else(|| Error::Gene(path.clone(), gene.clone()))
-        };
         let sentences = Sentences {
-            ids: settings.genes.iter().map(id).collect::<Result<_, _>>()?,
+            ids: settings::gene_ids(&settings.genes, &checkpoint)?,
             contrast: settings.contrast,
         };
         let Checkpoint {

@@ -35,7 +35,10 @@ impl Pretrained {
 
     /// Takes the trunk of a checkpoint that was opened; all of it must be there.
     pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, annotation::Error> {
-        let settings = settings::read(&checkpoint)?;
+        let settings: Option<annotation::Settings> = settings::read(&checkpoint)?;
+        if let Some(settings) = &settings {
+            settings::gene_ids(&settings.genes, &checkpoint)?;
+        }
         let genes = super::genes(&checkpoint);
         let heads = Heads {
             plain_norm: checkpoint.heads.batch_norm,
@@ -68,7 +71,7 @@ impl Pretrained {
     /// we trained, else the given one.
     pub fn genes_of(&self, given: &[String]) -> Vec<String> {
         let mut seen = HashSet::new();
-        let known = |gene: &&String| self.vocabulary.id(gene).is_some();
+        let known = |gene: &&String| self.vocabulary.gene_id(gene).is_some();
         match &self.settings {
             Some(settings) => {
                 seen.extend(given);

@@ -1,5 +1,6 @@
 //! What a model of ours says of itself in `args.json`, under `scgpt_tools`: task, format, and what its programs need to know.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -61,6 +62,12 @@ pub enum Error {
         found: u64,
         expected: u32,
     },
+    #[error("the settings in `{path}/args.json` are damaged: the gene `{gene}` {problem}")]
+    Gene {
+        path: PathBuf,
+        gene: String,
+        problem: &'static str,
+    },
 }
 
 fn advice(task: &str) -> String {
@@ -83,6 +90,25 @@ pub fn require<S: OfTask>(checkpoint: &Checkpoint) -> Result<S, Error> {
         program: S::PROGRAM,
     };
     read(checkpoint)?.ok_or_else(none)
+}
+
+/// Ids of the genes that settings name, each of which must be in the vocabulary, once.
+pub fn gene_ids(genes: &[String], checkpoint: &Checkpoint) -> Result<Vec<i64>, Error> {
+    let mut seen = HashSet::new();
+    let wrong = |gene: &String, problem| Error::Gene {
+        path: checkpoint.directory.clone(),
+        gene: gene.clone(),
+        problem,
+    };
+    let mut id = |gene: &String| {
+        let id = checkpoint.vocabulary.gene_id(gene);
+        let id = id.ok_or_else(|| wrong(gene, "has no vector"))?;
+        match seen.insert(id) {
+            true => Ok(i64::from(id)),
+            false => Err(wrong(gene, "is named twice")),
+        }
+    };
+    genes.iter().map(&mut id).collect()
 }
 
 /// Whether a model is there that a run of this fingerprint wrote.

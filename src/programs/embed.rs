@@ -17,7 +17,7 @@ use crate::formats::h5ad::{self, Additions, Embedding};
 use crate::predict::{Pretrained, embeddings};
 use crate::random::Seed;
 use crate::run_record::Run;
-use crate::{compute, output, tokens};
+use crate::{compute, tokens};
 
 /// Options of `scgpt-embed`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -111,7 +111,7 @@ impl Program for Embed {
         let vectors = run.stage("embed", |run| embed(&options, &model, &cells, run))?;
         if let Some(path) = &options.figure {
             let figure = draw(&options, &cells, &vectors)?;
-            output::write_file(path, |out| out.write_all(figure.as_bytes()))?;
+            steps::write_text(path, &figure, run)?;
         }
         let width = model.architecture.embsize;
         let additions = Additions {

@@ -14,6 +14,7 @@ use self::prompts::Prompts;
 use super::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, steps};
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
+use crate::compute;
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::formats::h5ad;
@@ -23,7 +24,6 @@ use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;
 use crate::tokens::binning::Ties;
-use crate::{compute, output};
 
 /// Options of `scgpt-generate`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -200,8 +200,7 @@ impl Program for Generate {
             run.metric("held_out", &report);
             if let Some(path) = &options.report {
                 let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
-                output::write_file(path, |file| file.write_all(text.as_bytes()))?;
-                run.output(path)?;
+                steps::write_text(path, &text, run)?;
             }
         }
         let generated = run.stage("generate", |run| generate(&options, &model, &prompts, run))?;

@@ -6,6 +6,7 @@ mod choice;
 mod difference;
 mod enrich;
 mod evaluate;
+mod groups;
 mod network;
 mod results;
 mod scene;

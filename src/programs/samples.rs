@@ -1,12 +1,12 @@
 //! Sample sheets: tables (CSV) that list files with what is known of their cells.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cells::cohort::{ModalityKind, Source};
 use crate::failure::Failure;
+use crate::formats;
 use crate::output;
 
 /// A table to read, with what the sample sheet says of its cells.
@@ -27,8 +27,7 @@ impl Input {
 /// Reads a sheet with a column `path` (or `file` or `input`); paths are relative to the sheet. All files have to exist.
 pub fn read(sheet: &Path) -> Result<Vec<Input>> {
     let wrong = |problem: String| wrong(sheet, problem);
-    let text = fs::read_to_string(sheet)
-        .with_context(|| format!("could not read the sample sheet `{}`", sheet.display()))?;
+    let text = formats::read_text(sheet)?;
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
@@ -97,6 +96,7 @@ fn wrong(sheet: &Path, problem: String) -> anyhow::Error {
 mod tests {
     use super::*;
     use crate::damage;
+    use std::fs;
 
     #[test]
     fn damaged_sample_sheets_give_inputs_or_an_error() {

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::output;
+use crate::run_record::Run;
+
 #[cfg(feature = "torch")]
 use std::{collections::BTreeSet, ops::Range};
 
@@ -22,10 +25,9 @@ use crate::{
     compute,
     counts::Counts,
     failure::Failure,
-    formats::h5ad::File,
+    formats::{self, h5ad::File},
     model::{Store, weights},
     progress::Progress,
-    run_record::Run,
     tokens::Values,
     train::METRICS_FILES,
     vocabulary::Vocabulary,
@@ -45,6 +47,17 @@ pub fn record_beside(output: &Path) -> PathBuf {
         .map_or_else(OsString::new, OsString::from);
     name.push(".run.json");
     output.with_file_name(name)
+}
+
+/// Writes a text, complete or not at all, as an output of the run.
+pub fn write_text(path: &Path, text: &str, run: &mut Run) -> anyhow::Result<()> {
+    output::write_file(path, |out| out.write_all(text.as_bytes()))?;
+    Ok(run.output(path)?)
+}
+
+/// A text that fits into a cell of a table.
+pub fn plain(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
 }
 
 /// Chooses the device and says which.
@@ -136,9 +149,7 @@ pub fn gene_names(
     let mut genes: BTreeSet<String> = named.iter().map(|gene| gene.trim().to_owned()).collect();
     if let Some(path) = file {
         run.input(path)?;
-        let names = names(path);
-        let names =
-            names.with_context(|| format!("could not read the genes of `{}`", path.display()))?;
+        let names = names(path)?;
         genes.extend(names.iter().map(|name| name.trim().to_owned()));
     }
     genes.remove("");
@@ -148,16 +159,17 @@ pub fn gene_names(
 /// Lines of a text, or names of the rows of an AnnData file that has a row for every gene: with scores of pairs of them.
 #[cfg(feature = "torch")]
 fn names(path: &Path) -> anyhow::Result<Vec<String>> {
-    if path.extension().is_some_and(|ending| ending == "h5ad") {
+    if formats::is_hdf5(path)? {
         let file = File::open(path)?;
         if file.relations()?.is_empty() {
-            return Err(Failure::Input.error(
-                "its rows are no genes, for it has no scores of pairs of them in `obsp`: expected a file that `scgpt-grn programs` or `attention` wrote, or a text with a gene in each line",
-            ));
+            return Err(Failure::Input.error(format!(
+                "the rows of `{}` are no genes, for it has no scores of pairs of them in `obsp`: expected a file that `scgpt-grn programs` or `attention` wrote, or a text with a gene in each line",
+                path.display()
+            )));
         }
         return Ok(file.cell_names()?);
     }
-    let text = std::fs::read_to_string(path)?;
+    let text = formats::read_text(path)?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 

@@ -36,10 +36,16 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
+        Self::of(["ctrl", "one", "two"])
+    }
+
+    /// Cells of three conditions, of which the first is the control.
+    fn of(labels: [&str; 3]) -> Self {
+        let [control, one, two] = labels;
         let folder = tempdir().expect("a folder");
         let cells = folder.path().join("cells.h5ad");
         let (network, mut counts, mut labels) = (network(), Counts::empty(GENES), Vec::new());
-        let conditions: [(&str, &[usize]); 3] = [("ctrl", &[]), ("one", &[0]), ("two", &[1])];
+        let conditions: [(&str, &[usize]); 3] = [(control, &[]), (one, &[0]), (two, &[1])];
         for (label, knocked_out) in conditions {
             let own = network.cells(knocked_out, &[], CELLS, &Noise::USUAL, 1);
             for (genes, values) in own.rows() {
@@ -391,6 +397,33 @@ fn a_planted_network_is_ranked_above_chance_beside_others() {
         said.contains("none of the known edges") && said.contains("`STAT1`"),
         "{said}"
     );
+}
+
+#[test]
+fn conditions_with_a_slash_are_told_apart_and_found_again() {
+    let case = Case::of(["CD14+/CD16+", "B", "T\tNK"]);
+    let mut command = case.attention("network.h5ad");
+    command.args(["--control", "CD14+/CD16+"]);
+    succeed(command.arg("--edges").arg(case.path("edges.tsv")));
+    let rows = case.table("edges.tsv");
+    let conditions: BTreeSet<&str> = rows.iter().map(|row| row["condition"].as_str()).collect();
+    let expected = [
+        "B",
+        "CD14+_CD16+",
+        "T NK",
+        "difference_B",
+        "difference_T NK",
+    ];
+    assert_eq!(conditions, expected.into());
+    let files = [("--input", "network.h5ad"), ("--output", "difference.h5ad")];
+    succeed(
+        case.command("difference", &files)
+            .args(["--control", "CD14+/CD16+"]),
+    );
+    let case = Case::of(["T/NK", "T_NK", "B"]);
+    let said = fail(&mut case.attention("network.h5ad"), INPUT);
+    assert!(said.contains("`T/NK` and `T_NK`"), "{said}");
+    assert!(!case.path("network.h5ad").exists());
 }
 
 #[test]

@@ -108,6 +108,11 @@ fn a_known_network_is_found_better_than_by_chance() {
         let [_, low, _, random, auroc] = found[method];
         assert!(low > random && auroc > 0.5, "{method}: {:?}", found[method]);
     }
+    // Attention knows far less of it than these, but more than nothing.
     let [auprc, _, _, random, auroc] = found["attention_all"];
-    assert!(auprc.is_finite() && (0.0..=1.0).contains(&auroc) && random < 0.2);
+    assert!(
+        auprc > random && auroc > 0.5,
+        "attention: {:?}",
+        found["attention_all"]
+    );
 }

@@ -2,7 +2,7 @@
 
 use crate::support::cells::{self, Simulated};
 use crate::support::data;
-use crate::support::programs::{fail, from_to, path, program, succeed, tokenize};
+use crate::support::programs::{fail, from_to, json, path, program, succeed, tokenize};
 use crate::support::trained::{SIZE, TRAINED, finetune};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::Column;
@@ -272,6 +272,34 @@ fn a_file_without_cells_is_refused() {
         [("cell_type", labels)],
     );
     refused_by_all(&folder, &input, &["holds no cells", "give a file with"]);
+}
+
+#[test]
+fn settings_that_name_a_gene_twice_or_an_unknown_one_are_refused() {
+    let folder = tempdir().unwrap();
+    let (model, output) = (folder.path().join("model"), folder.path().join("output"));
+    fs::create_dir(&model).unwrap();
+    for name in ["vocab.json", "model.safetensors"] {
+        fs::copy(TRAINED.model.join(name), model.join(name)).unwrap();
+    }
+    for (gene, problem) in [
+        ("GENE001", "`GENE001` is named twice"),
+        ("NONE", "`NONE` has no vector"),
+        ("<pad>", "`<pad>` has no vector"),
+    ] {
+        let mut arguments = json(TRAINED.model.join("args.json"));
+        arguments["scgpt_tools"]["genes"][0] = gene.into();
+        fs::write(model.join("args.json"), arguments.to_string()).unwrap();
+        for (program, option) in [
+            ("scgpt-embed", "--checkpoint"),
+            ("scgpt-annotate", "--model"),
+        ] {
+            let mut command = from_to(program, &TRAINED.cells, &output);
+            let message = fail(command.arg(option).arg(&model), INPUT);
+            assert_says(&message, &["args.json", problem]);
+            assert!(!output.exists());
+        }
+    }
 }
 
 #[test]

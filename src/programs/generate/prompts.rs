@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Entry, Options, Prompt};
 use crate::cells::Cells;
 use crate::counts::Counts;
 use crate::failure::Failure;
-use crate::formats::Column;
+use crate::formats::{self, Column};
 use crate::model::Model;
 use crate::predict::generation::{Answer, Generator, Method, Question};
 use crate::random::{self, Seed};
@@ -285,9 +285,7 @@ fn asked(options: &Options, genes: &[String], run: &mut Run) -> Result<Vec<bool>
 }
 
 fn read_list(path: &Path) -> Result<HashSet<String>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("could not read `{}`", path.display()))?;
-    Ok(text
+    Ok(formats::read_text(path)?
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())

@@ -1,6 +1,7 @@
 //! `scgpt-grn attention`: which genes a model attends to, condition by condition, and how conditions differ (reference section
 //! 11.7).
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -8,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choice::{self, Choice};
-use super::network::{ATTENTION, DIFFERENCE, Groups, Network, Scores};
+use super::groups::Groups;
+use super::network::{ATTENTION, Network, Scores, in_name};
 use super::results::Results;
 use super::scene::{Reading, Scene};
 use crate::cells::{self, Cells};
@@ -19,10 +21,12 @@ use crate::failure::Failure;
 use crate::model::{Inputs, Model};
 use crate::predict::Pretrained;
 use crate::predict::attention::{MOST_TOKENS, Map, Ranks};
-use crate::programs::perturbed::some;
 use crate::programs::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, steps};
 use crate::random::Seed;
 use crate::run_record::Run;
+
+/// Scores of all conditions together that are held at once, at up to 28 bytes each.
+const MOST_SCORES: usize = 200_000_000;
 
 /// Options of `scgpt-grn attention`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -149,6 +153,7 @@ impl Program for Attention {
         let mut groups = conditions(&options, &cells)?;
         groups.limit(options.max_cells, Seed(options.seed));
         let genes = genes(&options, (&model, &cells), &groups, run)?;
+        check_size(groups.names.len(), genes.len())?;
         let reading = Reading {
             n_bins: options.n_bins,
             expressed_only: options.expressed_only,
@@ -161,11 +166,15 @@ impl Program for Attention {
         for (name, map) in groups.names.iter().zip(&maps) {
             run.note(format!("condition `{name}`: {} cells", map.cells));
         }
-        let (scores, shown) = scores(&groups.names, &maps, options.control.as_ref());
+        let scores = groups.names.iter().zip(maps).map(of_map).collect();
         let network = Network { genes, scores };
+        let (network, shown) = match &options.control {
+            Some(control) => network.with_differences(control)?,
+            None => (network, 0),
+        };
+        options.results.write(&network, shown, run)?;
         network.write(&options.output, &[], None)?;
-        run.output(&options.output)?;
-        options.results.write(&network, shown, run)
+        Ok(run.output(&options.output)?)
     }
 }
 
@@ -191,21 +200,40 @@ fn layers(options: &Options, checkpoint: &Checkpoint) -> Result<Vec<usize>> {
 fn conditions(options: &Options, cells: &Cells) -> Result<Groups> {
     let labels = options.conditions.as_ref();
     let labels = labels.map(|column| cells.labels(column)).transpose()?;
+    let groups = Groups::new(labels.as_deref(), cells.n_cells());
     let mut wanted = options.only.clone();
-    if let Some(control) = options.control.as_ref() {
+    if let Some(control) = &options.control {
+        groups.require(control, "--control")?;
         if !wanted.is_empty() {
             wanted.push(control.clone());
         }
-        let known = Groups::new(labels.as_deref(), cells.n_cells(), &[])?.names;
-        if !known.contains(control) {
-            return Err(Failure::Input.error(format!(
-                "no cell of `{}` has the label `{control}` of `--control`; there are {}",
-                options.input.display(),
-                some(&known)
-            )));
-        }
     }
-    Groups::new(labels.as_deref(), cells.n_cells(), &wanted)
+    let groups = groups.only(&wanted)?;
+    match alike(&groups.names) {
+        Some([one, other]) => Err(Failure::Input.error(format!(
+            "the conditions `{one}` and `{other}` of `--conditions` cannot be told apart in the file that is written, where `/` becomes `_`: rename one of them"
+        ))),
+        None => Ok(groups),
+    }
+}
+
+/// Two conditions that have the same name in the file, if there are such.
+fn alike(names: &[String]) -> Option<[&String; 2]> {
+    let mut known = HashMap::new();
+    names
+        .iter()
+        .find_map(|name| Some([known.insert(in_name(name), name)?, name]))
+}
+
+/// Refuses more scores than fit into memory.
+fn check_size(n_conditions: usize, n_genes: usize) -> Result<()> {
+    let scores = n_genes.saturating_mul(n_genes).saturating_mul(n_conditions);
+    if scores <= MOST_SCORES {
+        return Ok(());
+    }
+    Err(Failure::Input.error(format!(
+        "{n_conditions} conditions of {n_genes} genes are {scores} scores, more than the {MOST_SCORES} that are held at once: look at fewer genes with `--n-hvg` or `--genes`, or at some conditions at a time with `--only` and compare them with `scgpt-grn difference`"
+    )))
 }
 
 /// Genes that are looked at, regulators that were named among them.
@@ -254,39 +282,15 @@ fn maps(
     Ok(maps)
 }
 
-/// Scores of every condition and, against a control, of what each has over it; and which of them are to be shown first.
-fn scores(names: &[String], maps: &[Map], control: Option<&String>) -> (Vec<Scores>, usize) {
-    let mut scores: Vec<Scores> = names
-        .iter()
-        .zip(maps)
-        .map(|(name, map)| of_map(name, map))
-        .collect();
-    let Some(control) = control.and_then(|control| names.iter().position(|name| name == control))
-    else {
-        return (scores, 0);
-    };
-    let others = (0..names.len()).filter(|&at| at != control);
-    let differences: Vec<Scores> = others
-        .map(|at| scores[at].less(&scores[control], format!("{DIFFERENCE}_{}", names[at])))
-        .collect();
-    let shown = if differences.is_empty() {
-        0
-    } else {
-        scores.len()
-    };
-    scores.extend(differences);
-    (scores, shown)
-}
-
-fn of_map(name: &str, map: &Map) -> Scores {
-    let n = map.features();
+fn of_map((name, map): (&String, Map)) -> Scores {
+    let (n, map) = (map.features(), &map);
     let row = |target: usize| {
         let scores = (0..n).map(move |regulator| (regulator as u32, map.mean(target, regulator)));
         let scored = scores.filter(|(_, score)| !score.is_nan());
         scored.map(|(regulator, score)| (regulator, score as f32))
     };
     Scores {
-        name: format!("{ATTENTION}_{name}"),
+        name: format!("{ATTENTION}_{}", in_name(name)),
         pairs: Counts::from_rows(n, (0..n).map(row)),
     }
 }

@@ -7,11 +7,10 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::network::{ATTENTION, DIFFERENCE, Network, Scores};
+use super::network::{ATTENTION, Network, Scores};
 use super::results::Results;
 use crate::counts::Counts;
 use crate::failure::Failure;
-use crate::programs::perturbed::some;
 use crate::programs::{Facts, INSPECTION, Program, TOPICS, steps};
 use crate::run_record::Run;
 
@@ -58,10 +57,16 @@ impl Program for Difference {
         let networks: Vec<Network> = options.input.iter().map(read).collect::<Result<_>>()?;
         let network = join(networks, run)?;
         options.results.named(&network.genes, run)?;
-        let (network, shown) = compare(network, &options.control)?;
+        let (network, shown) = network.with_differences(&options.control)?;
+        if shown == 0 {
+            return Err(Failure::Input.error(format!(
+                "there is no condition but `{}` to compare with it: give the files of others",
+                options.control
+            )));
+        }
+        options.results.write(&network, shown, run)?;
         network.write(&options.output, &[], None)?;
-        run.output(&options.output)?;
-        options.results.write(&network, shown, run)
+        Ok(run.output(&options.output)?)
     }
 }
 
@@ -120,35 +125,4 @@ fn select(pairs: &Counts, places: &[usize]) -> Counts {
         kept
     };
     Counts::from_rows(places.len(), places.iter().map(row))
-}
-
-/// Adds what every condition has over the control.
-fn compare(mut network: Network, control: &str) -> Result<(Network, usize)> {
-    let name = |scores: &Scores| {
-        scores.name[ATTENTION.len()..]
-            .trim_start_matches('_')
-            .to_owned()
-    };
-    let names: Vec<String> = network.scores.iter().map(name).collect();
-    let Some(at) = names.iter().position(|name| name == control) else {
-        return Err(Failure::Input.error(format!(
-            "no file has the condition `{control}` of `--control`; there are {}",
-            some(&names)
-        )));
-    };
-    let others = (0..names.len()).filter(|&other| other != at);
-    let differences: Vec<Scores> = others
-        .map(|other| {
-            let name = format!("{DIFFERENCE}_{}", names[other]);
-            network.scores[other].less(&network.scores[at], name)
-        })
-        .collect();
-    if differences.is_empty() {
-        return Err(Failure::Input.error(format!(
-            "there is no condition but `{control}` to compare with it: give the files of others"
-        )));
-    }
-    let shown = network.scores.len();
-    network.scores.extend(differences);
-    Ok((network, shown))
 }

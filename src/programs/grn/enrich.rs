@@ -12,7 +12,6 @@ use crate::analysis::enrichment::{Enriched, enrich};
 use crate::failure::Failure;
 use crate::formats::edges;
 use crate::formats::gene_sets::{self, GeneSet};
-use crate::output;
 use crate::programs::perturbed::some;
 use crate::programs::{Facts, INSPECTION, Program, TOPICS, steps};
 use crate::progress;
@@ -119,8 +118,7 @@ impl Program for Enrich {
                 ))
             });
         }
-        output::write_file(&options.output, |out| out.write_all(text.as_bytes()))?;
-        run.output(&options.output)?;
+        steps::write_text(&options.output, &text, run)?;
         progress::result(&format!(
             "{significant} of {} lists are rich in a known set (false discovery rate at most 0.05)",
             lists.len()

@@ -16,7 +16,6 @@ use crate::analysis::edge_scores::{EdgeScore, Edges};
 use crate::cells::{self, Cells};
 use crate::failure::Failure;
 use crate::formats::edges;
-use crate::output;
 use crate::programs::perturbed::some;
 use crate::programs::{Facts, Program, Resources, TOPICS, steps};
 use crate::progress;
@@ -133,9 +132,7 @@ impl Program for Evaluate {
         }
         let seed = Seed(options.seed);
         let text = run.stage("compare", |run| truth.table(&methods, seed, run))?;
-        output::write_file(&options.output, |out| out.write_all(text.as_bytes()))?;
-        run.output(&options.output)?;
-        Ok(())
+        steps::write_text(&options.output, &text, run)
     }
 }
 

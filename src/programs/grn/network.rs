@@ -9,7 +9,6 @@ use crate::failure::Failure;
 use crate::formats::Column;
 use crate::formats::h5ad::{self, Embedding, File};
 use crate::programs::perturbed::some;
-use crate::random::{self, Seed};
 use crate::run_record::Run;
 
 /// What names of obsp begin with that are scores of edges.
@@ -30,6 +29,11 @@ pub struct Scores {
     pub pairs: Counts,
 }
 
+/// A condition as it stands in the names of scores: HDF5 takes a slash for a path.
+pub fn in_name(condition: &str) -> String {
+    condition.replace('/', "_")
+}
+
 /// A target of a regulator, both by their place among the genes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
@@ -41,6 +45,15 @@ pub struct Ranked {
 }
 
 impl Scores {
+    /// The condition that attention was told in, such as `ctrl`; of other scores the whole name.
+    pub fn condition(&self) -> &str {
+        let name = &self.name;
+        let attention = name.strip_prefix(ATTENTION);
+        attention
+            .and_then(|rest| rest.strip_prefix('_'))
+            .unwrap_or(name)
+    }
+
     /// The best targets of some regulators, regulator by regulator; of equal scores the first gene.
     pub fn top(&self, regulators: &[usize], top: usize) -> Vec<Ranked> {
         let mut place = vec![None; self.pairs.n_genes];
@@ -90,6 +103,31 @@ impl Scores {
 }
 
 impl Network {
+    /// Adds what every condition has over the control, and tells the first scores to show: a difference if there is one.
+    /// Conditions are named by what follows [`ATTENTION`] in the names of their scores.
+    pub fn with_differences(mut self, control: &str) -> Result<(Self, usize)> {
+        let names: Vec<&str> = self.scores.iter().map(Scores::condition).collect();
+        let is_control = |name: &&str| *name == in_name(control);
+        let Some(at) = names.iter().position(is_control) else {
+            return Err(Failure::Input.error(format!(
+                "there is no condition `{control}` of `--control`, but {}: choose another",
+                some(&names)
+            )));
+        };
+        let difference = |other: &Scores| {
+            let name = format!("{DIFFERENCE}_{}", other.condition());
+            other.less(&self.scores[at], name)
+        };
+        let (before, after) = (&self.scores[..at], &self.scores[at + 1..]);
+        let differences: Vec<Scores> = before.iter().chain(after).map(difference).collect();
+        let shown = match differences.is_empty() {
+            true => 0,
+            false => self.scores.len(),
+        };
+        self.scores.extend(differences);
+        Ok((self, shown))
+    }
+
     /// Reads what a program of this suite wrote; all matrices of obsp whose names begin with one of the given words.
     pub fn read(path: &Path, kinds: &[&str], run: &mut Run) -> Result<Self> {
         run.input(path)?;
@@ -115,17 +153,14 @@ impl Network {
 
     /// Writes the network with what else is known of its genes.
     pub fn write(
-        &self,
+        self,
         path: &Path,
         obs: &[(String, Column)],
         vectors: Option<Embedding>,
     ) -> Result<()> {
         let nothing = Counts::from_rows(0, self.genes.iter().map(|_| Vec::new()));
-        let obsp: Vec<(String, Counts)> = self
-            .scores
-            .iter()
-            .map(|scores| (scores.name.clone(), scores.pairs.clone()))
-            .collect();
+        let named = |scores: Scores| (scores.name, scores.pairs);
+        let obsp: Vec<(String, Counts)> = self.scores.into_iter().map(named).collect();
         let obsm: Vec<_> = vectors
             .map(|vectors| ("X_scGPT".to_owned(), vectors))
             .into_iter()
@@ -137,73 +172,5 @@ impl Network {
             ..h5ad::Cells::new(&nothing, &self.genes, &[])
         };
         Ok(h5ad::create(path, &content)?)
-    }
-}
-
-/// Cells of every group, in the order of their names, and of no group.
-pub struct Groups {
-    pub names: Vec<String>,
-    pub of_cell: Vec<Option<u32>>,
-}
-
-impl Groups {
-    /// The groups of a column's labels that are wanted, all if none are named; all cells are one group without a column.
-    pub fn new(
-        labels: Option<&[Option<String>]>,
-        n_cells: usize,
-        wanted: &[String],
-    ) -> Result<Self> {
-        let Some(labels) = labels else {
-            return Ok(Self {
-                names: vec!["all".into()],
-                of_cell: vec![Some(0); n_cells],
-            });
-        };
-        let mut names: Vec<String> = labels.iter().flatten().cloned().collect();
-        names.sort_unstable();
-        names.dedup();
-        if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
-            return Err(Failure::Input.error(format!(
-                "no cell has the label `{missing}`; there are {}",
-                some(&names)
-            )));
-        }
-        names.retain(|name| wanted.is_empty() || wanted.contains(name));
-        let number = |label: &Option<String>| {
-            let found = names.binary_search(label.as_ref()?);
-            found.ok().map(|at| at as u32)
-        };
-        Ok(Self {
-            of_cell: labels.iter().map(number).collect(),
-            names,
-        })
-    }
-
-    /// Leaves at most so many cells in each group, chosen at random, the same whatever other groups there are; 0 leaves all.
-    pub fn limit(&mut self, most: usize, seed: Seed) {
-        if most == 0 {
-            return;
-        }
-        for (group, name) in self.names.iter().enumerate() {
-            let own: Vec<usize> = (0..self.of_cell.len())
-                .filter(|&cell| self.of_cell[cell] == Some(group as u32))
-                .collect();
-            let mut stream = seed.stream(&format!("cells of the condition {name}"), &[]);
-            let order = random::permutation(&mut stream, own.len());
-            order
-                .into_iter()
-                .skip(most)
-                .for_each(|at| self.of_cell[own[at]] = None);
-        }
-    }
-
-    /// Number of cells of each group.
-    pub fn sizes(&self) -> Vec<usize> {
-        let mut sizes = vec![0; self.names.len()];
-        self.of_cell
-            .iter()
-            .flatten()
-            .for_each(|&group| sizes[group as usize] += 1);
-        sizes
     }
 }

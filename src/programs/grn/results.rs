@@ -107,8 +107,7 @@ impl Results {
         let edges: Vec<Vec<Ranked>> = network.scores.iter().map(best).collect();
         if let Some(path) = &self.edges {
             let text = table(network, &edges);
-            output::write_file(path, |out| out.write_all(text.as_bytes()))?;
-            run.output(path)?;
+            steps::write_text(path, &text, run)?;
         }
         if let Some(path) = &self.graph {
             write_graph(path, network, (&edges, &regulators))?;
@@ -117,26 +116,14 @@ impl Results {
         let strongest = strongest(&edges[shown]);
         if let Some(path) = &self.drawing {
             let svg = draw(network, shown, (&strongest, &regulators));
-            output::write_file(path, |out| out.write_all(svg.as_bytes()))?;
-            run.output(path)?;
+            steps::write_text(path, &svg, run)?;
         }
         if let Some(path) = &self.figure {
             let svg = heat_map(network, shown, &strongest);
-            output::write_file(path, |out| out.write_all(svg.as_bytes()))?;
-            run.output(path)?;
+            steps::write_text(path, &svg, run)?;
         }
         Ok(())
     }
-}
-
-/// The condition that scores are of, such as `ctrl`.
-fn condition(scores: &Scores) -> &str {
-    let name = &scores.name;
-    if name.starts_with(DIFFERENCE) {
-        return name;
-    }
-    name.split_once('_')
-        .map_or(name, |(_, condition)| condition)
 }
 
 fn table(network: &Network, edges: &[Vec<Ranked>]) -> String {
@@ -145,9 +132,9 @@ fn table(network: &Network, edges: &[Vec<Ranked>]) -> String {
         for edge in edges {
             text.push_str(&format!(
                 "{}\t{}\t{}\t{:.6}\t{}\n",
-                condition(scores),
-                network.genes[edge.regulator],
-                network.genes[edge.target],
+                steps::plain(scores.condition()),
+                steps::plain(&network.genes[edge.regulator]),
+                steps::plain(&network.genes[edge.target]),
                 edge.score,
                 edge.rank
             ));
@@ -192,7 +179,7 @@ fn write_graph(
         .collect();
     let with_scores = network.scores.iter().zip(edges);
     let edges: Vec<graphml::Edge> = with_scores
-        .flat_map(|(scores, edges)| edges.iter().map(move |edge| (condition(scores), edge)))
+        .flat_map(|(scores, edges)| edges.iter().map(move |edge| (scores.condition(), edge)))
         .map(|(condition, edge)| graphml::Edge {
             from: places[&edge.regulator],
             to: places[&edge.target],

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::network::Groups;
+use super::groups::Groups;
 use crate::cells::{Cells, Columns};
 use crate::counts::Counts;
 use crate::model::{Inputs, Model};

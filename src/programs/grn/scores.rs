@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::network::Groups;
+use super::groups::Groups;
 use crate::analysis::program_scores::{Controls, GeneMeans, Scorer, group_means, min_max};
 use crate::cells::Cells;
 use crate::counts::Counts;

@@ -20,9 +20,9 @@ use crate::figures::Scatter;
 use crate::formats::h5ad::{self, Additions, Embedding};
 use crate::formats::{self, Column};
 use crate::programs::steps;
+use crate::progress;
 use crate::random::Seed;
 use crate::run_record::Run;
-use crate::{output, progress};
 
 /// Diffusion components that order cells.
 const DIFFUSION_COMPONENTS: usize = 15;
@@ -60,13 +60,11 @@ pub fn write(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -
     missing::score(data, learner, run)?;
     if let Some(path) = &options.scores {
         let table = evaluation::tsv(&scores);
-        output::write_file(path, |out| out.write_all(table.as_bytes()))?;
-        run.output(path)?;
+        steps::write_text(path, &table, run)?;
     }
     if let Some(path) = &options.figure {
         let figure = figure(options, data, &map)?;
-        output::write_file(path, |out| out.write_all(figure.as_bytes()))?;
-        run.output(path)?;
+        steps::write_text(path, &figure, run)?;
     }
     run.stage("write", |run| {
         write_cells(options, data, learner, &map, run)

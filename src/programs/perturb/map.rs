@@ -1,9 +1,9 @@
 //! `scgpt-perturb map`: perturbations in the plane, near one another if they change expression alike.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ndarray::Array2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,8 @@ use crate::analysis::projection::Pca;
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::figures::Scatter;
-use crate::formats::Column;
 use crate::formats::h5ad::{self, Embedding};
-use crate::output;
+use crate::formats::{self, Column};
 use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, steps};
 use crate::progress;
 use crate::random::{self, Seed};
@@ -131,13 +130,11 @@ impl Program for Map {
         report(&dominant, run);
         if let Some(path) = &options.table {
             let text = table(&asked, &placed, &dominant, groups.as_ref());
-            output::write_file(path, |out| out.write_all(text.as_bytes()))?;
-            run.output(path)?;
+            steps::write_text(path, &text, run)?;
         }
         if let Some(path) = &options.figure {
             let svg = draw(&asked, &placed, groups.as_ref());
-            output::write_file(path, |out| out.write_all(svg.as_bytes()))?;
-            run.output(path)?;
+            steps::write_text(path, &svg, run)?;
         }
         write(&options, &asked, &placed, &changes)?;
         run.output(&options.output)?;
@@ -148,11 +145,9 @@ impl Program for Map {
 /// Functional group by gene.
 type Groups = BTreeMap<String, String>;
 
-fn read_groups(path: &PathBuf, run: &mut Run) -> Result<Groups> {
+fn read_groups(path: &Path, run: &mut Run) -> Result<Groups> {
     run.input(path)?;
-    let text = std::fs::read_to_string(path);
-    let text =
-        text.with_context(|| format!("could not read the groups of `{}`", path.display()))?;
+    let text = formats::read_text(path)?;
     let line = |(number, line): (usize, &str)| match line.split_once('\t') {
         Some((gene, group)) if !gene.trim().is_empty() && !group.trim().is_empty() => {
             Ok((gene.trim().to_owned(), group.trim().to_owned()))

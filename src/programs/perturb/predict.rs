@@ -118,8 +118,7 @@ impl Program for Predict {
             })
         })?;
         if let Some(path) = &options.table {
-            output::write_file(path, |out| out.write_all(table.as_bytes()))?;
-            run.output(path)?;
+            steps::write_text(path, &table, run)?;
         }
         if let (Some(folder), Some(path)) = (folder, &options.figures) {
             for (name, svg) in &pictures {

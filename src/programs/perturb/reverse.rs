@@ -17,7 +17,6 @@ use super::asking::{self, Asked, Asking};
 use crate::cells::perturbation::Perturbation;
 use crate::counts::Counts;
 use crate::failure::Failure;
-use crate::output;
 use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, perturbed, steps};
 use crate::progress;
 use crate::random::{self, Seed};
@@ -150,14 +149,12 @@ impl Program for Reverse {
             queries.par_iter().map(rank).collect()
         });
         let text = table(&options, &asked, &queries, &ranked);
-        output::write_file(&options.output, |out| out.write_all(text.as_bytes()))?;
-        run.output(&options.output)?;
+        steps::write_text(&options.output, &text, run)?;
         if options.target.is_none() {
             let text = evaluate(&asked, &queries, &ranked, run);
             progress::result(&text.replace('\t', "  "));
             if let Some(path) = &options.evaluate {
-                output::write_file(path, |out| out.write_all(text.as_bytes()))?;
-                run.output(path)?;
+                steps::write_text(path, &text, run)?;
             }
         }
         Ok(())

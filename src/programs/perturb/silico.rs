@@ -15,7 +15,6 @@ use crate::checkpoint::Checkpoint;
 use crate::compute;
 use crate::counts::Counts;
 use crate::failure::Failure;
-use crate::output;
 use crate::predict::{Pretrained, Workers, normalised};
 use crate::programs::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, perturbed, steps};
 use crate::progress::Progress;
@@ -159,9 +158,7 @@ impl Program for InSilico {
             scene.moves(&options, &mut workers, &known, run)
         })?;
         let text = table(&moves);
-        output::write_file(&options.output, |out| out.write_all(text.as_bytes()))?;
-        run.output(&options.output)?;
-        Ok(())
+        steps::write_text(&options.output, &text, run)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Options;
 use super::inputs::Inputs;
@@ -12,6 +12,7 @@ use super::survey::Survey;
 use crate::counts::Counts;
 use crate::expression::select_genes::{Flavour, select_genes};
 use crate::failure::Failure;
+use crate::formats;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
 use crate::tokens::Values;
@@ -46,8 +47,7 @@ pub fn choose(
 }
 
 fn keep_listed(path: &Path, survey: &mut Survey) -> Result<()> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("could not read the list of genes `{}`", path.display()))?;
+    let text = formats::read_text(path)?;
     let listed: HashSet<&str> = text.lines().map(str::trim).collect();
     survey.keep(|_, gene| listed.contains(gene));
     Ok(())
