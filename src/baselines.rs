@@ -63,13 +63,17 @@ pub struct Prediction {
     pub probabilities: Vec<f64>,
 }
 
-/// What the baselines say, and what they looked at.
+/// Labelled cells and cells to name, in the space of the labelled ones' principal components.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Baselines {
-    pub logistic: Prediction,
-    pub neighbours: Prediction,
+pub struct Space<'a> {
+    labels: &'a [u32],
+    /// `[labelled cells, components]`.
+    known: Array2<f64>,
+    /// `[cells to name, components]`.
+    unknown: Array2<f64>,
+    neighbours: usize,
+    /// Genes that were chosen.
     pub n_genes: usize,
-    pub n_components: usize,
 }
 
 /// Why there are no baselines.
@@ -97,31 +101,63 @@ pub enum Error {
     Analysis(#[from] analysis::Error),
 }
 
-/// Learns from labelled cells and predicts the class of each cell of `test`.
-pub fn predict(
-    train: Labelled<'_>,
-    test: &Counts,
-    values: Values,
-    options: Options,
-) -> Result<Baselines, Error> {
-    let (genes, test_genes) = (train.counts.n_genes, test.n_genes);
-    if genes != test_genes {
-        return Err(Error::Genes {
-            train: genes,
-            test: test_genes,
-        });
+impl<'a> Space<'a> {
+    /// Learns the space from labelled cells, and places the cells of `test` in it.
+    pub fn new(
+        train: Labelled<'a>,
+        test: &Counts,
+        values: Values,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let (genes, test_genes) = (train.counts.n_genes, test.n_genes);
+        if genes != test_genes {
+            return Err(Error::Genes {
+                train: genes,
+                test: test_genes,
+            });
+        }
+        let kept = select_genes(train.counts, options.genes, values.flavour(), None)?.kept;
+        let known = dense(train.counts, values, &kept)?;
+        let pca = Pca::fit(known.view(), options.components)?;
+        Ok(Self {
+            labels: train.labels,
+            known: pca.transform(known.view())?,
+            unknown: pca.transform(dense(test, values, &kept)?.view())?,
+            neighbours: options.neighbours,
+            n_genes: kept.len(),
+        })
     }
-    let kept = select_genes(train.counts, options.genes, values.flavour(), None)?.kept;
-    let known = dense(train.counts, values, &kept)?;
-    let pca = Pca::fit(known.view(), options.components)?;
-    let known = pca.transform(known.view())?;
-    let unknown = pca.transform(dense(test, values, &kept)?.view())?;
-    Ok(Baselines {
-        logistic: predict_logistic(&known, train.labels, &unknown)?,
-        neighbours: predict_neighbours(&known, train.labels, &unknown, options.neighbours)?,
-        n_genes: kept.len(),
-        n_components: pca.components.nrows(),
-    })
+
+    /// Predicts by logistic regression.
+    pub fn logistic(&self) -> Result<Prediction, Error> {
+        let model = Logistic::fit(self.known.view(), self.labels)?;
+        let mut prediction = Prediction::default();
+        for row in model.probabilities(self.unknown.view())?.rows() {
+            // The first of equal probabilities.
+            let best = (0..row.len()).fold(
+                0,
+                |best, class| if row[class] > row[best] { class } else { best },
+            );
+            prediction.classes.push(model.classes[best]);
+            prediction.probabilities.push(row[best]);
+        }
+        Ok(prediction)
+    }
+
+    /// Predicts by the vote of the nearest labelled cells.
+    pub fn neighbours(&self) -> Result<Prediction, Error> {
+        let (known, unknown) = (self.known.view(), self.unknown.view());
+        let found = nearest(unknown, known, self.neighbours, Metric::Euclidean)?;
+        let rows: Vec<_> = found.indices.rows().into_iter().collect();
+        let winner = |row: &ndarray::ArrayView1<'_, usize>| {
+            vote(row.iter().map(|&index| self.labels[index])).expect("at least one neighbour votes")
+        };
+        let votes: Vec<_> = rows.par_iter().map(winner).collect();
+        Ok(Prediction {
+            classes: votes.iter().map(|vote| vote.class).collect(),
+            probabilities: votes.iter().map(|vote| vote.share).collect(),
+        })
+    }
 }
 
 /// Principal components of cells `[cells, components]`: at most `(genes, components)`, genes chosen within batches as far as these
@@ -163,43 +199,6 @@ fn dense(
     Ok(counts.select_genes(kept).to_dense())
 }
 
-fn predict_logistic(
-    known: &Array2<f64>,
-    labels: &[u32],
-    unknown: &Array2<f64>,
-) -> Result<Prediction, analysis::Error> {
-    let model = Logistic::fit(known.view(), labels)?;
-    let mut prediction = Prediction::default();
-    for row in model.probabilities(unknown.view())?.rows() {
-        // The first of equal probabilities.
-        let best = (0..row.len()).fold(
-            0,
-            |best, class| if row[class] > row[best] { class } else { best },
-        );
-        prediction.classes.push(model.classes[best]);
-        prediction.probabilities.push(row[best]);
-    }
-    Ok(prediction)
-}
-
-fn predict_neighbours(
-    known: &Array2<f64>,
-    labels: &[u32],
-    unknown: &Array2<f64>,
-    k: usize,
-) -> Result<Prediction, analysis::Error> {
-    let found = nearest(unknown.view(), known.view(), k, Metric::Euclidean)?;
-    let rows: Vec<_> = found.indices.rows().into_iter().collect();
-    let winner = |row: &ndarray::ArrayView1<'_, usize>| {
-        vote(row.iter().map(|&index| labels[index])).expect("at least one neighbour votes")
-    };
-    let votes: Vec<_> = rows.par_iter().map(winner).collect();
-    Ok(Prediction {
-        classes: votes.iter().map(|vote| vote.class).collect(),
-        probabilities: votes.iter().map(|vote| vote.share).collect(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,20 +228,15 @@ mod tests {
         let (mut known, labels) = cells(40);
         let (mut unknown, expected) = cells(61);
         for values in [Values::Raw, Values::Logarithms] {
-            let found = predict(
-                Labelled {
-                    counts: &known,
-                    labels: &labels,
-                },
-                &unknown,
-                values,
-                OPTIONS,
-            )
-            .unwrap();
+            let train = Labelled {
+                counts: &known,
+                labels: &labels,
+            };
+            let space = Space::new(train, &unknown, values, OPTIONS).unwrap();
             // Every gene has an interval of means of its own and none stands out, so cell_ranger keeps the ties.
             let n_genes = if values == Values::Raw { 6 } else { 12 };
-            assert_eq!((found.n_genes, found.n_components), (n_genes, 3));
-            for prediction in [found.logistic, found.neighbours] {
+            assert_eq!((space.n_genes, space.known.ncols()), (n_genes, 3));
+            for prediction in [space.logistic().unwrap(), space.neighbours().unwrap()] {
                 assert_eq!(prediction.classes, expected);
                 assert!(
                     prediction
@@ -265,16 +259,13 @@ mod tests {
             counts: &known,
             labels: &labels,
         };
-        let all = predict(train, &known, Values::Raw, OPTIONS).unwrap();
-        let one = predict(train, &known.select_cells(&[17]), Values::Raw, OPTIONS).unwrap();
-        assert_eq!(
-            one.logistic.probabilities[0].to_bits(),
-            all.logistic.probabilities[17].to_bits()
-        );
-        assert_eq!(
-            one.neighbours.probabilities[0].to_bits(),
-            all.neighbours.probabilities[17].to_bits()
-        );
+        let alone = known.select_cells(&[17]);
+        let [all, one] =
+            [&known, &alone].map(|test| Space::new(train, test, Values::Raw, OPTIONS).unwrap());
+        for method in [Space::logistic, Space::neighbours] {
+            let [all, one] = [&all, &one].map(|space| method(space).unwrap().probabilities);
+            assert_eq!(one[0].to_bits(), all[17].to_bits());
+        }
     }
 
     #[test]
@@ -284,20 +275,22 @@ mod tests {
             counts: &known,
             labels: &labels,
         };
-        let found = predict(train, &known, Values::Raw, Options::default()).unwrap();
-        assert_eq!((found.n_genes, found.n_components), (12, 3));
+        let space = Space::new(train, &known, Values::Raw, Options::default()).unwrap();
+        assert_eq!((space.n_genes, space.known.ncols()), (12, 3));
         // All four cells vote; ties go to the nearest, which is the cell itself.
-        assert_eq!(found.neighbours.classes, labels);
-        assert_eq!(found.neighbours.probabilities, [0.5; 4]);
-        let none = predict(train, &Counts::empty(12), Values::Raw, OPTIONS).unwrap();
-        assert_eq!(none.logistic, Prediction::default());
+        let found = space.neighbours().unwrap();
+        assert_eq!(found.classes, labels);
+        assert_eq!(found.probabilities, [0.5; 4]);
+        let none = Space::new(train, &Counts::empty(12), Values::Raw, OPTIONS).unwrap();
+        assert_eq!(none.logistic().unwrap(), Prediction::default());
     }
 
     #[test]
     fn impossible_input_is_refused() {
         let (known, labels) = cells(6);
         let predict = |counts: &Counts, labels: &[u32], test: &Counts| {
-            predict(Labelled { counts, labels }, test, Values::Raw, OPTIONS).unwrap_err()
+            let space = Space::new(Labelled { counts, labels }, test, Values::Raw, OPTIONS);
+            space.and_then(|space| space.logistic()).unwrap_err()
         };
         assert_eq!(
             predict(&known, &labels, &Counts::empty(3)),

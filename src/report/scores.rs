@@ -170,6 +170,7 @@ fn stages<'a>(program: &str, method: &'a str) -> Vec<&'a str> {
         ("scgpt-finetune-annotation" | "scgpt-finetune-perturbation", "scGPT") => {
             vec!["train", "predict"]
         }
+        ("scgpt-finetune-annotation", method) => vec!["principal components", method],
         ("scgpt-annotate", "scGPT") => vec!["annotate"],
         ("scgpt-integrate", "scGPT") => vec!["train", "embed"],
         ("scgpt-integrate", "PCA") => vec!["principal components"],

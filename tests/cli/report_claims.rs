@@ -79,7 +79,7 @@ fn programs_record_which_stages_are_parts_of_others() {
         timing.unwrap_or_else(|| panic!("no stage {stage}: {timings:?}"))["within"].clone()
     };
     assert_eq!(within("predict"), "test");
-    assert_eq!(within("baselines"), "test");
+    assert_eq!(within("PCA + nearest neighbours"), "test");
     assert_eq!(
         [within("test"), within("train")],
         [Value::Null, Value::Null]

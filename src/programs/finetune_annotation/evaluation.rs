@@ -7,7 +7,7 @@ use super::Options;
 use super::data::Data;
 use super::learner::Learner;
 use crate::analysis::classification::{self, Scores};
-use crate::baselines::{self, Labelled, Values};
+use crate::baselines::{self, Labelled, Prediction, Space, Values};
 use crate::expression::state::State;
 use crate::figures;
 use crate::progress;
@@ -37,7 +37,7 @@ pub fn test(
     let scores = classification::score(&truth, &predicted, &data.class_names)?;
     let mut table = vec![("scGPT".to_owned(), scores.clone())];
     if options.baselines {
-        table.extend(run.stage("baselines", |_| baseline_scores(data, &truth))?);
+        table.extend(baseline_scores(data, &truth, run)?);
     }
     progress::result(&table_text(&table));
     let by_method: Map<String, Value> = table
@@ -64,7 +64,7 @@ pub fn test(
 }
 
 /// What simpler methods make of the same cells and genes.
-fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>> {
+fn baseline_scores(data: &Data, truth: &[usize], run: &mut Run) -> Result<Vec<(String, Scores)>> {
     let seen: Vec<usize> = [&data.split.training[..], &data.split.validation].concat();
     let labels: Vec<u32> = data
         .classes_of(&seen)
@@ -85,26 +85,21 @@ fn baseline_scores(data: &Data, truth: &[usize]) -> Result<Vec<(String, Scores)>
         genes: data.counts.n_genes,
         ..baselines::Options::default()
     };
-    let baselines = baselines::predict(
-        known,
-        &data.all_genes.select_cells(&data.split.test),
-        values,
-        options,
-    )?;
-    let score = |name: &str, prediction: baselines::Prediction| -> Result<(String, Scores)> {
-        let predicted: Vec<Option<usize>> = prediction
-            .classes
-            .iter()
-            .map(|&class| Some(class as usize))
-            .collect();
-        Ok((
-            name.to_owned(),
-            classification::score(truth, &predicted, &data.class_names)?,
-        ))
+    let test = data.all_genes.select_cells(&data.split.test);
+    let space = run.stage("principal components", |_| {
+        Space::new(known, &test, values, options)
+    })?;
+    let logistic = run.stage("PCA + logistic regression", |_| space.logistic())?;
+    let neighbours = run.stage("PCA + nearest neighbours", |_| space.neighbours())?;
+    let score = |name: &str, found: Prediction| -> Result<(String, Scores)> {
+        let predicted = found.classes.iter().map(|&class| Some(class as usize));
+        let predicted: Vec<Option<usize>> = predicted.collect();
+        let scores = classification::score(truth, &predicted, &data.class_names)?;
+        Ok((name.to_owned(), scores))
     };
     Ok(vec![
-        score("PCA + logistic regression", baselines.logistic)?,
-        score("PCA + nearest neighbours", baselines.neighbours)?,
+        score("PCA + logistic regression", logistic)?,
+        score("PCA + nearest neighbours", neighbours)?,
     ])
 }
 
