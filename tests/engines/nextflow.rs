@@ -410,7 +410,7 @@ fn the_whole_suite_runs_from_raw_matrices_to_one_page() {
         "Marker genes by mapped_label",
         "annotate first.h5ad, scGPT",
         "Integration of methods",
-        "difference of beta",
+        "difference in attention of beta from the control",
         "Network of program program_1",
         "Predicting perturbations",
     ] {
