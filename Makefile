@@ -1,12 +1,12 @@
-# Two commands do everything: `make demo` and `make test`. Both set up what they need in .deps (libtorch, CMake) first.
-# GPU=1 also fetches the CUDA libraries (4.7 GB). A LIBTORCH that is already set is used as it is.
+# Main targets: `make demo` and `make test`. Both first install their dependencies in .deps (libtorch, CMake).
+# GPU=1 also fetches the CUDA libraries (4.7 GB). If LIBTORCH is set, that libtorch is used.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 PREFIX ?= /usr/local
 DEPS := .deps
 VARIANT := $(if $(GPU),cuda,cpu)
-# The wheels carry plain libraries, so which Python runs pip does not matter.
+# The wheels contain plain libraries, so the version of Python does not matter.
 WHEELS := $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target $(DEPS) --no-deps --require-hashes \
 	--only-binary=:all: --implementation cp --python-version 3.11 \
 	$(foreach tag,28 27 25 18 17,--platform manylinux_2_$(tag)_x86_64) --platform manylinux2014_x86_64
@@ -17,14 +17,14 @@ all: setup
 	cargo build --release --locked
 	$(MAKE) --no-print-directory lean
 
-# Programs that need no tensors, built from the library without its tensor half: they start without loading libtorch.
+# Programs that do not need libtorch, built without the feature that links it.
 lean: setup
 	cargo build --release --locked --no-default-features --bins
 	@for program in checkpoint map-reference report; do \
 		! ldd target/release/scgpt-$$program | grep torch || { echo "scgpt-$$program must not link libtorch" >&2; exit 1; }; \
 	done
 
-# scgpt-pretrain for several processes on CPUs, apart from the one that needs no MPI. Needs an MPI with its headers, and libclang
+# scgpt-pretrain for several processes on CPUs, in addition to the one without MPI. Needs MPI with headers, and libclang
 # (on Debian: libopenmpi-dev openmpi-bin libclang-dev).
 mpi: setup
 	cargo build --release --locked --features mpi --bin scgpt-pretrain
@@ -54,18 +54,21 @@ $(DEPS)/.ready-cuda: containers/libtorch-cpu.txt containers/libtorch-cuda.txt
 	@$(WHEELS) -r containers/libtorch-cpu.txt -r containers/libtorch-cuda.txt
 	@touch $@ $(DEPS)/.ready-cpu
 
-# Python readers that the tests hold our files against.
+# Python packages for the tests that compare with other implementations.
 $(DEPS)/python/.ready: tests/python/requirements.txt
 	@$(PYTHON) -m venv $(DEPS)/python || { echo "missing on this system: python3-venv - install it (on Debian: apt-get install python3-venv) and run make again" >&2; exit 1; }
 	@$(DEPS)/python/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
+# Real data sets that some tests read lie in SCGPT_TEST_DATA. Ends with a line for every test that was skipped, and their number.
 test: setup $(DEPS)/python/.ready
 	if command -v mpicc >/dev/null && command -v mpirun >/dev/null; then $(MAKE) --no-print-directory mpi; fi
-	cargo test --release --locked
+	@mkdir -p target && : > target/skips.txt
+	SCGPT_TEST_SKIPS="$(CURDIR)/target/skips.txt" cargo test --release --locked
 	$(MAKE) --no-print-directory lean
+	@bash tests/skips.sh target/skips.txt
 
-# The real Nextflow, from Maven Central (40 MB); the tests run it where it is there. Needs Java 17 and Maven.
+# Nextflow, from Maven Central (40 MB); the tests run it if it is installed. Needs Java 17 and Maven.
 engines: $(DEPS)/nextflow/.ready
 
 $(DEPS)/nextflow/.ready: tests/engines/nextflow/pom.xml
@@ -78,7 +81,7 @@ check: setup
 	cargo clippy --release --locked --all-targets -- --deny warnings
 	cargo clippy --release --locked --no-default-features --lib --bins -- --deny warnings
 
-# The reduced PBMC 68k set (700 labelled cells) as it ships inside the scanpy wheel.
+# The reduced PBMC 68k data set (700 labeled cells) from the scanpy wheel.
 $(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools
 	@mkdir -p $(@D)
 	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: --dest $(DEPS)/demo -r tests/demo/scanpy.txt
@@ -87,16 +90,15 @@ $(DEPS)/demo/pbmc68k_reduced.h5ad: tests/demo/scanpy.txt | tools
 demo: all $(DEPS)/demo/pbmc68k_reduced.h5ad
 	bash tests/demo/run.sh $(DEPS)/demo/pbmc68k_reduced.h5ad demo
 
-# A checkpoint pre-trained on the cells in DATA, in about 20 minutes on two cores: what experiments with pre-trained models use.
-DATA ?= ../shared/data
+# A checkpoint pre-trained on the cells in SCGPT_TEST_DATA, for experiments with pre-trained models. Takes about 20 minutes on two cores.
 checkpoint: all $(DEPS)/python/.ready
-	bash tests/checkpoint/run.sh $(DATA) checkpoint
+	bash tests/checkpoint/run.sh "$(SCGPT_TEST_DATA)" checkpoint
 
 install: all install-libraries
 	install -d $(PREFIX)/bin
 	find target/release -maxdepth 1 -type f -executable -name 'scgpt-*' -exec install -t $(PREFIX)/bin {} +
 
-# Without what only profilers load.
+# Without libraries for profilers.
 install-libraries: setup
 	install -d $(PREFIX)/lib/scgpt-tools
 	find $${LIBTORCH:-$(DEPS)/torch}/lib -maxdepth 1 -name 'lib*.so*' ! -name '*python*' -regextype posix-extended \

@@ -1,15 +1,15 @@
 #!/usr/bin/env nextflow
 
-include { SAMPLES   } from './workflows/samples'
-include { ANNOTATE  } from './workflows/annotate'
-include { CORPORA   } from './workflows/corpora'
-include { TOKENIZE  } from './workflows/tokenize'
-include { PRETRAIN  } from './workflows/pretrain'
-include { INTEGRATE } from './workflows/integrate'
-include { PERTURB   } from './workflows/perturb'
-include { REPORT    } from './workflows/report'
-include { ATLAS     } from './workflows/atlas'
-include { GRN       } from './workflows/grn'
+include { SAMPLES          } from './workflows/samples'
+include { ANNOTATE         } from './workflows/annotate'
+include { TOKENIZE_SAMPLES } from './workflows/tokenize_samples'
+include { TOKENIZE         } from './workflows/tokenize'
+include { PRETRAIN         } from './workflows/pretrain'
+include { INTEGRATE        } from './workflows/integrate'
+include { PERTURB          } from './workflows/perturb'
+include { REPORT           } from './workflows/report'
+include { BUILD_REFERENCE  } from './workflows/build_reference'
+include { GRN              } from './workflows/grn'
 
 workflow {
     demand(params.input, "`--input` is missing: give a sample sheet, a CSV with the columns `sample` and `path`")
@@ -17,26 +17,26 @@ workflow {
     if (params.analysis == 'annotate') {
         demand(
             params.model || params.reference && params.labels,
-            "give a fine-tuned model by `--model`, or labelled cells by `--reference` and their column of cell types by `--labels`",
+            "provide a fine-tuned model with `--model`, or labeled cells with `--reference` and their cell type column with `--labels`",
         )
         ANNOTATE(SAMPLES.out.rows, params.model, params.reference, params.labels, given(params.checkpoint))
         files = ANNOTATE.out.files
     }
     else if (params.analysis == 'tokenize') {
-        CORPORA(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
-        TOKENIZE(CORPORA.out.ordered, given(params.vocab))
+        TOKENIZE_SAMPLES(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
+        TOKENIZE(TOKENIZE_SAMPLES.out.ordered, given(params.vocab))
         files = TOKENIZE.out.files
     }
     else if (params.analysis == 'pretrain') {
         demand(
             !params.containsKey('tokenize_min_cells') && !params.containsKey('tokenize_n_hvg'),
-            "`--tokenize_min_cells` and `--tokenize_n_hvg` choose genes over all samples, which are tokenised one by one here: choose genes by `--genes` or `--vocab`",
+            "`--tokenize_min_cells` and `--tokenize_n_hvg` select genes over all samples, but samples are tokenized one by one here: select genes with `--genes` or `--vocab`",
         )
-        CORPORA(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
+        TOKENIZE_SAMPLES(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
         PRETRAIN(
             SAMPLES.out.rows,
-            CORPORA.out.corpora,
-            CORPORA.out.ordered,
+            TOKENIZE_SAMPLES.out.corpora,
+            TOKENIZE_SAMPLES.out.ordered,
             given(params.checkpoint),
             given(params.gene_conditions),
         )
@@ -47,19 +47,19 @@ workflow {
         files = INTEGRATE.out.files
     }
     else if (params.analysis == 'map') {
-        demand(params.model, "`--model` is missing: give the model that `--analysis integrate` trained, a folder")
+        demand(params.model, "`--model` is missing: give the model directory that `--analysis integrate` wrote")
         INTEGRATE(SAMPLES.out.rows, 'mapped', given(params.model))
         files = INTEGRATE.out.files
     }
     else if (params.analysis == 'perturb') {
-        demand(params.model || params.reference, "give a trained model by `--model`, or perturbed cells to train one on by `--reference`")
+        demand(params.model || params.reference, "provide a fine-tuned model with `--model`, or perturbed cells to train on with `--reference`")
         demand(
-            params.questions,
-            "`--questions` is missing: give a CSV with the column `question`, and `perturb`, `query`, or `column` and `target`",
+            params.perturbation_queries,
+            "`--perturbation_queries` is missing: give a CSV with the column `query_id`, and `perturb`, `query`, or `column` and `target`",
         )
         PERTURB(
             SAMPLES.out.rows,
-            params.questions,
+            params.perturbation_queries,
             given(params.model),
             given(params.reference),
             given(params.checkpoint),
@@ -68,10 +68,10 @@ workflow {
         files = PERTURB.out.files
     }
     else if (params.analysis == 'grn') {
-        demand(params.checkpoint, "`--checkpoint` is missing: give a model, a folder")
+        demand(params.checkpoint, "`--checkpoint` is missing: give a model directory")
         demand(
             params.conditions || !params.control && !params.compare,
-            "`--control` and `--compare` name conditions: give the column they are labels of by `--conditions`",
+            "`--control` and `--compare` name conditions: give their column of obs with `--conditions`",
         )
         GRN(
             SAMPLES.out.rows,
@@ -82,32 +82,32 @@ workflow {
             params.control ?: [],
             given(params.regulators),
             given(params.gene_sets),
-            given(params.truth),
+            given(params.known_edges),
         )
         files = GRN.out.files
     }
     else if (params.analysis == 'all') {
         demand(
             params.reference && params.labels,
-            "give labelled cells by `--reference` and their column of cell types by `--labels`",
+            "provide labeled cells with `--reference` and their cell type column with `--labels`",
         )
         demand(
-            !params.perturbed || params.questions,
-            "`--questions` is missing: give a CSV with the column `question`, and `perturb`, `query`, or `column` and `target`",
+            !params.perturbed_cells || params.perturbation_queries,
+            "`--perturbation_queries` is missing: give a CSV with the column `query_id`, and `perturb`, `query`, or `column` and `target`",
         )
-        // One model is pre-trained on all samples, and everything else starts from it.
-        CORPORA(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
+        // Pre-trains one model on all samples; all other steps start from it.
+        TOKENIZE_SAMPLES(SAMPLES.out.rows, given(params.vocab), given(params.genes), given(params.gene_map), given(params.aliases))
         PRETRAIN(
             SAMPLES.out.rows,
-            CORPORA.out.corpora,
-            CORPORA.out.ordered,
+            TOKENIZE_SAMPLES.out.corpora,
+            TOKENIZE_SAMPLES.out.ordered,
             given(params.checkpoint),
             given(params.gene_conditions),
         )
         model = PRETRAIN.out.model.first()
-        trunk = model.map { _meta, folder -> folder }
-        ANNOTATE(SAMPLES.out.rows, null, params.reference, params.labels, trunk)
-        INTEGRATE(SAMPLES.out.rows, 'integrated', trunk)
+        backbone = model.map { _meta, directory -> directory }
+        ANNOTATE(SAMPLES.out.rows, null, params.reference, params.labels, backbone)
+        INTEGRATE(SAMPLES.out.rows, 'integrated', backbone)
         GRN(
             SAMPLES.out.rows,
             model,
@@ -117,24 +117,24 @@ workflow {
             params.control ?: [],
             given(params.regulators),
             given(params.gene_sets),
-            given(params.truth),
+            given(params.known_edges),
         )
-        ATLAS(PRETRAIN.out.embedded, model, params.reference, params.labels)
-        files = PRETRAIN.out.files.mix(ANNOTATE.out.files, INTEGRATE.out.files, GRN.out.files, ATLAS.out.files)
-        if (params.perturbed) {
+        BUILD_REFERENCE(PRETRAIN.out.embedded, model, params.reference, params.labels)
+        files = PRETRAIN.out.files.mix(ANNOTATE.out.files, INTEGRATE.out.files, GRN.out.files, BUILD_REFERENCE.out.files)
+        if (params.perturbed_cells) {
             PERTURB(
-                channel.of([[id: 'perturbed'], file(params.perturbed, checkIfExists: true)]),
-                params.questions,
+                channel.of([[id: 'perturbed'], file(params.perturbed_cells, checkIfExists: true)]),
+                params.perturbation_queries,
                 [],
-                given(params.perturbed),
-                trunk,
+                given(params.perturbed_cells),
+                backbone,
                 [],
             )
             files = files.mix(PERTURB.out.files)
         }
     }
     else {
-        error("`--analysis`: there is `annotate`, `tokenize`, `pretrain`, `integrate`, `map`, `perturb`, `grn` and `all`, found `${params.analysis}`")
+        error("`--analysis` must be `annotate`, `tokenize`, `pretrain`, `integrate`, `map`, `perturb`, `grn` or `all`, found `${params.analysis}`")
     }
     REPORT(files)
     channel.topic('versions')
@@ -149,12 +149,12 @@ def demand(given, message) {
     }
 }
 
-// Items of a list with commas between them.
+// Items of a comma-separated list.
 def names(text) {
     return (text ?: '').tokenize(',').collect { name -> name.trim() }
 }
 
-// A file that may be left out, as a process takes it.
+// An optional file as a process input: [] if not given.
 def given(name) {
     return name ? file(name, checkIfExists: true) : []
 }

@@ -1,4 +1,4 @@
-//! Numbers on arrays: scores, projection, neighbours and their graph, clusters, layout, order, batch correction, regression.
+//! Numerical methods on arrays: metrics, PCA, neighbor graphs, clusters, UMAP, pseudotime, batch correction, regression.
 //!
 //! Rows are cells. Everything computes in f64 and gives the same bits whatever the number of threads. Reads no file and knows
 //! nothing of genes or models. What needs libtorch (eigenvectors, large matrix products) is behind the feature `torch`.
@@ -18,34 +18,34 @@ pub mod graph;
 pub mod harmony;
 #[cfg(feature = "torch")]
 pub mod integration;
+pub mod ivf;
 mod kmeans;
+#[cfg(feature = "torch")]
+pub mod knn_regression;
+pub mod knn_vote;
 #[cfg(feature = "torch")]
 pub mod layout;
 #[cfg(feature = "torch")]
 pub mod leiden;
-pub mod lists;
 pub mod logistic;
+mod matmul;
 #[cfg(feature = "torch")]
-pub mod nearest_mean;
-#[cfg(feature = "torch")]
-pub mod neighbours;
-mod products;
+pub mod neighbors;
+pub mod perturbation_metrics;
 pub mod program_scores;
 #[cfg(feature = "torch")]
 pub mod projection;
 #[cfg(feature = "torch")]
 pub mod pseudotime;
-pub mod responses;
 pub mod ridge;
 pub mod search;
 #[cfg(feature = "torch")]
 pub mod spectral;
 pub mod student;
-pub mod vote;
 
 use ndarray::{Array2, ArrayView2};
 
-/// Why an array cannot be analysed; rows are cells, columns are features.
+/// Why an array cannot be analyzed; rows are cells, columns are features.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     #[error("{found} {what} for {cells} cells: there must be one per cell")]
@@ -61,7 +61,7 @@ pub enum Error {
         expected: usize,
     },
     #[error(
-        "the value in row {row}, column {column} is {value}, but only finite numbers can be analysed"
+        "the value in row {row}, column {column} is {value}, but only finite numbers can be analyzed"
     )]
     NotFinite {
         row: usize,
@@ -77,10 +77,10 @@ pub enum Error {
     #[error("all {cells} cells are equal, so there is no direction to project them on")]
     AllEqual { cells: usize },
     #[error(
-        "{found} cells or more, of as many features, are too many to project (at most {limit}): choose highly variable genes first"
+        "{found} cells or more, of as many features, are too many to project (at most {limit}): select highly variable genes first"
     )]
     ManyFeatures { found: usize, limit: usize },
-    #[error("all cells belong to one class, but at least two are needed to tell classes apart")]
+    #[error("all cells belong to one class, but at least two classes are required")]
     OneClass,
     #[error("the number of {0} is 0, but must be at least 1")]
     Zero(&'static str),
@@ -90,12 +90,12 @@ pub enum Error {
         found: usize,
         limit: usize,
     },
-    #[error("a neighbour is cell {cell} (counted from 0), but there are only {cells} cells")]
+    #[error("a neighbor is cell {cell} (counted from 0), but there are only {cells} cells")]
     UnknownCell { cell: usize, cells: usize },
     #[error("not an undirected graph of cells: {0}")]
     Graph(String),
     #[error(
-        "the edge from node {from} to node {to} weighs {weight}, but edges must join two nodes of the graph and weigh the same in both directions, finite and not negative"
+        "the edge from node {from} to node {to} has weight {weight}, but edges must join two nodes of the graph and have the same finite, non-negative weight in both directions"
     )]
     Edge { from: usize, to: usize, weight: f64 },
     #[error("the resolution is {0}, but must be a finite number that is not negative")]
@@ -107,7 +107,7 @@ pub enum Error {
         expected: &'static str,
     },
     #[error(
-        "{what} are not found exactly enough after {rounds} rounds: the error is {reached}, but at most {wanted} was wanted"
+        "{what} did not converge after {rounds} iterations: the error is {reached}, but must be at most {wanted}"
     )]
     NotConverged {
         what: &'static str,
@@ -122,7 +122,7 @@ pub enum Error {
     #[error("libtorch could not {what}: {message}")]
     Torch { what: &'static str, message: String },
     #[error(
-        "the value in row {row}, column {column} is {value}, but logarithms of normalised counts are not negative: give the values before any scaling"
+        "the value in row {row}, column {column} is {value}, but logarithms of normalized counts are not negative: give the values before any scaling"
     )]
     Negative {
         row: usize,
@@ -176,8 +176,7 @@ pub enum Error {
 /// The same values in f64 and row by row, whatever the layout in memory.
 fn to_f64<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>) -> Array2<f64> {
     let values = rows.iter().map(|&value| value.into()).collect();
-    Array2::from_shape_vec(rows.dim(), values)
-        .expect("a matrix has as many values as its shape says")
+    Array2::from_shape_vec(rows.dim(), values).expect("a matrix has as many values as its shape")
 }
 
 /// Fails on the first value that is not finite.
@@ -189,7 +188,7 @@ fn require_finite<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>) -> Result<(), Er
     }
 }
 
-/// What a computation gives on a number of threads.
+/// Runs a computation on a number of threads.
 #[cfg(test)]
 fn on_threads<T: Send>(threads: usize, compute: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();

@@ -1,29 +1,30 @@
-//! Simple ways to annotate cells, beside which a transformer's scores are shown.
+//! Baselines of cell type annotation.
 //!
-//! Log-normalised values of highly variable genes, projected on 50 principal components, then (a) logistic regression and
-//! (b) the vote of the nearest neighbours. Genes, means and components are learnt from the training cells alone.
+//! Log-normalized values of highly variable genes are projected on 50 principal components; cell types are predicted by
+//! (a) logistic regression and (b) majority vote of the nearest neighbors. Genes, means and components come from the training
+//! cells alone.
 
-pub mod hidden_values;
+pub mod imputation;
 pub mod perturbation;
 
 use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::analysis::logistic::Logistic;
-use crate::analysis::neighbours::{Metric, nearest, vote};
+use crate::analysis::neighbors::{Metric, nearest, vote};
 use crate::analysis::projection::Pca;
 use crate::counts::Counts;
-use crate::expression::normalise::{Target, log1p, normalise_total};
-use crate::expression::select_genes::{Flavour, select_genes};
+use crate::expression::normalize::{Target, log1p, normalize_total};
+use crate::expression::select_genes::{Flavor, select_genes};
 use crate::{analysis, expression};
 
-/// What the values of both matrices are.
+/// Form of the values of both matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Values {
-    /// Raw counts: genes are chosen by seurat_v3, then cells are scaled to 10,000 counts and logarithms taken.
+    /// Raw counts: genes are selected by seurat_v3, then counts are normalized to 10,000 per cell and log1p-transformed.
     Raw,
-    /// Log-normalised already: genes are chosen by cell_ranger.
-    Logarithms,
+    /// Log-normalized: genes are selected by cell_ranger.
+    Log1p,
 }
 
 /// Sizes of the baselines.
@@ -33,8 +34,8 @@ pub struct Options {
     pub genes: usize,
     /// Principal components, at most; fewer if the training cells span fewer dimensions.
     pub components: usize,
-    /// Nearest neighbours that vote; all training cells if there are fewer.
-    pub neighbours: usize,
+    /// Nearest neighbors that vote; all training cells if there are fewer.
+    pub neighbors: usize,
 }
 
 impl Default for Options {
@@ -42,14 +43,14 @@ impl Default for Options {
         Self {
             genes: 2000,
             components: 50,
-            neighbours: 15,
+            neighbors: 15,
         }
     }
 }
 
 /// Cells with known classes; genes are the same, in the same order, as those of the cells to predict.
 #[derive(Debug, Clone, Copy)]
-pub struct Labelled<'a> {
+pub struct Labeled<'a> {
     pub counts: &'a Counts,
     /// Class of each cell.
     pub labels: &'a [u32],
@@ -59,20 +60,20 @@ pub struct Labelled<'a> {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prediction {
     pub classes: Vec<u32>,
-    /// Model probability (logistic regression) or share of the votes (neighbours).
+    /// Model probability (logistic regression) or fraction of the votes (neighbors).
     pub probabilities: Vec<f64>,
 }
 
-/// Labelled cells and cells to name, in the space of the labelled ones' principal components.
+/// Labeled and query cells in the principal components of the labeled cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Space<'a> {
     labels: &'a [u32],
-    /// `[labelled cells, components]`.
+    /// `[labeled cells, components]`.
     known: Array2<f64>,
-    /// `[cells to name, components]`.
+    /// `[query cells, components]`.
     unknown: Array2<f64>,
-    neighbours: usize,
-    /// Genes that were chosen.
+    neighbors: usize,
+    /// Number of selected genes.
     pub n_genes: usize,
 }
 
@@ -89,10 +90,10 @@ pub enum Error {
         found: usize,
         perturbations: usize,
     },
-    #[error("{found} gene vectors for changes of {genes} genes: there must be one for each")]
+    #[error("{found} gene embeddings for changes of {genes} genes: there must be one for each")]
     GeneVectors { found: usize, genes: usize },
     #[error(
-        "a perturbation has target {target} (counted from 0), but there are vectors of only {targets} targets"
+        "a perturbation has target {target} (counted from 0), but there are embeddings of only {targets} targets"
     )]
     UnknownTarget { target: usize, targets: usize },
     #[error(transparent)]
@@ -102,9 +103,9 @@ pub enum Error {
 }
 
 impl<'a> Space<'a> {
-    /// Learns the space from labelled cells, and places the cells of `test` in it.
+    /// Fits the principal components on labeled cells, and projects the cells of `test` on them.
     pub fn new(
-        train: Labelled<'a>,
+        train: Labeled<'a>,
         test: &Counts,
         values: Values,
         options: Options,
@@ -116,14 +117,14 @@ impl<'a> Space<'a> {
                 test: test_genes,
             });
         }
-        let kept = select_genes(train.counts, options.genes, values.flavour(), None)?.kept;
+        let kept = select_genes(train.counts, options.genes, values.flavor(), None)?.kept;
         let known = dense(train.counts, values, &kept)?;
         let pca = Pca::fit(known.view(), options.components)?;
         Ok(Self {
             labels: train.labels,
             known: pca.transform(known.view())?,
             unknown: pca.transform(dense(test, values, &kept)?.view())?,
-            neighbours: options.neighbours,
+            neighbors: options.neighbors,
             n_genes: kept.len(),
         })
     }
@@ -144,18 +145,18 @@ impl<'a> Space<'a> {
         Ok(prediction)
     }
 
-    /// Predicts by the vote of the nearest labelled cells.
-    pub fn neighbours(&self) -> Result<Prediction, Error> {
+    /// Predicts by the vote of the nearest labeled cells.
+    pub fn neighbors(&self) -> Result<Prediction, Error> {
         let (known, unknown) = (self.known.view(), self.unknown.view());
-        let found = nearest(unknown, known, self.neighbours, Metric::Euclidean)?;
+        let found = nearest(unknown, known, self.neighbors, Metric::Euclidean)?;
         let rows: Vec<_> = found.indices.rows().into_iter().collect();
         let winner = |row: &ndarray::ArrayView1<'_, usize>| {
-            vote(row.iter().map(|&index| self.labels[index])).expect("at least one neighbour votes")
+            vote(row.iter().map(|&index| self.labels[index])).expect("at least one neighbor votes")
         };
         let votes: Vec<_> = rows.par_iter().map(winner).collect();
         Ok(Prediction {
             classes: votes.iter().map(|vote| vote.class).collect(),
-            probabilities: votes.iter().map(|vote| vote.share).collect(),
+            probabilities: votes.iter().map(|vote| vote.fraction).collect(),
         })
     }
 }
@@ -170,22 +171,22 @@ pub fn principal_components(
 ) -> Result<Array2<f64>, Error> {
     let size = |batch: u32| batches.iter().filter(|other| **other == batch).count();
     let small = batches.iter().any(|&batch| size(batch) < 2);
-    let kept = select_genes(counts, genes, values.flavour(), (!small).then_some(batches))?.kept;
+    let kept = select_genes(counts, genes, values.flavor(), (!small).then_some(batches))?.kept;
     let cells = dense(counts, values, &kept)?;
     Ok(Pca::fit(cells.view(), components)?.transform(cells.view())?)
 }
 
 impl Values {
-    /// How genes are chosen.
-    fn flavour(self) -> Flavour {
+    /// How genes are selected.
+    fn flavor(self) -> Flavor {
         match self {
-            Self::Raw => Flavour::SeuratV3,
-            Self::Logarithms => Flavour::CellRanger,
+            Self::Raw => Flavor::SeuratV3,
+            Self::Log1p => Flavor::CellRanger,
         }
     }
 }
 
-/// Log-normalised values (normalised over all genes) of the kept genes, [cells, genes].
+/// Log-normalized values (normalized over all genes) of the kept genes, [cells, genes].
 fn dense(
     counts: &Counts,
     values: Values,
@@ -193,7 +194,7 @@ fn dense(
 ) -> Result<Array2<f32>, expression::Error> {
     let mut counts = counts.clone();
     if values == Values::Raw {
-        normalise_total(&mut counts, Target::Sum(1e4))?;
+        normalize_total(&mut counts, Target::Sum(1e4))?;
         log1p(&mut counts)?;
     }
     Ok(counts.select_genes(kept).to_dense())
@@ -220,15 +221,15 @@ mod tests {
     const OPTIONS: Options = Options {
         genes: 6,
         components: 3,
-        neighbours: 5,
+        neighbors: 5,
     };
 
     #[test]
-    fn separable_classes_are_told_apart_from_counts_and_from_logarithms() {
+    fn separable_classes_are_predicted_from_counts_and_from_log1p() {
         let (mut known, labels) = cells(40);
         let (mut unknown, expected) = cells(61);
-        for values in [Values::Raw, Values::Logarithms] {
-            let train = Labelled {
+        for values in [Values::Raw, Values::Log1p] {
+            let train = Labeled {
                 counts: &known,
                 labels: &labels,
             };
@@ -236,7 +237,7 @@ mod tests {
             // Every gene has an interval of means of its own and none stands out, so cell_ranger keeps the ties.
             let n_genes = if values == Values::Raw { 6 } else { 12 };
             assert_eq!((space.n_genes, space.known.ncols()), (n_genes, 3));
-            for prediction in [space.logistic().unwrap(), space.neighbours().unwrap()] {
+            for prediction in [space.logistic().unwrap(), space.neighbors().unwrap()] {
                 assert_eq!(prediction.classes, expected);
                 assert!(
                     prediction
@@ -246,23 +247,23 @@ mod tests {
                 );
             }
             for counts in [&mut known, &mut unknown] {
-                normalise_total(counts, Target::Sum(1e4)).unwrap();
+                normalize_total(counts, Target::Sum(1e4)).unwrap();
                 log1p(counts).unwrap();
             }
         }
     }
 
     #[test]
-    fn a_cell_gets_the_same_answer_alone() {
+    fn a_cell_gets_the_same_prediction_alone() {
         let (known, labels) = cells(40);
-        let train = Labelled {
+        let train = Labeled {
             counts: &known,
             labels: &labels,
         };
         let alone = known.select_cells(&[17]);
         let [all, one] =
             [&known, &alone].map(|test| Space::new(train, test, Values::Raw, OPTIONS).unwrap());
-        for method in [Space::logistic, Space::neighbours] {
+        for method in [Space::logistic, Space::neighbors] {
             let [all, one] = [&all, &one].map(|space| method(space).unwrap().probabilities);
             assert_eq!(one[0].to_bits(), all[17].to_bits());
         }
@@ -271,14 +272,14 @@ mod tests {
     #[test]
     fn more_of_everything_than_there_is_is_reduced() {
         let (known, labels) = cells(4);
-        let train = Labelled {
+        let train = Labeled {
             counts: &known,
             labels: &labels,
         };
         let space = Space::new(train, &known, Values::Raw, Options::default()).unwrap();
         assert_eq!((space.n_genes, space.known.ncols()), (12, 3));
         // All four cells vote; ties go to the nearest, which is the cell itself.
-        let found = space.neighbours().unwrap();
+        let found = space.neighbors().unwrap();
         assert_eq!(found.classes, labels);
         assert_eq!(found.probabilities, [0.5; 4]);
         let none = Space::new(train, &Counts::empty(12), Values::Raw, OPTIONS).unwrap();
@@ -286,10 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let (known, labels) = cells(6);
         let predict = |counts: &Counts, labels: &[u32], test: &Counts| {
-            let space = Space::new(Labelled { counts, labels }, test, Values::Raw, OPTIONS);
+            let space = Space::new(Labeled { counts, labels }, test, Values::Raw, OPTIONS);
             space.and_then(|space| space.logistic()).unwrap_err()
         };
         assert_eq!(

@@ -1,14 +1,14 @@
-//! Checkpoint directories as data: tensors by name, architecture, vocabulary. Nothing here computes or needs libtorch.
+//! Checkpoint directories: tensors by name, architecture, vocabulary. Nothing here computes or needs libtorch.
 //!
 //! ```text
 //! torch_file, safetensors   a weights file           <-> StateDict
-//! layout                    attention naming A-D     ->  layout A
+//! layout                    naming schemes A to D    ->  naming scheme A
 //! architecture, heads       args.json and tensor names -> what the model is
 //! names                     the name and shape every tensor should have
 //! directory, write          a whole directory in and out
 //! inspect, convert          what the program `scgpt-checkpoint` does
 //! ```
-//! Source: reference sections 2.1 to 2.6.
+//! See docs/methods.md, "Checkpoints".
 
 pub mod architecture;
 pub mod convert;

@@ -1,4 +1,4 @@
-//! The runner: reads the command line, runs one program, and turns whatever happens into words and an exit code.
+//! The runner: reads the command line, runs one program, and maps the result to messages and an exit code.
 //!
 //! Exit codes: 0 done, 1 internal, 2 usage, and those of [`Failure`]. Messages go to standard error as `error: a: b: c` on one
 //! line, hints on their own lines; or each as a JSON object.
@@ -13,15 +13,15 @@ use std::thread;
 
 use clap::Command;
 
-use crate::crash;
 use crate::descriptor;
+use crate::distributed;
 use crate::failure::{self, Failure};
-use crate::options::{Definition, Refusal, Resolved, Shared};
+use crate::options::{Definition, InvalidOptions, Resolved, Shared};
 use crate::output;
 use crate::programs::{Entry, Program, entry};
 use crate::progress::{self, Format, Verbosity};
-use crate::ranks;
 use crate::run_record::Run;
+use crate::signal_handler;
 
 /// The whole of a program's `main`.
 pub fn main<P: Program>() -> ExitCode {
@@ -35,20 +35,20 @@ pub fn dispatch(name: &'static str, summary: &'static str, entries: &[Entry]) ->
         Ok(chosen) => execute(chosen, &args[1..]).into(),
         Err(error) if error.exit_code() == 0 => show(&error.render().to_string()).into(),
         Err(error) => {
-            progress::set_format(format_asked_for(&args));
-            refuse_word(&error).into()
+            progress::set_format(requested_format(&args));
+            reject_subcommand(&error).into()
         }
     }
 }
 
-/// The form of messages that arguments of no known program ask for.
-fn format_asked_for(args: &[OsString]) -> Format {
+/// The log format requested by the arguments of an unknown subcommand.
+fn requested_format(args: &[OsString]) -> Format {
     let is_pair = |pair: &[OsString]| pair[0] == "--log-format" && pair[1] == "json";
     let is_json = args.windows(2).any(is_pair) || args.iter().any(|a| a == "--log-format=json");
     if is_json { Format::Json } else { Format::Text }
 }
 
-fn refuse_word(error: &clap::Error) -> u8 {
+fn reject_subcommand(error: &clap::Error) -> u8 {
     let text = error.render().to_string();
     let error = text.strip_prefix("error: ");
     match error.and_then(|error| error.split_once('\n')) {
@@ -65,7 +65,7 @@ fn arguments() -> Vec<OsString> {
     env::args_os().skip(1).collect()
 }
 
-/// The entry that the first argument names, or what clap has to say about it.
+/// The entry of the subcommand in the first argument, or the error of clap.
 fn choose<'a>(
     name: &'static str,
     summary: &'static str,
@@ -92,14 +92,14 @@ fn choose<'a>(
     Ok(chosen.expect("clap accepts only the words it was given"))
 }
 
-/// The last word of an entry's name.
+/// The subcommand of an entry: the last word of its name.
 fn word(entry: &Entry) -> &'static str {
     entry.name.rsplit(' ').next().unwrap_or(entry.name)
 }
 
 fn execute(entry: &Entry, args: &[OsString]) -> u8 {
     let definition = (entry.define)();
-    if let Some(text) = definition.text_asked_for(args) {
+    if let Some(text) = definition.requested_text(args) {
         return show(&text);
     }
     if args
@@ -111,7 +111,7 @@ fn execute(entry: &Entry, args: &[OsString]) -> u8 {
     }
     match definition.resolve(args, entry.check) {
         Ok(resolved) => run(entry, &resolved),
-        Err(refusal) => refuse(entry, &definition, &refusal),
+        Err(invalid) => reject(entry, &definition, &invalid),
     }
 }
 
@@ -119,9 +119,9 @@ fn show(text: &str) -> u8 {
     output::print(text).map_or_else(|error| conclude(Err(error.into())).0, |()| 0)
 }
 
-fn refuse(entry: &Entry, definition: &Definition, refusal: &Refusal) -> u8 {
-    progress::set_format(refusal.log_format);
-    for problem in &refusal.problems {
+fn reject(entry: &Entry, definition: &Definition, invalid: &InvalidOptions) -> u8 {
+    progress::set_format(invalid.log_format);
+    for problem in &invalid.problems {
         progress::error(problem);
     }
     progress::usage(&definition.command.clone().render_usage().to_string());
@@ -130,14 +130,14 @@ fn refuse(entry: &Entry, definition: &Definition, refusal: &Refusal) -> u8 {
 }
 
 fn run(entry: &Entry, resolved: &Resolved) -> u8 {
-    crash::watch(progress::error_line);
+    signal_handler::watch(progress::error_line);
     progress::set_verbosity(verbosity(&resolved.shared));
     progress::set_format(resolved.shared.log_format);
     let threads = resolved
         .shared
         .threads
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    // An error means that a pool exists already, which only happens where several programs run in one test process.
+    // Fails only if a pool exists already, which happens where tests run several programs in one process.
     let _ = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global();
@@ -150,7 +150,7 @@ fn run(entry: &Entry, resolved: &Resolved) -> u8 {
         Err(error) if code == 0 => conclude(Err(error.into())).0,
         _ => code,
     };
-    ranks::leave(code, Failure::Interrupted.code());
+    distributed::leave(code, Failure::Interrupted.code());
     code
 }
 
@@ -162,7 +162,7 @@ fn verbosity(shared: &Shared) -> Verbosity {
     }
 }
 
-/// Says how it ended; returns the exit code and the error on one line.
+/// Prints the error, if any; returns the exit code and the error on one line.
 fn conclude(outcome: anyhow::Result<()>) -> (u8, Option<String>) {
     let Err(error) = outcome else {
         return (0, None);
@@ -178,7 +178,7 @@ fn conclude(outcome: anyhow::Result<()>) -> (u8, Option<String>) {
     progress::error(&message);
     match failure {
         Some(failure) => failure.hint().into_iter().for_each(progress::hint),
-        None => ask_for_report(),
+        None => request_report(),
     }
     (
         failure.map_or(failure::INTERNAL, Failure::code),
@@ -190,48 +190,48 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn ask_for_report() {
+fn request_report() {
     let command = env::args().collect::<Vec<_>>().join(" ");
     progress::hint(&format!(
-        "this may be a fault of the program; please report it with the lines above and: scgpt-tools {}, command `{command}`",
+        "internal error; please report it with the lines above, the version (scgpt-tools {}) and the command `{command}`",
         env!("CARGO_PKG_VERSION")
     ));
 }
 
-/// Runs the work; a panic becomes an error with its message and place.
+/// Runs the work; a panic becomes an error with its message and location.
 fn guard(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    static PLACE: Mutex<Option<String>> = Mutex::new(None);
-    let noted = |place: Option<String>| match PLACE.lock() {
-        Ok(mut held) => std::mem::replace(&mut *held, place),
+    static LOCATION: Mutex<Option<String>> = Mutex::new(None);
+    let noted = |location: Option<String>| match LOCATION.lock() {
+        Ok(mut held) => std::mem::replace(&mut *held, location),
         Err(_) => None,
     };
     let default = panic::take_hook();
-    let says_all = env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
+    let has_backtrace = env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     panic::set_hook(Box::new(move |panic| {
         noted(panic.location().map(ToString::to_string));
-        if says_all {
+        if has_backtrace {
             default(panic);
         }
     }));
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    // Taking a hook away brings the default one back.
+    // Removing a hook restores the default one.
     drop(panic::take_hook());
     outcome.unwrap_or_else(|payload| Err(panicked(&*payload, noted(None))))
 }
 
-fn panicked(payload: &(dyn Any + Send), place: Option<String>) -> anyhow::Error {
+fn panicked(payload: &(dyn Any + Send), location: Option<String>) -> anyhow::Error {
     let text = payload
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied());
-    // libtorch appends its own stack to the message; the first line says what happened.
+    // libtorch appends its own stack trace; the first line is the message.
     let text = text
         .and_then(|text| text.split('\n').next()?.split("\\n").next())
         .unwrap_or("unknown reason");
-    match (Failure::of_text(text), place) {
+    match (Failure::of_text(text), location) {
         (Some(failure), _) => failure.error(text),
-        (None, Some(place)) => anyhow::anyhow!("stopped unexpectedly at {place}: {text}"),
-        (None, None) => anyhow::anyhow!("stopped unexpectedly: {text}"),
+        (None, Some(location)) => anyhow::anyhow!("internal error (panic) at {location}: {text}"),
+        (None, None) => anyhow::anyhow!("internal error (panic): {text}"),
     }
 }
 

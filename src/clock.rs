@@ -1,4 +1,4 @@
-//! The time of day, for records and messages; results never depend on it.
+//! Timestamps for records and messages; results never depend on them.
 
 use std::time::{Duration, SystemTime};
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_utc() {
+    fn timestamps_are_utc() {
         let at = |seconds| timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(0), "1970-01-01T00:00:00Z");
         assert_eq!(at(951_827_696), "2000-02-29T12:34:56Z");

@@ -1,23 +1,23 @@
-//! Where tensors are computed: the device, and one libtorch thread per thread of ours.
+//! Device selection, with one libtorch thread per thread of the program.
 
-use crate::ranks::local_rank;
+use crate::distributed::local_rank;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use tch::{Cuda, Device, Kind};
 
-/// The device as a user sets it.
+/// Device options.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:n for the n-th GPU.
+    /// Device: auto (a GPU if available), cpu, cuda, or cuda:N for GPU number N.
     #[arg(long)]
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("examples" = ["auto", "cpu", "cuda:0"]))]
     pub device: String,
 }
 
-/// Number format of training.
+/// Numerical precision of training.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
@@ -28,12 +28,12 @@ pub enum Precision {
     Auto,
     /// 32-bit floats.
     F32,
-    /// 16-bit floats with the range of 32-bit ones.
+    /// bfloat16: 16-bit floats with the range of 32-bit floats.
     Bf16,
 }
 
 impl Precision {
-    /// The format on a device.
+    /// The tensor type on a device.
     pub fn kind(self, device: Device) -> Kind {
         match self {
             Self::Auto if device == Device::Cpu => Kind::Float,
@@ -54,18 +54,18 @@ impl Default for Options {
 /// A device that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("`--device {0}` is not a device: say auto, cpu, cuda or cuda:n")]
+    #[error("`--device {0}` is not a device: expected auto, cpu, cuda or cuda:N")]
     Unknown(String),
     #[error(
-        "`--device {0}` asks for a GPU, but {1}: use `--device cpu`, or a build with the CUDA libraries on a machine with a GPU"
+        "`--device {0}` needs a GPU, but {1}: use `--device cpu`, or a build with the CUDA libraries on a machine with a GPU"
     )]
     Unusable(String, &'static str),
 }
 
 impl Options {
-    /// Loads the CUDA half of libtorch if it is there and chooses the device.
+    /// Loads the CUDA library of libtorch if available, and selects the device.
     pub fn resolve(&self) -> Result<Device, Error> {
-        // Every thread of ours computes its own cells; libtorch splitting work further would only change sums.
+        // Every thread of the program computes its own cells; more threads in libtorch would only change the order of sums.
         tch::set_num_threads(1);
         if self.device == "cpu" {
             return Ok(Device::Cpu);
@@ -74,7 +74,7 @@ impl Options {
         let devices = if loaded { Cuda::device_count() } else { 0 };
         match (self.device.as_str(), devices) {
             ("auto", 0) => Ok(Device::Cpu),
-            // Processes that share a machine take a GPU each.
+            // Processes on the same node use one GPU each.
             ("auto" | "cuda", 1..) => Ok(Device::Cuda(local_rank() % devices as usize)),
             _ => self.numbered(loaded, devices),
         }
@@ -94,20 +94,19 @@ impl Options {
             _ if !loaded => unusable("this installation has no CUDA libraries"),
             0 => unusable("no GPU was found"),
             n if (number as i64) < n => Ok(Device::Cuda(number)),
-            _ => unusable("there are fewer GPUs than that"),
+            _ => unusable("no GPU has this number"),
         }
     }
 }
 
-/// The CUDA half of libtorch. Nothing refers to it, so the linker leaves it out and it is loaded by hand: one program serves
-/// machines with and without a GPU.
+/// The CUDA library of libtorch, loaded at run time, so that one binary works with and without a GPU.
 #[allow(unsafe_code)]
 mod cuda {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-    /// True if the library is there and registered its kernels.
+    /// True if the library was loaded and registered its kernels.
     pub fn load() -> bool {
-        // SAFETY: libtorch's own library, found by the run path of this program; its initialisers only register kernels.
+        // SAFETY: libtorch's own library, found by the run path of this program; its initializers only register kernels.
         match unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
             Ok(library) => {
                 // Kernels stay registered for the life of the program, so the library must too.
@@ -131,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_is_always_there() {
+    fn the_cpu_is_always_available() {
         assert_eq!(resolve("cpu"), Ok(Device::Cpu));
         assert_eq!(tch::get_num_threads(), 1);
     }
 
     #[test]
-    fn nonsense_is_refused_by_name() {
+    fn unknown_devices_are_rejected_by_name() {
         assert_eq!(resolve("tpu"), Err(Error::Unknown("tpu".into())));
         assert_eq!(resolve("cuda:x"), Err(Error::Unknown("cuda:x".into())));
         assert!(

@@ -1,4 +1,4 @@
-//! Expression of cells by genes, as compressed sparse rows. The one type that readers, preprocessing and tokens share.
+//! Expression matrix of cells by genes, in compressed sparse row format, shared by readers, preprocessing and tokenizers.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub struct Counts {
     pub offsets: Vec<usize>,
     /// Column of every stored value.
     pub genes: Vec<u32>,
-    /// Stored values: counts, normalised counts or their logarithms.
+    /// Stored values: raw, normalized or log-normalized counts.
     pub values: Vec<f32>,
 }
 
@@ -65,7 +65,7 @@ impl Counts {
         (&self.genes[span.clone()], &self.values[span])
     }
 
-    /// Columns and values, to be changed, of one cell.
+    /// Columns and mutable values of one cell.
     pub fn row_mut(&mut self, cell: usize) -> (&[u32], &mut [f32]) {
         let span = self.span(cell);
         (&self.genes[span.clone()], &mut self.values[span])
@@ -112,7 +112,7 @@ impl Counts {
     }
 }
 
-/// Cuts cells into ranges of at most so many stored values, but at least one cell.
+/// Splits cells into ranges of a maximum number of stored values, but at least one cell each.
 #[derive(Debug)]
 pub struct Blocks {
     max_values: usize,
@@ -133,7 +133,7 @@ impl Blocks {
         }
     }
 
-    /// The next cell, with so many stored values.
+    /// Adds the next cell, with the given number of stored values.
     pub fn add(&mut self, size: usize) {
         if self.end > self.start && self.held.saturating_add(size) > self.max_values {
             self.done.push(self.start..self.end);
@@ -143,7 +143,7 @@ impl Blocks {
         self.end += 1;
     }
 
-    /// All ranges, which follow one another.
+    /// All ranges, in order and contiguous.
     pub fn finish(mut self) -> Vec<Range<usize>> {
         if self.end > self.start {
             self.done.push(self.start..self.end);
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_hold_what_they_may_but_at_least_a_cell() {
+    fn blocks_keep_to_the_maximum_but_have_at_least_a_cell() {
         let mut blocks = Blocks::new(5);
         [2, 3, 1, 9, 0, usize::MAX]
             .into_iter()

@@ -1,5 +1,5 @@
-//! What a workflow engine needs to know of a program, in one JSON document: the schema of its parameters, its input and output
-//! files, exit codes, resources, and where its image and package are. Wrappers for engines are made from it.
+//! Tool descriptor for workflow engines, one JSON document: schema of the parameters, input and output files, exit codes,
+//! resources, container image and conda package. Wrappers for engines are generated from it.
 
 use serde_json::{Map, Value, json};
 
@@ -10,18 +10,17 @@ use crate::programs::{Entry, Facts};
 pub const DOI: &str = "10.1038/s41592-024-02201-0";
 /// Name of the conda package, which holds all programs.
 pub const PACKAGE: &str = "scgpt-tools";
-/// Image without its tag.
+/// Container image without tag.
 pub const IMAGE: &str = "quay.io/scgpt-tools/scgpt-tools";
-/// Ends of the tags of images for machines without and with an accelerator.
-pub const FLAVOURS: [&str; 2] = ["cpu", "cu130"];
+/// Suffixes of the image tags without and with GPU support.
+pub const FLAVORS: [&str; 2] = ["cpu", "cu130"];
 
 /// The descriptor of a program, as `--schema` prints it.
 pub fn of(entry: &Entry) -> Value {
     let parameters = (entry.define)().schema;
     let files = |direction| files(&parameters, direction, &entry.facts);
     let version = env!("CARGO_PKG_VERSION");
-    let images =
-        FLAVOURS.map(|flavour| (flavour.to_owned(), format!("{IMAGE}:{version}-{flavour}")));
+    let images = FLAVORS.map(|flavor| (flavor.to_owned(), format!("{IMAGE}:{version}-{flavor}")));
     let codes = CODES.map(|(code, name, meaning, retry)| {
         json!({"code": code, "name": name, "meaning": meaning, "retry": retry})
     });
@@ -47,12 +46,12 @@ pub fn of(entry: &Entry) -> Value {
     })
 }
 
-/// The descriptor as people read it.
+/// The descriptor as indented JSON.
 pub fn text(entry: &Entry) -> String {
     format!("{:#}\n", of(entry))
 }
 
-/// Options that name files or folders of one direction.
+/// Options that name files or directories of one direction.
 fn files(parameters: &Value, direction: &str, facts: &Facts) -> Vec<Value> {
     let required = parameters["required"].as_array();
     let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|n| n == name));

@@ -1,10 +1,10 @@
-//! From counts to values: filters, normalisation, highly variable genes, and what kind of values a matrix holds.
+//! From counts to values: filters, normalization, highly variable genes, and the type of values in a matrix.
 //!
 //! Works on [`crate::counts::Counts`] alone; reads no file and links no tensor library. Binning is a step of `tokens`.
-//! Source: reference section 9 and quirks Q7 to Q10 and Q40.
+//! See docs/methods.md, "Expression values".
 
 pub mod filter;
-pub mod normalise;
+pub mod normalize;
 pub mod select_genes;
 pub mod state;
 
@@ -15,10 +15,10 @@ use crate::counts::Counts;
 pub enum Error {
     #[error(
         "cell {cell} (counted from 0) has the value {value} for gene {gene}, but counts cannot be negative: \
-         give raw or log-normalised values, not scaled ones"
+         give raw or log-normalized values, not scaled ones"
     )]
     Negative { cell: usize, gene: u32, value: f32 },
-    #[error("the normalisation target is {0}, but must be a positive number, such as 10000")]
+    #[error("the normalization target is {0}, but must be a positive number, such as 10000")]
     Target(f32),
     #[error("no highly variable gene can be chosen from {cells} cell(s): at least 2 are needed")]
     FewCells { cells: usize },

@@ -1,18 +1,18 @@
-//! What kind of failure an error is, and the exit code that tells a workflow engine.
+//! Classification of errors, and the exit codes for workflow engines.
 //!
-//! The codes follow `sysexits.h`, so that an engine can retry with more memory (71) or on another node (69), and leave
-//! wrong input (65) alone. Wrong usage (2) never becomes an error value: the runner reports it before any work starts.
+//! The codes follow `sysexits.h`, so that an engine can retry with more memory (71) or on another node (69), but not on wrong
+//! input (65). Wrong usage (2) never becomes an error value: the runner reports it before any work starts.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// The kinds of failure that have an exit code of their own.
+/// Types of failure with their own exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// An input cannot be used as it is: 65.
+    /// Wrong input: 65.
     Input,
-    /// The accelerator is missing or failed: 69.
+    /// The GPU is missing or failed: 69.
     Device,
     /// Not enough memory, on the device or the host: 71.
     Memory,
@@ -22,32 +22,27 @@ pub enum Failure {
     Interrupted,
 }
 
-/// Every exit code: its name, what it means, and whether an engine should try again.
+/// Every exit code: its name, its meaning, and whether an engine should retry.
 pub const CODES: [(u8, &str, &str, bool); 8] = [
     (0, "done", "the outputs are complete", false),
     (
         INTERNAL,
         "internal",
-        "a fault of the program, to be reported",
+        "internal error; please report it",
         false,
     ),
-    (USAGE, "usage", "wrong options; nothing was done", false),
-    (
-        Failure::Input.code(),
-        "input",
-        "an input cannot be used as it is",
-        false,
-    ),
+    (USAGE, "usage", "wrong options; nothing was run", false),
+    (Failure::Input.code(), "input", "wrong input", false),
     (
         Failure::Device.code(),
         "device",
-        "the accelerator is missing or failed; try another node",
+        "the GPU is missing or failed; retry on another node",
         true,
     ),
     (
         Failure::Memory.code(),
         "memory",
-        "not enough memory; try with more",
+        "not enough memory; retry with more",
         true,
     ),
     (
@@ -59,19 +54,19 @@ pub const CODES: [(u8, &str, &str, bool); 8] = [
     (
         Failure::Interrupted.code(),
         "interrupted",
-        "stopped by a signal; the same command with --resume goes on",
+        "stopped by a signal; rerun with --resume to continue",
         true,
     ),
 ];
 
-/// Exit code of a failure of no known kind, which is ours to repair.
+/// Exit code of an internal error.
 pub const INTERNAL: u8 = 1;
 /// Exit code of wrong usage.
 pub const USAGE: u8 = 2;
 
-/// An error that knows its kind. Library errors implement it, and [`Failure::of`] lists them.
+/// An error with a [`Failure`]. Library errors implement it, and [`Failure::of`] lists them.
 pub trait Classify: Error + 'static {
-    /// The kind of this error.
+    /// The failure of this error.
     fn failure(&self) -> Failure;
 }
 
@@ -113,7 +108,7 @@ impl Classify for crate::corpus::Error {
     }
 }
 
-impl Classify for crate::atlas::Error {
+impl Classify for crate::reference_index::Error {
     fn failure(&self) -> Failure {
         match self {
             Self::Read { .. } => Failure::ReadWrite,
@@ -123,7 +118,7 @@ impl Classify for crate::atlas::Error {
     }
 }
 
-impl Classify for crate::ranks::Error {
+impl Classify for crate::distributed::Error {
     fn failure(&self) -> Failure {
         match self {
             Self::Launch(_) => Failure::Input,
@@ -162,20 +157,20 @@ fn known<E: Classify>(error: &(dyn Error + 'static)) -> Option<Failure> {
     error.downcast_ref::<E>().map(E::failure)
 }
 
-/// An error that can only be the fault of an input.
+/// An error that is always caused by an input.
 fn input<E: Error + 'static>(error: &(dyn Error + 'static)) -> Option<Failure> {
     error.downcast_ref::<E>().map(|_| Failure::Input)
 }
 
-/// The error types that are recognised anywhere in a chain. What the operating system says comes first: a checkpoint that
-/// cannot be read is not a wrong one.
+/// Error types that are recognized anywhere in a chain. Errors of the operating system come first: a checkpoint that cannot be
+/// read is not a wrong one.
 const KNOWN: &[Known] = &[
     known::<io::Error>,
     known::<crate::output::Error>,
     known::<crate::formats::Error>,
     known::<crate::corpus::Error>,
-    known::<crate::atlas::Error>,
-    known::<crate::ranks::Error>,
+    known::<crate::reference_index::Error>,
+    known::<crate::distributed::Error>,
     known::<crate::cells::Error>,
     known::<crate::checkpoint::write::Error>,
     input::<crate::checkpoint::Error>,
@@ -199,7 +194,7 @@ const KNOWN: &[Known] = &[
     #[cfg(feature = "torch")]
     input::<crate::train::Diverged>,
     #[cfg(feature = "torch")]
-    input::<crate::train::Unusable>,
+    input::<crate::train::StateMismatch>,
 ];
 
 impl Failure {
@@ -214,25 +209,25 @@ impl Failure {
         }
     }
 
-    /// What the user can do, where that does not depend on the error's own words.
+    /// What the user can do, if that does not depend on the message.
     pub fn hint(self) -> Option<&'static str> {
         match self {
             Failure::Memory => Some(
                 "use a smaller `--batch-size` or `--max-length`, or a machine with more memory",
             ),
-            Failure::Device => Some(
-                "run with `--device cpu`, or check the accelerator and its driver with `nvidia-smi`",
-            ),
+            Failure::Device => {
+                Some("run with `--device cpu`, or check the GPU and its driver with `nvidia-smi`")
+            }
             Failure::Input | Failure::ReadWrite | Failure::Interrupted => None,
         }
     }
 
-    /// An error of this kind with the given message.
+    /// An error with this failure and the given message.
     pub fn error(self, message: impl Into<String>) -> anyhow::Error {
         self.mark(anyhow::Error::msg(message.into()))
     }
 
-    /// The given error, marked as one of this kind. Its message and its sources stay as they are.
+    /// The given error, marked with this failure. Message and sources are unchanged.
     pub fn mark(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
         anyhow::Error::new(Marked {
             failure: self,
@@ -240,7 +235,7 @@ impl Failure {
         })
     }
 
-    /// The kind of an error: as marked, as its type says, or as its text says; `None` if it is of no known kind.
+    /// The failure of an error: by mark, by type, or by message; `None` if it is unknown.
     pub fn of(error: &anyhow::Error) -> Option<Failure> {
         let marked = || {
             error
@@ -257,7 +252,7 @@ impl Failure {
             .or_else(|| Failure::of_text(&format!("{error:#}")))
     }
 
-    /// The kind that the words of libtorch, CUDA or the allocator betray; they arrive as text only.
+    /// The failure from a message of libtorch, CUDA or the allocator, which have no error types.
     pub fn of_text(text: &str) -> Option<Failure> {
         const MEMORY: [&str; 5] = [
             "out of memory",
@@ -275,16 +270,16 @@ impl Failure {
             "nvrtc",
         ];
         let text = text.to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let contains = |patterns: &[&str]| patterns.iter().any(|pattern| text.contains(pattern));
         match () {
-            () if says(&MEMORY) => Some(Failure::Memory),
-            () if says(&DEVICE) => Some(Failure::Device),
+            () if contains(&MEMORY) => Some(Failure::Memory),
+            () if contains(&DEVICE) => Some(Failure::Device),
             () => None,
         }
     }
 }
 
-/// An error with a mark. It shows itself and its sources exactly as the error inside does.
+/// An error with a mark. Message and sources are those of the inner error.
 #[derive(Debug)]
 struct Marked {
     failure: Failure,
@@ -309,7 +304,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn a_mark_survives_context_and_wins_over_types() {
+    fn a_mark_survives_context_and_overrides_types() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let marked = Err::<(), _>(Failure::Interrupted.mark(full))
             .context("saving")
@@ -334,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn types_and_texts_are_recognised() {
+    fn types_and_texts_are_recognized() {
         let of = |error: anyhow::Error| Failure::of(&error.context("outer"));
         assert_eq!(
             of(io::Error::from(io::ErrorKind::StorageFull).into()),

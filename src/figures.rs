@@ -1,29 +1,72 @@
-//! Figures as SVG text: deterministic bytes, no fonts and no scripts needed to make or to show them.
+//! Figures as SVG text: deterministic, without fonts or scripts.
 
 mod canvas;
-mod changes;
-mod combinations;
 mod confusion_matrix;
-mod course;
 mod heat_map;
 mod labels;
 mod network;
 mod palette;
+mod perturbation_splits;
+mod response;
 mod scatter;
+mod training_curve;
 
-pub use changes::Changes;
-pub use combinations::{Combinations, State};
 pub use confusion_matrix::confusion_matrix;
-pub use course::Course;
 pub use heat_map::{HeatMap, Scale};
 pub use network::{Edge, Network, Node};
+pub use perturbation_splits::{Combinations, State};
+pub use response::Changes;
 pub use scatter::Scatter;
+pub use training_curve::TrainingCurves;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roxmltree::{Document, Node as Element};
 
-    /// Writes samples to look at into the folder that `FIGURES` names.
+    fn number(element: &Element<'_, '_>, name: &str) -> Option<f64> {
+        element.attribute(name)?.parse().ok()
+    }
+
+    /// Asserts that a figure is XML whose points and texts are within its bounds.
+    pub fn assert_on_page(svg: &str) {
+        let document = Document::parse(svg).expect("XML");
+        let root = document.root_element();
+        let page = ["width", "height"].map(|side| number(&root, side).unwrap());
+        let check = |position: [f64; 2]| {
+            let is_on = (0..2).all(|axis| (-1.0..=page[axis] + 1.0).contains(&position[axis]));
+            assert!(is_on, "{position:?} of {page:?}");
+        };
+        for element in document.descendants() {
+            let points = element.attribute("points").unwrap_or_default();
+            for point in points.split_whitespace() {
+                let (x, y) = point.split_once(',').unwrap();
+                check([x, y].map(|part| part.parse().unwrap()));
+            }
+            if element.has_tag_name("text") {
+                ends(&element).into_iter().for_each(check);
+            }
+        }
+    }
+
+    /// Start and end of a text.
+    fn ends(text: &Element<'_, '_>) -> [[f64; 2]; 2] {
+        let words = text.text().unwrap_or_default().trim();
+        let length = f64::from(labels::width(words, number(text, "font-size").unwrap()));
+        let before = match text.attribute("text-anchor") {
+            Some("end") => length,
+            Some("middle") => length / 2.0,
+            _ => 0.0,
+        };
+        let turn = text.attribute("transform").unwrap_or_default();
+        let [x, y] = ["x", "y"].map(|axis| number(text, axis).unwrap());
+        match turn.contains("rotate") {
+            true => [[x, y + before], [x, y + before - length]],
+            false => [[x - before, y], [x - before + length, y]],
+        }
+    }
+
+    /// Writes sample figures into the directory of `FIGURES`, for visual checks.
     #[test]
     fn samples() {
         let names = (0..20)
@@ -40,14 +83,14 @@ mod tests {
         let categories = (0..8000)
             .map(|i| (i % 37 > 0).then_some(i * 20 / 8000))
             .collect::<Vec<_>>();
-        let place = |i: usize| {
+        let position = |i: usize| {
             let turn = (i * 20 / 8000) as f64 * 2.1;
             (
                 turn.sqrt() * turn.cos() * 2.0 + noise(i, 12.9898),
                 turn.sqrt() * turn.sin() * 2.0 + noise(i, 78.233),
             )
         };
-        let points = (0..8000).map(place).collect::<Vec<_>>();
+        let points = (0..8000).map(position).collect::<Vec<_>>();
         let scatter = Scatter {
             title: "Embedding of held-out cells",
             axes: ["PC 1", "PC 2"],
@@ -140,9 +183,9 @@ mod tests {
         ];
         for (name, svg) in figures {
             assert!(svg.len() < 1_000_000, "{name} has {} bytes", svg.len());
-            if let Some(folder) = std::env::var_os("FIGURES") {
+            if let Some(directory) = std::env::var_os("FIGURES") {
                 std::fs::write(
-                    std::path::Path::new(&folder)
+                    std::path::Path::new(&directory)
                         .join(name)
                         .with_extension("svg"),
                     svg,

@@ -1,6 +1,6 @@
-//! The request to stop: SIGINT, SIGTERM or SIGUSR1, seen by loops that can save and leave in good order.
+//! Interrupt flag set by SIGINT, SIGTERM or SIGUSR1, for loops that can save their state and exit.
 //!
-//! A program that never asks keeps the default action of the signals and ends at once.
+//! A program that never watches the signals keeps their default action and ends at once.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGUSR1, TERM_SIGNALS};
 use signal_hook::flag;
 
-/// Tells whether the program was asked to stop; cheap to copy and to ask.
+/// The interrupt flag; cheap to copy and to check.
 #[derive(Debug, Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
 
@@ -26,16 +26,16 @@ impl Interrupt {
         WATCHED.get_or_init(start).clone()
     }
 
-    /// Whether a signal to stop has arrived.
+    /// Whether a signal was received.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 fn register(requested: &Arc<AtomicBool>) -> io::Result<()> {
-    // SIGUSR1 is what `mpirun` passes on without killing soon after, and what Slurm users ask for before the time is up.
+    // `mpirun` forwards SIGUSR1 without killing the processes soon after, and Slurm can send it before the time limit.
     for &signal in TERM_SIGNALS.iter().chain(&[SIGUSR1]) {
-        // The order matters: the shutdown sees the flag as the signal before left it.
+        // The order matters: the shutdown checks the flag before this signal sets it.
         flag::register_conditional_shutdown(signal, 130, Arc::clone(requested))?;
         flag::register(signal, Arc::clone(requested))?;
     }
@@ -47,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_is_seen_by_every_copy() {
+    fn a_signal_sets_the_flag_of_every_copy() {
         let (first, second) = (Interrupt::watch(), Interrupt::watch());
         assert!(!first.requested());
         signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
         assert!(first.requested() && second.requested());
-        // A second signal would end the test program; other tests in it must not see this one.
+        // A second signal would end the test program; reset the flag for other tests.
         first.0.store(false, Ordering::Relaxed);
     }
 }

@@ -3,25 +3,23 @@
 //! Layers, each of which uses only those below it:
 //!
 //! ```text
-//! cli        parse, run, report, exit code          options, failure, run_record, progress, interrupt
-//! programs   one file per program: its options and the order of its steps
-//! report     the page of everything that runs left behind
-//! train      the training loop and its objectives   predict   embeddings and labels of cells
-//! baselines  what simpler methods make of the data  figures   pictures
-//! model      the network, tensors only              cells     a file as a model sees it
-//! tokens     bins, sentences, masks                 analysis  scores, PCA, neighbours
-//! checkpoint directories of weights, as data        expression  counts to values
-//! corpus     tokenised cells on disk           atlas     reference cells on disk
-//! formats    files of cells by genes                vocabulary  gene names and ids
-//! ranks      processes that train together
-//! counts, random, compute, output, crash, allocation, clock   used by all
+//! cli         parse, run, report, exit code          options, failure, run_record, progress, interrupt
+//! programs    one file per program: its options and the order of its steps
+//! report      the HTML report of run outputs
+//! train       the training loop and its objectives   predict      embeddings and labels of cells
+//! baselines   baseline methods on the same data      figures      plots
+//! model       the network, tensors only              cells        a file as model input
+//! tokens      bins, token sequences, masks           analysis     metrics, PCA, neighbors
+//! checkpoint  directories of weights, as data        expression   counts to values
+//! corpus      tokenized cells on disk                reference_index  reference cells on disk
+//! formats     files of cells by genes                vocabulary   gene names and ids
+//! distributed processes that train together
+//! counts, random, compute, output, signal_handler, malloc, clock   used by all
 //! ```
 //!
 //! Two calls cover most uses from Rust: [`predict::Pretrained::load`] and [`predict::Pretrained::embed`].
 
-pub mod allocation;
 pub mod analysis;
-pub mod atlas;
 #[cfg(feature = "torch")]
 pub mod baselines;
 pub mod cells;
@@ -32,15 +30,17 @@ pub mod clock;
 pub mod compute;
 pub mod corpus;
 pub mod counts;
-pub mod crash;
-#[cfg(test)]
-mod damage;
 pub mod descriptor;
+pub mod distributed;
 pub mod expression;
 pub mod failure;
 pub mod figures;
+pub mod file_format;
 pub mod formats;
+#[cfg(test)]
+mod fuzz_mutations;
 pub mod interrupt;
+pub mod malloc;
 pub mod memory;
 #[cfg(feature = "torch")]
 pub mod model;
@@ -51,11 +51,19 @@ pub mod predict;
 pub mod programs;
 pub mod progress;
 pub mod random;
-pub mod ranks;
+pub mod reference_index;
 pub mod report;
 pub mod run_record;
+pub mod signal_handler;
 pub mod split;
 pub mod tokens;
 #[cfg(feature = "torch")]
 pub mod train;
 pub mod vocabulary;
+
+#[cfg(test)]
+#[path = "../tests/support"]
+mod support {
+    pub mod needs;
+    pub mod python;
+}

@@ -1,11 +1,11 @@
-//! What memory the process holds at most and what it runs on, as Linux tells it; elsewhere nothing is known.
+//! Peak memory of the process and CPU model, on Linux only.
 
 use std::fs;
 
 /// Writing this resets the peak that the system keeps for a process (see proc(5), `clear_refs`).
 const RESET: &str = "5";
 
-/// Peaks of memory, by part of a run. Parts may lie within one another.
+/// Peak memory by part of a run. Parts may be nested.
 #[derive(Debug, Default)]
 pub struct Peak {
     /// Bytes, since the start of the process.
@@ -15,38 +15,38 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Begins a part; what it returns belongs to [`Self::end`].
+    /// Begins a part; pass the result to [`Self::end`].
     pub fn begin(&mut self) -> Option<u64> {
-        self.look();
+        self.update();
         let outer = self.part.take();
-        // Without a reset the peak is that of the whole process, and says nothing of a part.
+        // Without a reset the peak is that of the whole process, not of the part.
         let is_reset = fs::write("/proc/self/clear_refs", RESET).is_ok();
         self.part = is_reset.then(resident).flatten();
         outer
     }
 
-    /// Ends a part: the most it held, in bytes.
+    /// Ends a part; returns its peak memory in bytes.
     pub fn end(&mut self, outer: Option<u64>) -> Option<u64> {
-        self.look();
+        self.update();
         let part = self.part;
         self.part = part.max(outer);
         part
     }
 
-    /// The most that the process has held, in bytes.
+    /// Peak memory of the process in bytes.
     pub fn total(&mut self) -> Option<u64> {
-        self.look();
+        self.update();
         self.whole
     }
 
-    fn look(&mut self) {
+    fn update(&mut self) {
         let peak = resident();
         self.whole = self.whole.max(peak);
         self.part = self.part.and(peak).max(self.part);
     }
 }
 
-/// The peak of memory since it was last reset, in bytes.
+/// Peak memory since the last reset, in bytes.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -56,7 +56,7 @@ fn resident() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Model of the processor.
+/// CPU model.
 pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let mut lines = text.lines();

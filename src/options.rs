@@ -1,15 +1,15 @@
-//! From one options struct to everything that must agree with it: help, flags, JSON Schema and parameter file.
+//! Option definitions: one struct gives help, flags, JSON Schema and parameter file.
 //!
 //! A struct of options derives `clap::Args`, `Serialize`, `Deserialize` and `JsonSchema`, carries `#[serde(default)]` and
-//! `#[group(skip)]` (so that groups of the same name can meet in one program), and implements `Default`. Then
+//! `#[group(skip)]` (so that groups of the same name can be used in one program), and implements `Default`. Then
 //! - doc comments are the help and the descriptions; groups are flattened in clap and in serde alike;
 //! - `Default` of the program's struct alone gives the defaults, also those of flattened groups;
-//! - a text or path whose default is empty, or a value whose default its own schema refuses, must be given;
-//! - file arguments say `extend("x-format" = "h5ad", "x-direction" = "input")`; a name that the program looks up itself,
-//!   such as a published checkpoint, adds `"x-lookup" = "SCGPT_MODELS"` and is not checked here.
+//! - a text or path whose default is empty, or a value whose default its own schema rejects, must be given;
+//! - file arguments have `extend("x-format" = "h5ad", "x-direction" = "input")`; a name that the program resolves itself,
+//!   such as that of a published checkpoint, adds `"x-lookup" = "SCGPT_MODELS"` and is not checked here.
 //!
-//! The command line only collects texts. Texts become JSON by the type in the schema, are laid over the parameter file, and
-//! are checked against the schema, so that both ways in have the same rules and all problems are reported together.
+//! The command line only collects texts. Texts become JSON by the type in the schema, override the parameter file, and are
+//! validated against the schema, so that flags and parameter file have the same rules and all problems are reported together.
 
 mod command;
 mod files;
@@ -36,42 +36,42 @@ use crate::progress;
 #[group(skip)]
 #[command(next_help_heading = "General")]
 pub struct Shared {
-    /// Number of threads to compute with; all available cores if not given. The results do not depend on it.
+    /// Number of threads. Default: all available cores. Results do not depend on it.
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
-    /// Where to write the run record: version, options, checksums, timings and metrics as JSON. Beside the output if not given.
-    #[arg(long, value_name = "FILE")]
+    /// JSON run record: version, options, checksums, timings and metrics. Default: next to the output.
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub record: Option<PathBuf>,
-    /// Form of the messages on standard error.
-    #[arg(long, value_name = "FORMAT")]
+    /// Log format on standard error.
+    #[arg(long, hide_short_help = true, value_name = "FORMAT")]
     pub log_format: progress::Format,
-    /// Say nothing but warnings and errors; wins over verbose.
+    /// Print only warnings and errors; overrides verbose.
     #[arg(long, short)]
     pub quiet: bool,
-    /// Say more about what is being done.
-    #[arg(long, short)]
+    /// Print details of each step.
+    #[arg(long, hide_short_help = true, short)]
     pub verbose: bool,
 }
 
-/// All that is known about the options of one program.
+/// Option definition of one program.
 #[derive(Debug)]
 pub struct Definition {
     /// JSON Schema 2020-12.
     pub schema: Value,
-    /// Values that hold where nothing is given; options that must be given are absent.
+    /// Default values; required options are absent.
     pub defaults: Map<String, Value>,
     /// The command line, for help.
     pub command: Command,
 }
 
-/// Why a command line does not lead to a run.
+/// Problems of a command line that prevent a run.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct InvalidOptions {
     /// Each on a line of its own.
     pub problems: Vec<String>,
-    /// The form of messages that was asked for, as far as that could be read.
+    /// The requested log format, if it could be read.
     pub log_format: progress::Format,
 }
 
@@ -104,7 +104,7 @@ impl Definition {
         properties.extend(schema::properties::<Shared>());
         let mut defaults = schema::object(&O::default());
         defaults.extend(schema::object(&Shared::default()));
-        schema::settle(&mut properties, &mut defaults);
+        schema::resolve(&mut properties, &mut defaults);
         let schema = schema::document(name, summary, properties, &defaults);
         let arguments = Shared::augment_args(O::augment_args(Command::new(name)));
         let command = command::build(name, summary, arguments.get_arguments(), &schema);
@@ -115,26 +115,26 @@ impl Definition {
         }
     }
 
-    /// What help or version text was asked for, whatever else stands on the command line.
-    pub fn text_asked_for(&self, args: &[OsString]) -> Option<String> {
-        let asked = |names: &[&str]| {
+    /// The requested help or version text, whatever else is on the command line.
+    pub fn requested_text(&self, args: &[OsString]) -> Option<String> {
+        let has = |names: &[&str]| {
             args.iter()
                 .take_while(|a| *a != "--")
                 .any(|a| names.iter().any(|name| a == name))
         };
         let mut command = self.command.clone();
         match () {
-            () if asked(&["--help"]) => Some(command.render_long_help().to_string()),
-            () if asked(&["-h"]) => Some(command.render_help().to_string()),
-            () if asked(&["--version", "-V"]) => Some(command.render_version()),
+            () if has(&["--help"]) => Some(command.render_long_help().to_string()),
+            () if has(&["-h"]) => Some(command::short(&command).render_help().to_string()),
+            () if has(&["--version", "-V"]) => Some(command.render_version()),
             () => None,
         }
     }
 
     /// Reads the command line (without the program's name) and the parameter file.
     ///
-    /// `check` says what is wrong with options that are valid one by one, and names flags as "`--flag`". It also sees defaults
-    /// in place of options that are wrong, so what it says of these is left out.
+    /// `check` returns conflicts between options that are valid on their own, with flags written as "`--flag`". It gets defaults
+    /// in place of invalid options, so its messages on these are dropped.
     ///
     /// # Errors
     /// All problems: syntax, unknown names, values, missing options, files, and what `check` finds.
@@ -142,7 +142,7 @@ impl Definition {
         &self,
         args: &[OsString],
         check: impl Fn(&Map<String, Value>) -> Vec<String>,
-    ) -> Result<Resolved, Refusal> {
+    ) -> Result<Resolved, InvalidOptions> {
         let command::Line {
             given,
             params,
@@ -172,13 +172,13 @@ impl Definition {
         if problems.is_empty() {
             return Ok(resolved);
         }
-        Err(Refusal {
+        Err(InvalidOptions {
             problems,
             log_format: resolved.shared.log_format,
         })
     }
 
-    /// The values that were given, and defaults; an option that must be given and was not is absent.
+    /// The given values and defaults; missing required options are absent.
     fn complete(&self, values: &Map<String, Value>) -> Resolved {
         let value = |name: &String| values.get(name).or(self.defaults.get(name)).cloned();
         let names = self.properties().keys();
@@ -203,7 +203,7 @@ impl Definition {
             .find(|arg| arg.get_id() == name)
     }
 
-    /// Where the struct's derives contradict each other; empty if all agree. For tests of every program.
+    /// Contradictions between the derives of the struct; empty if all agree. For tests of every program.
     pub fn disagreements(&self) -> Vec<String> {
         let flags = self
             .command
@@ -246,7 +246,7 @@ impl Definition {
 }
 
 fn read_params(path: &Path) -> Result<Map<String, Value>, String> {
-    /// Parameter files are written by hand or by an engine; a larger one is a mistake, such as a count matrix.
+    /// Parameter files are small; a larger file is a mistake, such as a count matrix.
     const LIMIT: u64 = 16 << 20;
     let problem = |what: String| format!("`--params`: could not read `{}`: {what}", path.display());
     let file = File::open(path).map_err(|error| problem(error.to_string()))?;

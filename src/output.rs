@@ -1,8 +1,8 @@
-//! Outputs that appear complete or not at all: written beside their place, made durable, then renamed.
+//! Atomic outputs: written to a temporary path in the same directory, synced, then renamed.
 //!
 //! An existing *file* is replaced, as every workflow engine expects (Galaxy creates outputs empty beforehand). An existing
-//! *folder* is used if it is empty, replaced only on request and only if it holds a `run.json`, and refused otherwise, so
-//! that no folder of the user's own can be lost. Parent folders must exist.
+//! *directory* is used if it is empty, replaced only on request and only if it contains a `run.json`, and rejected otherwise, to
+//! protect other directories of the user. Parent directories must exist.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -12,21 +12,21 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{TempDir, TempPath};
 
-/// Name of the run record inside an output folder.
+/// Name of the run record inside an output directory.
 pub const RECORD: &str = "run.json";
 
-/// An output that could not be made.
+/// An output that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("could not write `{}`", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("could not write `{}`: there is something else than a regular file; name another output", .0.display())]
+    #[error("could not write `{}`: it exists and is not a regular file; name another output", .0.display())]
     NotAFile(PathBuf),
-    #[error("could not write folder `{}`: it exists and is not empty; name another output", .0.display())]
+    #[error("could not write directory `{}`: it exists and is not empty; name another output", .0.display())]
     Exists(PathBuf),
-    #[error("could not replace folder `{}`: it holds no `{RECORD}`, so it was not written by these programs; name another output", .0.display())]
+    #[error("could not replace directory `{}`: it has no `{RECORD}`, so it was not written by these programs; name another output", .0.display())]
     Foreign(PathBuf),
-    #[error("could not use `{}` for unfinished work: it is not empty and was not made by these programs; move it or name another output", .0.display())]
+    #[error("could not use `{}` for unfinished work: it is not empty and was not created by these programs; move it or name another output", .0.display())]
     Occupied(PathBuf),
     #[error("could not write to standard output")]
     Print(#[source] io::Error),
@@ -38,7 +38,7 @@ impl Error {
         |source| Error::Write { path, source }
     }
 
-    /// Whether standard output was closed by its reader, which is no failure.
+    /// Whether standard output was closed by its reader, which is not a failure.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Error::Print(source) if source.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -53,7 +53,7 @@ pub fn print(text: &str) -> Result<(), Error> {
         .map_err(Error::Print)
 }
 
-/// Writes a file through a buffer; on error the path keeps what it held.
+/// Writes a file through a buffer; on error an existing file is unchanged.
 pub fn write_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -68,7 +68,7 @@ pub fn write_file(
     pending.finish()
 }
 
-/// A file being written at a temporary path by something that needs a path, such as HDF5. Dropped unfinished, it vanishes.
+/// A file being written at a temporary path, for writers that need a path, such as HDF5. Deleted if dropped unfinished.
 #[derive(Debug)]
 pub struct Pending {
     temporary: TempPath,
@@ -76,7 +76,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// An empty file beside `path`, with the permissions of a new file. A symbolic link is followed.
+    /// An empty file in the directory of `path`, with the permissions of a new file. Symbolic links are followed.
     pub fn create(path: &Path) -> Result<Self, Error> {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if target.exists() && !target.is_file() {
@@ -91,12 +91,12 @@ impl Pending {
         })
     }
 
-    /// Where to write.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.temporary
     }
 
-    /// Makes the file durable and moves it to its place.
+    /// Syncs the file and renames it to the target.
     pub fn finish(self) -> Result<(), Error> {
         let Self { temporary, target } = self;
         sync(&temporary).map_err(Error::writing(&target))?;
@@ -107,14 +107,14 @@ impl Pending {
     }
 }
 
-/// What to do with a folder that exists and is not empty.
+/// Handling of an existing directory that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     Refuse,
     Replace,
 }
 
-/// A folder being filled at a temporary path. Dropped unfinished, it vanishes with its content.
+/// A directory being filled at a temporary path. Deleted with its content if dropped unfinished.
 #[derive(Debug)]
 pub struct Directory {
     temporary: TempDir,
@@ -123,7 +123,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// An empty folder beside `path`.
+    /// An empty directory next to `path`.
     pub fn create(path: &Path, existing: Existing) -> Result<Self, Error> {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         check_directory(&target, existing)?;
@@ -137,12 +137,12 @@ impl Directory {
         })
     }
 
-    /// Where to write the content.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Makes the content durable and moves the folder to its place.
+    /// Syncs the content and renames the directory to the target.
     pub fn finish(self) -> Result<(), Error> {
         check_directory(&self.target, self.existing)?;
         self.install().map_err(Error::writing(&self.target))
@@ -151,7 +151,7 @@ impl Directory {
     fn install(&self) -> io::Result<()> {
         sync_tree(self.path())?;
         let folder = parent(&self.target);
-        // A folder can only be renamed over an empty one; what it replaces steps aside and goes when `old` is dropped.
+        // A directory can only be renamed over an empty one: the old one is moved away and deleted when `old` is dropped.
         let old = temporary(0o700).tempdir_in(folder)?;
         let aside = old.path().join("replaced");
         let replaces = self.target.exists();
@@ -168,15 +168,15 @@ impl Directory {
     }
 }
 
-/// Where a run keeps what it has until its output is complete: OUTPUT.partial, from which it can be resumed.
+/// Work directory of a run until its output is complete: OUTPUT.partial, from which it can be resumed.
 #[derive(Debug)]
 pub struct WorkFolder(PathBuf);
 
-/// Says that a work folder is ours, and so may be cleared.
+/// Marks a work directory as created by these programs, so that it may be cleared.
 const UNFINISHED: &str = ".unfinished";
 
 impl WorkFolder {
-    /// The folder for an output: as it was left, if the run is resumed, else empty.
+    /// The work directory of an output: unchanged if the run is resumed, else empty.
     pub fn create(output: &Path, resume: bool) -> Result<Self, Error> {
         let folder = Self::path_of(output);
         let is_ours = folder.join(UNFINISHED).is_file();
@@ -195,7 +195,7 @@ impl WorkFolder {
         Ok(folder)
     }
 
-    /// Where the folder for an output is.
+    /// Path of the work directory of an output.
     pub fn path_of(output: &Path) -> PathBuf {
         let mut name = output.as_os_str().to_owned();
         name.push(".partial");
@@ -206,7 +206,7 @@ impl WorkFolder {
         &self.0
     }
 
-    /// Removes all files but those of some names. The folder stays ours, whenever this is interrupted.
+    /// Removes all files except those with the given names. The mark is kept, even if this is interrupted.
     pub fn keep_only(&self, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), Error> {
         let clear = || {
             for entry in fs::read_dir(&self.0)? {
@@ -220,7 +220,7 @@ impl WorkFolder {
         clear().map_err(Error::writing(&self.0))
     }
 
-    /// Makes the folder the output, where nothing but an empty folder may be.
+    /// Renames the directory to the output, which must be absent or an empty directory.
     pub fn become_output(self, target: &Path) -> Result<(), Error> {
         check_directory(target, Existing::Refuse)?;
         let install = || {
@@ -228,7 +228,7 @@ impl WorkFolder {
             if target.exists() {
                 fs::remove_dir(target)?;
             }
-            // The mark goes last: without it, an interrupted run could not be resumed.
+            // The mark is removed last: without it, an interrupted run could not be resumed.
             fs::rename(&self.0, target)?;
             fs::remove_file(target.join(UNFINISHED))?;
             sync(parent(target))
@@ -236,14 +236,14 @@ impl WorkFolder {
         install().map_err(Error::writing(target))
     }
 
-    /// Removes the folder, whose content is in the output by now; if that fails, it is only in the way.
+    /// Removes the directory after its content was moved to the output; errors are ignored.
     pub fn remove(self) {
         let _ = self.keep_only(|_| false);
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Whether [`Directory::create`] would accept the folder, without touching anything.
+/// Checks whether [`Directory::create`] would accept the directory, without changing anything.
 pub fn check_directory(path: &Path, existing: Existing) -> Result<(), Error> {
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -258,7 +258,7 @@ pub fn check_directory(path: &Path, existing: Existing) -> Result<(), Error> {
     }
 }
 
-/// The folder that holds a path; `.` for a bare name.
+/// The parent directory of a path; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -268,7 +268,7 @@ pub fn parent(path: &Path) -> &Path {
 
 fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    // The umask takes its share of the mode, as for any new file; the crate's own choice is private to the user.
+    // The umask applies to the mode, as for any new file; the default of the crate is private to the user.
     builder
         .prefix(".unfinished-")
         .permissions(Permissions::from_mode(mode));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_file_leaves_what_was_there_and_nothing_else() {
+    fn a_failed_write_keeps_the_old_file_and_no_temporary_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         fs::write(&path, "old").unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_followed_and_a_device_refused() {
+    fn links_are_followed_and_devices_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let (target, link) = (folder.path().join("target"), folder.path().join("link"));
         fs::write(&target, "old").unwrap();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_appears_when_finished_and_vanishes_otherwise() {
+    fn a_directory_appears_when_finished_and_is_deleted_otherwise() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("model");
         let unfinished = Directory::create(&path, Existing::Refuse).unwrap();
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_work_folder_is_kept_or_cleared_if_ours_and_becomes_the_output() {
+    fn a_work_directory_is_kept_or_cleared_if_marked_and_becomes_the_output() {
         let place = tempfile::tempdir().unwrap();
         let (output, partial) = (place.path().join("out"), place.path().join("out.partial"));
         let made = WorkFolder::create(&output, false).unwrap();
@@ -385,14 +385,14 @@ mod tests {
         fs::create_dir(&partial).unwrap();
         fs::write(partial.join("thesis.txt"), "mine").unwrap();
         for resume in [false, true] {
-            let refused = WorkFolder::create(&output, resume);
-            assert!(matches!(refused, Err(Error::Occupied(_))));
+            let rejected = WorkFolder::create(&output, resume);
+            assert!(matches!(rejected, Err(Error::Occupied(_))));
         }
         assert_eq!(names(&partial), ["thesis.txt"]);
     }
 
     #[test]
-    fn a_folder_is_replaced_only_on_request_and_only_if_ours() {
+    fn a_directory_is_replaced_only_on_request_and_only_with_a_record() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("model");
         fs::create_dir(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What a program is, and the form in which the runner and the tests of artefacts hold programs of any kind.
+//! The command line programs: trait [`Program`], and a table of all programs for the runner and the tests of artefacts.
 
 #[cfg(feature = "torch")]
 pub mod annotate;
@@ -15,16 +15,16 @@ mod from_scratch;
 mod gene_vectors;
 #[cfg(feature = "torch")]
 pub mod generate;
-mod given_labels;
 #[cfg(feature = "torch")]
 pub mod grn;
 #[cfg(feature = "torch")]
 pub mod integrate;
+mod label_column;
 pub mod map_reference;
 #[cfg(feature = "torch")]
 pub mod perturb;
 #[cfg(feature = "torch")]
-mod perturbed;
+mod perturbation_data;
 #[cfg(feature = "torch")]
 pub mod pretrain;
 pub mod report;
@@ -32,7 +32,7 @@ pub mod samples;
 mod steps;
 pub mod tokenize;
 #[cfg(feature = "torch")]
-mod watch;
+mod training_progress;
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -43,19 +43,19 @@ use serde_json::{Map, Value};
 use crate::options::Definition;
 use crate::run_record::Run;
 
-/// A command of its own, or a subcommand of one; then the name ends with the subcommand's word.
+/// A command, or a subcommand; the name of a subcommand is that of the command and a word.
 pub trait Program {
     /// As typed, such as `scgpt-annotate` or `scgpt-checkpoint inspect`.
     const NAME: &'static str;
-    /// One sentence for help, schema and wrappers.
+    /// One-line summary for help, schema and wrappers.
     const SUMMARY: &'static str;
-    /// What an engine needs to know beside the options.
+    /// Metadata for workflow engines in addition to the options.
     const FACTS: Facts;
     /// The one definition of the options; see [`crate::options`].
     type Options: Args + Serialize + DeserializeOwned + JsonSchema + Default;
 
-    /// What is wrong with options that are valid one by one, naming them as "`--flag`"; called before any work. An option that
-    /// is wrong by itself has its default here, and what is said of it is not told.
+    /// Conflicts between options that are valid on their own, with flags written as "`--flag`"; called before any work. An option
+    /// that is invalid on its own has its default here, and messages on it are dropped.
     fn check(_: &Self::Options) -> Vec<String> {
         Vec::new()
     }
@@ -64,7 +64,7 @@ pub trait Program {
     fn run(options: Self::Options, run: &mut Run) -> anyhow::Result<()>;
 }
 
-/// What an engine needs to know of a program beside its options.
+/// Metadata of a program for workflow engines, in addition to its options.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     /// EDAM topics.
@@ -72,20 +72,20 @@ pub struct Facts {
     /// EDAM operations.
     pub operations: &'static [&'static str],
     pub resources: Resources,
-    /// What an input must hold and an output will, by option: keys of an AnnData file, files of a folder.
+    /// Required contents of inputs and contents of outputs, by option: keys of an AnnData file, files of a directory.
     pub contents: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// What a run of usual size takes.
+/// Resources of a run of typical size.
 #[derive(Debug, Clone, Copy)]
 pub struct Resources {
     pub cpus: u32,
     pub memory_gb: u32,
-    /// Whether an accelerator makes it faster.
+    /// Whether a GPU makes it faster.
     pub gpu: bool,
 }
 
-/// What it takes to pass cells through a model, and to look at files.
+/// Resources for inference, and for reading files.
 #[cfg(feature = "torch")]
 const INFERENCE: Resources = Resources {
     cpus: 4,
@@ -97,11 +97,11 @@ const INSPECTION: Resources = Resources {
     memory_gb: 2,
     gpu: false,
 };
-/// What a file of cells and a folder with a checkpoint must hold.
+/// Required contents of an AnnData file with cells, and of a checkpoint directory.
 #[cfg(feature = "torch")]
 const CELLS: &[&str] = &["X", "obs", "var"];
 const CHECKPOINT: &[&str] = &["args.json", "vocab.json"];
-/// Files of a model folder.
+/// Files of a model directory.
 #[cfg(feature = "torch")]
 const MODEL: &[&str] = &["args.json", "vocab.json", "model.safetensors", "run.json"];
 /// EDAM: RNA-Seq; machine learning.
@@ -128,7 +128,7 @@ impl Entry {
     }
 }
 
-/// Every program, for tests and generators of all of them. A constant: only a binary that names it contains their code.
+/// All programs, for tests and generators. A constant: only a binary that uses it contains their code.
 pub const ALL: &[Entry] = &[
     #[cfg(feature = "torch")]
     entry::<annotate::Annotate>(),
@@ -170,7 +170,7 @@ pub const ALL: &[Entry] = &[
     entry::<tokenize::Tokenize>(),
 ];
 
-/// The entry of program `P`. It alone brings the program's code into a binary, so name only what the binary is to contain.
+/// The entry of program `P`. It links the code of the program into a binary, so use it only for programs of that binary.
 pub const fn entry<P: Program>() -> Entry {
     Entry {
         name: P::NAME,

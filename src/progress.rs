@@ -1,6 +1,6 @@
-//! What a user sees while a program works: remarks, and how far it is. Everything goes to standard error.
+//! Messages and progress on standard error.
 //!
-//! A terminal gets a bar; a log file gets a line at the start, one per interval, and one at the end.
+//! A terminal shows a progress bar; a log file gets a line at the start, one per interval, and one at the end.
 
 mod log;
 
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use self::log::Level;
 pub use self::log::{Format, set_format};
 
-/// How much a program says.
+/// Verbosity of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Verbosity {
@@ -27,77 +27,77 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Standard error belongs to the whole process, and so does the choice of what goes there.
+/// Global, because standard error is shared by the whole process.
 static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Chooses what is said from now on.
+/// Sets the verbosity.
 pub fn set_verbosity(verbosity: Verbosity) {
     VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
 }
 
-fn says(least: Verbosity) -> bool {
+fn is_enabled(least: Verbosity) -> bool {
     VERBOSITY.load(Ordering::Relaxed) >= least as u8
 }
 
-/// Says what went wrong; always shown.
+/// Prints an error; always shown.
 pub fn error(text: &str) {
-    say(Level::Error, text);
+    print(Level::Error, text);
 }
 
-/// An error as it would be said, for those who cannot say it when it happens.
+/// An error as it would be printed, for signal handlers.
 pub fn error_line(text: &str) -> String {
     Level::Error.rendered(log::format(), text, Map::new())
 }
 
-/// Says what to do about an error; always shown.
+/// Prints what to do about an error; always shown.
 pub fn hint(text: &str) {
-    say(Level::Hint, text);
+    print(Level::Hint, text);
 }
 
-/// Says how the program is used; always shown.
+/// Prints the usage of the program; always shown.
 pub fn usage(text: &str) {
-    say(Level::Usage, text);
+    print(Level::Usage, text);
 }
 
-/// Says something that may make the result wrong; always shown.
+/// Prints a warning; always shown.
 pub fn warning(text: &str) {
-    say(Level::Warning, text);
+    print(Level::Warning, text);
 }
 
-/// Says what came out, on one or more lines; always shown.
+/// Prints results, on one or more lines; always shown.
 pub fn result(text: &str) {
-    say(Level::Result, text);
+    print(Level::Result, text);
 }
 
-/// Says something worth knowing, unless quiet.
+/// Prints a note, unless quiet.
 pub fn note(text: &str) {
-    if says(Verbosity::Normal) {
-        say(Level::Note, text);
+    if is_enabled(Verbosity::Normal) {
+        print(Level::Note, text);
     }
 }
 
-/// Says something for those who asked for details.
+/// Prints details, if verbose.
 pub fn detail(text: &str) {
-    if says(Verbosity::Verbose) {
-        say(Level::Detail, text);
+    if is_enabled(Verbosity::Verbose) {
+        print(Level::Detail, text);
     }
 }
 
-fn say(level: Level, text: &str) {
+fn print(level: Level, text: &str) {
     write(&level.rendered(log::format(), text, Map::new()));
 }
 
-/// Writes a line above the bars, if any.
+/// Writes a line above the progress bars, if any.
 #[expect(
     clippy::print_stderr,
-    reason = "the one place that writes lines to standard error"
+    reason = "the only place that writes lines to standard error"
 )]
 fn write(line: &str) {
     BARS.suspend(|| eprintln!("{line}"));
 }
 
-/// The advance of one loop, such as the cells of an epoch.
+/// Progress of one loop, such as the cells of an epoch.
 #[derive(Debug)]
 pub struct Progress {
     count: Count,
@@ -126,19 +126,19 @@ impl Progress {
             fields: String::new(),
         };
         let shown = match () {
-            () if !says(Verbosity::Normal) => Shown::Nothing,
+            () if !is_enabled(Verbosity::Normal) => Shown::Nothing,
             () if log::format() == Format::Text && stderr().is_terminal() => {
                 Shown::Bar(BARS.add(bar(&count)))
             }
             () => {
-                count.say(&format!("{what}: {total} {unit}"), Duration::ZERO);
+                count.print(&format!("{what}: {total} {unit}"), Duration::ZERO);
                 Shown::Lines(Pace::new(Self::INTERVAL))
             }
         };
         Self { count, shown }
     }
 
-    /// Counts `n` more, and shows that where it is due.
+    /// Counts `n` more, and updates the display when it is due.
     pub fn advance(&mut self, n: u64) {
         self.count.done += n;
         match &mut self.shown {
@@ -147,13 +147,13 @@ impl Progress {
             Shown::Lines(pace) => {
                 let elapsed = pace.start.elapsed();
                 if pace.is_due(elapsed) {
-                    self.count.say(&self.count.line(elapsed), elapsed);
+                    self.count.print(&self.count.line(elapsed), elapsed);
                 }
             }
         }
     }
 
-    /// Counts `n` that were done before, by a run that this one goes on with: they say nothing of how fast this one is.
+    /// Counts `n` that were done by the run that this one resumes; they do not count for the rate.
     pub fn skip(&mut self, n: u64) {
         self.count.done += n;
         self.count.before += n;
@@ -163,7 +163,7 @@ impl Progress {
         }
     }
 
-    /// Sets what stands beside the count, such as "loss=0.31"; it shows with the next advance.
+    /// Sets fields displayed after the count, such as "loss=0.31"; shown with the next advance.
     pub fn set_fields(&mut self, fields: impl Into<String>) {
         self.count.fields = fields.into();
         if let Shown::Bar(bar) = &self.shown {
@@ -171,14 +171,14 @@ impl Progress {
         }
     }
 
-    /// Ends the display, with the time it took.
+    /// Ends the display with the elapsed time.
     pub fn finish(self) {
         match self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.finish(),
             Shown::Lines(pace) => {
                 let elapsed = pace.start.elapsed();
-                self.count.say(&self.count.last_line(elapsed), elapsed);
+                self.count.print(&self.count.last_line(elapsed), elapsed);
             }
         }
     }
@@ -225,17 +225,17 @@ struct Count {
     unit: String,
     total: u64,
     done: u64,
-    /// Of those done, what was done before the clock started.
+    /// Of those done, the number done before the start.
     before: u64,
     fields: String,
 }
 
 impl Count {
-    fn say(&self, text: &str, elapsed: Duration) {
+    fn print(&self, text: &str, elapsed: Duration) {
         write(&Level::Progress.rendered(log::format(), text, self.figures(elapsed)));
     }
 
-    /// What a line says, for programs to read.
+    /// The figures of a progress line, for programs to read.
     fn figures(&self, elapsed: Duration) -> Map<String, Value> {
         let tenths = |number: f64| (number * 10.0).round() / 10.0;
         let figures = [
@@ -298,7 +298,7 @@ impl Count {
     }
 }
 
-/// A duration as people say it: `8.4 s`, `3 min 20 s`, `2 h 5 min`.
+/// A duration in readable form: `8.4 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_count_rate_remaining_time_and_fields() {
+    fn a_line_has_count_rate_remaining_time_and_fields() {
         let line = count(250, "loss=0.5").line(Duration::from_secs(10));
         assert_eq!(
             line,
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_done_and_nothing_to_do_are_said_plainly() {
+    fn lines_are_correct_with_nothing_done_and_nothing_to_do() {
         assert_eq!(
             count(0, "").line(Duration::from_secs(10)),
             "training: 0/1000 cells (0%), 0.0/s"

@@ -1,4 +1,4 @@
-//! Reproducible randomness: one seed, and a named stream for every purpose.
+//! Reproducible random numbers: one seed, and a named stream for every purpose.
 //!
 //! A stream is a function of (seed, purpose, indices) alone, so a draw added in one place moves no other draw, and the
 //! order in which cells or threads happen to run changes nothing. The generator is ChaCha8, whose output is fixed by its
@@ -16,7 +16,7 @@ pub type Stream = ChaCha8Rng;
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The stream for one purpose, further told apart by indices such as epoch and cell.
+    /// The stream for one purpose, with indices such as epoch and cell.
     pub fn stream(self, purpose: &str, indices: &[u64]) -> Stream {
         let mut hash = Sha256::new();
         hash.update(self.0.to_le_bytes());
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_are_fixed_for_all_time() {
+    fn streams_never_change() {
         let mut stream = Seed(42).stream("golden", &[1, 2]);
         assert_eq!(permutation(&mut stream, 8), GOLDEN_PERMUTATION);
         assert_eq!(uniform(&mut stream).to_bits(), GOLDEN_UNIFORM);
@@ -104,13 +104,16 @@ mod tests {
     #[test]
     fn samples_are_uniform_and_distinct() {
         let mut stream = Seed(7).stream("test", &[]);
-        let mut seen = [0; 5];
+        let mut counts = [0; 5];
         for _ in 0..5000 {
             let draw = sample(&mut stream, 5, 2);
             assert_ne!(draw[0], draw[1]);
-            draw.iter().for_each(|&i| seen[i] += 1);
+            draw.iter().for_each(|&i| counts[i] += 1);
         }
         // 2,000 expected each; five standard deviations are about 170.
-        assert!(seen.iter().all(|n| (1830..2170).contains(n)), "{seen:?}");
+        assert!(
+            counts.iter().all(|n| (1830..2170).contains(n)),
+            "{counts:?}"
+        );
     }
 }

@@ -1,15 +1,16 @@
-//! One page of everything that runs left behind: `gather` reads it, `tabs` say what it means, `page` writes it.
+//! The HTML report: `collect` reads run outputs, `tabs` present them, `page` writes the report.
 //!
-//! The page is one file of HTML without network access, and is complete without its scripts, which only add convenience.
+//! The report is one self-contained HTML file without network access, and is complete without its scripts, which only add
+//! convenience.
 
 pub mod attention;
 pub mod cells;
+pub mod collect;
 mod figures;
-pub mod gather;
 mod html;
-pub mod lineage;
 pub mod markers;
 pub mod page;
+pub mod provenance;
 pub mod scores;
 pub mod summary;
 pub mod table;

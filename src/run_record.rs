@@ -1,4 +1,4 @@
-//! What was run: program, version, options, inputs and outputs with checksums, timings, metrics. One JSON file per run.
+//! Run records: program, version, options, inputs and outputs with checksums, timings and metrics. One JSON file per run.
 //!
 //! Only this file may contain times. Every other output is a function of inputs, options, seed and version.
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::clock::timestamp;
+use crate::file_format::{RUN_RECORD, Statement};
 use crate::interrupt::Interrupt;
 use crate::memory::{self, Peak};
 use crate::output;
@@ -20,20 +21,21 @@ use crate::progress;
 /// The content of `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    #[serde(flatten)]
+    pub statement: Statement,
     pub program: String,
-    pub version: String,
-    /// Moments of start and end, RFC 3339 in UTC.
+    /// Start and end, RFC 3339 in UTC.
     pub started: String,
     pub finished: String,
-    /// All options as they took effect: given, from the parameter file, or by default.
+    /// All options in effect: from flags, parameter file, or defaults.
     pub options: Map<String, Value>,
     pub seed: Option<u64>,
     pub device: Option<String>,
     pub threads: usize,
-    /// Model of the processor, where the system tells it.
+    /// CPU model, if available from the system.
     #[serde(default)]
     pub processor: Option<String>,
-    /// Most memory that the process held at a time (bytes), where the system tells it.
+    /// Peak memory of the process (bytes), if available from the system.
     #[serde(default)]
     pub peak_memory: Option<u64>,
     pub inputs: Vec<Artefact>,
@@ -44,11 +46,11 @@ pub struct Record {
     pub warnings: Vec<String>,
     /// Exit code; 0 is success.
     pub exit_status: u8,
-    /// What went wrong, on one line.
+    /// Error message, on one line.
     pub error: Option<String>,
 }
 
-/// A file as it was read or written.
+/// A file that was read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artefact {
     pub path: PathBuf,
@@ -59,26 +61,26 @@ pub struct Artefact {
     pub sha256: String,
 }
 
-/// How long a named stage took; a stage that ran twice stands twice.
+/// Duration of a named stage; a stage that ran twice is listed twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     pub stage: String,
     pub seconds: f64,
-    /// Most memory that the process held while the stage ran (bytes), what it held before included.
+    /// Peak memory of the process during the stage (bytes), including what was in use before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
-    /// The stage that this one is a part of, whose seconds include its own.
+    /// The enclosing stage, whose seconds include those of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
 }
 
-/// The run in progress: collects the record and speaks for the program.
+/// The run in progress: collects the record and prints messages.
 #[derive(Debug)]
 pub struct Run {
     record: Record,
     path: Option<PathBuf>,
     memory: Peak,
-    /// Stages that have begun and not ended, the innermost last.
+    /// Running stages, the innermost last.
     stages: Vec<String>,
 }
 
@@ -86,8 +88,8 @@ impl Run {
     /// Starts the clock.
     pub fn start(program: &str, options: Map<String, Value>, threads: usize) -> Self {
         let record = Record {
+            statement: RUN_RECORD.statement(),
             program: program.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
             started: timestamp(SystemTime::now()),
             finished: String::new(),
             options,
@@ -113,7 +115,7 @@ impl Run {
         }
     }
 
-    /// Says where the record goes unless a place was chosen before, as `--record` does.
+    /// Sets the path of the record, unless it is already set, as by `--record`.
     pub fn record_at(&mut self, path: impl Into<PathBuf>) {
         self.path.get_or_insert_with(|| path.into());
     }
@@ -123,30 +125,30 @@ impl Run {
         &self.record.inputs
     }
 
-    /// Number of threads to compute with.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.record.threads
     }
 
-    /// Records the seed of all random choices.
+    /// Records the random seed.
     pub fn seed(&mut self, seed: u64) {
         self.record.seed = Some(seed);
     }
 
-    /// Records and says the device that computes.
+    /// Records and prints the device.
     pub fn device(&mut self, device: impl Into<String>) {
         let device = device.into();
         progress::note(&format!("computing on {device}"));
         self.record.device = Some(device);
     }
 
-    /// Records a file that is read, or every file of a folder, with size and checksum.
+    /// Records an input file, or every file of a directory, with size and checksum.
     pub fn input(&mut self, path: &Path) -> io::Result<()> {
         self.record.inputs.extend(artefacts(path)?);
         Ok(())
     }
 
-    /// Records a file that is too large to be read twice: its size, without a checksum.
+    /// Records an input file that is too large to be read twice: size only, without checksum.
     pub fn input_unread(&mut self, path: &Path) -> io::Result<()> {
         let size = fs::metadata(path).map_err(named(path))?.len();
         self.record.inputs.push(Artefact {
@@ -157,13 +159,13 @@ impl Run {
         Ok(())
     }
 
-    /// Records a file whose checksum was compared when it was opened.
+    /// Records an input file whose checksum was verified when it was opened.
     pub fn input_known(&mut self, path: &Path, sha256: &str) -> io::Result<()> {
         self.record.inputs.push(known(path, sha256)?);
         Ok(())
     }
 
-    /// Records a finished file or folder, with sizes and checksums.
+    /// Records a finished file or directory, with sizes and checksums.
     pub fn output(&mut self, path: &Path) -> io::Result<()> {
         self.record.outputs.extend(artefacts(path)?);
         Ok(())
@@ -175,7 +177,7 @@ impl Run {
         Ok(())
     }
 
-    /// Does a part of the work and records how long it took and what memory, also if it failed.
+    /// Runs a stage and records its duration and peak memory, even if it fails.
     pub fn stage<T>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         progress::detail(stage);
         let (start, outer) = (Instant::now(), self.memory.begin());
@@ -198,31 +200,31 @@ impl Run {
         self.record.metrics.insert(name.into(), value);
     }
 
-    /// Records and says something worth knowing.
+    /// Records and prints a note.
     pub fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
         progress::note(&text);
         self.record.notes.push(text);
     }
 
-    /// Records and says something that may make the result wrong.
+    /// Records and prints a warning.
     pub fn warning(&mut self, text: impl Into<String>) {
         let text = text.into();
         progress::warning(&text);
         self.record.warnings.push(text);
     }
 
-    /// The request to stop, for loops that can save and leave; from the first call on, signals no longer end the program.
+    /// The interrupt flag, for loops that can save and exit; after the first call, signals no longer end the program.
     pub fn interrupt(&self) -> Interrupt {
         Interrupt::watch()
     }
 
-    /// Whether a signal to stop has arrived.
+    /// Whether the run was interrupted by a signal.
     pub fn interrupted(&self) -> bool {
         self.interrupt().requested()
     }
 
-    /// Stops the clock and writes the record, if it has a place and the folder of that place exists.
+    /// Stops the clock and writes the record, if it has a path and the directory of that path exists.
     pub fn finish(
         mut self,
         exit_status: u8,
@@ -232,7 +234,7 @@ impl Run {
         self.record.exit_status = exit_status;
         self.record.peak_memory = self.memory.total();
         self.record.error = error;
-        // A folder output that failed does not exist, and then has no record either.
+        // An output directory of a failed run does not exist, and then there is no record either.
         match &self.path {
             Some(path) if exit_status == 0 || output::parent(path).is_dir() => {
                 self.record.write(path)?
@@ -261,7 +263,7 @@ fn known(path: &Path, sha256: &str) -> io::Result<Artefact> {
     })
 }
 
-/// The file, or all files of the folder in the order of their paths.
+/// The file, or all files of the directory in the order of their paths.
 fn artefacts(path: &Path) -> io::Result<Vec<Artefact>> {
     if !path.is_dir() {
         return Ok(vec![artefact(path)?]);
@@ -269,7 +271,7 @@ fn artefacts(path: &Path) -> io::Result<Vec<Artefact>> {
     let mut entries = fs::read_dir(path)?
         .map(|entry| Ok(entry?.path()))
         .collect::<io::Result<Vec<_>>>()?;
-    // A link to a folder could lead in circles.
+    // A link to a directory could form a cycle.
     entries.retain(|entry| !(entry.is_symlink() && entry.is_dir()));
     entries.sort();
     let found = entries
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_the_stage_and_parts_name_their_whole() {
+    fn memory_is_that_of_the_stage_and_stages_name_their_enclosing_one() {
         let mut run = Run::start("toy", Map::new(), 1);
         run.stage("much", |run| {
             let held = std::hint::black_box(vec![1_u8; 100 << 20]);
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_without_its_folder_leaves_no_record() {
+    fn a_failed_run_without_its_directory_writes_no_record() {
         let folder = tempfile::tempdir().unwrap();
         let mut run = Run::start("toy", Map::new(), 1);
         run.record_at(folder.path().join("model/run.json"));

@@ -1,11 +1,11 @@
-//! Labelled cells into those to learn from, those to choose the best epoch by, and those to test on.
+//! Splits of labeled cells into training, validation (model selection) and test cells.
 
 pub mod perturbations;
 
 use crate::random::{self, Seed};
 use std::collections::BTreeMap;
 
-/// Indices of cells, increasing in each part.
+/// Indices of cells, increasing in each split.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Split {
     pub training: Vec<usize>,
@@ -14,28 +14,28 @@ pub struct Split {
 }
 
 impl Split {
-    /// Splits at random with the same shares of every class.
+    /// Stratified random split: the same fractions of every class.
     pub fn stratified(
         cells: &[usize],
         classes: &[i64],
-        test_share: f64,
-        validation_share: f64,
+        test_fraction: f64,
+        validation_fraction: f64,
         seed: Seed,
     ) -> Self {
-        let (rest, test) = stratify(cells, classes, test_share, seed, "test split");
-        Self::with_test(&rest, test, classes, validation_share, seed)
+        let (rest, test) = stratify(cells, classes, test_fraction, seed, "test split");
+        Self::with_test(&rest, test, classes, validation_fraction, seed)
     }
 
-    /// Splits off given test cells, such as those of held-out donors, and validation cells at random by class.
+    /// Given test cells, such as those of held-out donors, and stratified random validation cells.
     pub fn with_test(
         rest: &[usize],
         test: Vec<usize>,
         classes: &[i64],
-        validation_share: f64,
+        validation_fraction: f64,
         seed: Seed,
     ) -> Self {
         let (training, validation) =
-            stratify(rest, classes, validation_share, seed, "validation split");
+            stratify(rest, classes, validation_fraction, seed, "validation split");
         Self {
             training,
             validation,
@@ -44,11 +44,11 @@ impl Split {
     }
 }
 
-/// Takes a share of every class away: what stays and what was taken. A class keeps at least one cell.
+/// Takes a fraction of every class: cells that remain, and cells taken. A class keeps at least one cell.
 fn stratify(
     cells: &[usize],
     classes: &[i64],
-    share: f64,
+    fraction: f64,
     seed: Seed,
     purpose: &str,
 ) -> (Vec<usize>, Vec<usize>) {
@@ -59,7 +59,7 @@ fn stratify(
     let (mut kept, mut taken) = (Vec::new(), Vec::new());
     for (class, members) in by_class {
         let order = random::permutation(&mut seed.stream(purpose, &[class as u64]), members.len());
-        let count = ((members.len() as f64 * share).round() as usize).min(members.len() - 1);
+        let count = ((members.len() as f64 * fraction).round() as usize).min(members.len() - 1);
         taken.extend(order[..count].iter().map(|&i| members[i]));
         kept.extend(order[count..].iter().map(|&i| members[i]));
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cell_is_in_one_part_and_classes_keep_their_shares() {
+    fn every_cell_is_in_one_part_and_classes_keep_their_fractions() {
         let classes: Vec<i64> = (0..100).map(|i| i64::from(i % 10 == 0)).collect();
         let cells: Vec<usize> = (0..100).filter(|i| *i != 7).collect();
         let split = Split::stratified(&cells, &classes, 0.2, 0.1, Seed(1));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_of_one_cell_is_learnt_from() {
+    fn a_class_of_one_cell_is_trained_on() {
         let split = Split::stratified(&[0, 1, 2], &[0, 0, 1], 0.9, 0.9, Seed(0));
         assert!(split.training.contains(&2));
     }

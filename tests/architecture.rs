@@ -1,4 +1,4 @@
-//! The layers that `src/lib.rs` draws, read from the import lines; and the length of functions.
+//! Checks the layers of `src/lib.rs` against the imports, and the length of functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use, from the highest to the lowest. `cells` and `split` prepare data for `programs` alone.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("bin", &["allocation", "cli", "programs"]),
+    ("bin", &["malloc", "cli", "programs"]),
     (
         "cli",
         &[
-            "crash",
+            "signal_handler",
             "descriptor",
             "failure",
             "options",
             "output",
             "programs",
             "progress",
-            "ranks",
+            "distributed",
             "run_record",
         ],
     ),
@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "programs",
         &[
             "analysis",
-            "atlas",
+            "reference_index",
             "baselines",
             "cells",
             "checkpoint",
@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "expression",
             "failure",
             "figures",
+            "file_format",
             "formats",
             "model",
             "options",
@@ -43,7 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "predict",
             "progress",
             "random",
-            "ranks",
+            "distributed",
             "report",
             "run_record",
             "split",
@@ -52,12 +53,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
-    // Tells every error apart, so it knows every module that has one.
+    // Distinguishes every error, so it depends on every module that has one.
     (
         "failure",
         &[
             "analysis",
-            "atlas",
+            "reference_index",
             "baselines",
             "cells",
             "checkpoint",
@@ -67,7 +68,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "model",
             "output",
             "predict",
-            "ranks",
+            "distributed",
             "train",
             "vocabulary",
         ],
@@ -78,6 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "analysis",
             "cells",
             "expression",
+            "file_format",
             "formats",
             "random",
             "run_record",
@@ -93,7 +95,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "model",
             "output",
             "random",
-            "ranks",
+            "distributed",
             "tokens",
         ],
     ),
@@ -104,6 +106,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "checkpoint",
             "compute",
             "counts",
+            "file_format",
             "model",
             "random",
             "tokens",
@@ -118,29 +121,47 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("tokens", &["counts", "random", "vocabulary"]),
     ("split", &["random"]),
-    ("checkpoint", &["vocabulary"]),
-    ("atlas", &["analysis", "output", "random"]),
+    ("checkpoint", &["file_format", "vocabulary"]),
+    (
+        "reference_index",
+        &["analysis", "file_format", "output", "random"],
+    ),
     ("analysis", &["counts", "random"]),
     ("figures", &["counts"]),
     ("expression", &["counts"]),
     (
         "corpus",
-        &["counts", "formats", "output", "random", "vocabulary"],
+        &[
+            "counts",
+            "file_format",
+            "formats",
+            "output",
+            "random",
+            "vocabulary",
+        ],
     ),
-    ("formats", &["counts", "crash"]),
+    ("formats", &["counts", "file_format", "signal_handler"]),
     ("options", &["output", "progress"]),
     (
         "run_record",
-        &["clock", "interrupt", "memory", "output", "progress"],
+        &[
+            "clock",
+            "file_format",
+            "interrupt",
+            "memory",
+            "output",
+            "progress",
+        ],
     ),
     ("vocabulary", &[]),
     ("counts", &[]),
-    ("damage", &["random"]),
+    ("fuzz_mutations", &["random"]),
     ("random", &[]),
-    ("compute", &["ranks"]),
-    ("ranks", &["progress"]),
-    ("allocation", &[]),
-    ("crash", &[]),
+    ("compute", &["distributed"]),
+    ("distributed", &["progress"]),
+    ("malloc", &[]),
+    ("file_format", &[]),
+    ("signal_handler", &[]),
     ("output", &[]),
     ("progress", &["clock"]),
     ("clock", &[]),
@@ -148,7 +169,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("memory", &[]),
 ];
 
-/// Crates that only some modules may name. `programs` names libtorch for its type of a device alone.
+/// Crates that only some modules may use. `programs` uses libtorch only for the type of a device.
 const CRATES: &[(&str, &[&str])] = &[
     (
         "tch",
@@ -167,7 +188,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("parquet", &["corpus"]),
 ];
 
-/// Names that say nothing of what a module is about.
+/// Names that do not describe a module.
 const NAMELESS: [&str; 5] = ["util", "utils", "helpers", "common", "misc"];
 
 const LONGEST_FUNCTION: usize = 60;
@@ -179,7 +200,7 @@ struct Source {
 }
 
 impl Source {
-    /// The module that the file is a part of: its folder or its name right under `src`.
+    /// The module that the file is a part of: its directory or its name right under `src`.
     fn module(&self) -> &str {
         let first = self
             .path
@@ -199,12 +220,12 @@ fn root() -> PathBuf {
 
 /// Every source file but those of tests.
 fn sources() -> Vec<Source> {
-    let (mut folders, mut found) = (vec![root()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder of sources") {
+    let (mut directories, mut found) = (vec![root()], Vec::new());
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory of sources") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if path.file_name().is_some_and(|name| name != "tests.rs") {
                 let text = fs::read_to_string(&path).expect("UTF-8");
                 let path = path
@@ -223,7 +244,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// Leaves out comments, and items under `#[cfg(test)]` (formatted, so that a block ends at its own indent).
+/// Drops comments, and items under `#[cfg(test)]` (formatted, so that a block ends at its own indent).
 fn without_tests(text: &str) -> String {
     let mut kept = String::new();
     let mut lines = text.lines();
@@ -313,7 +334,7 @@ fn imports_follow_the_layers() {
     }
     assert!(
         wrong.is_empty(),
-        "against the layers of src/lib.rs:\n{}",
+        "imports that violate the layers of src/lib.rs:\n{}",
         wrong.join("\n")
     );
 }

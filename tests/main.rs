@@ -8,7 +8,11 @@ mod artefacts;
 mod cli;
 /// Pipelines in real workflow engines.
 mod engines;
+/// Versions of the files that programs write for each other.
+mod file_formats;
 /// Model parts, losses, bins and tokens against numbers of the reference.
 mod golden;
 /// Fixtures and numeric comparison.
 mod support;
+/// The words that texts use.
+mod words;

@@ -1,4 +1,4 @@
-// Annotates many samples in parallel with one model, which is trained on a reference first unless it is given.
+// Annotates samples in parallel with one model. Without `model`, it is first fine-tuned on a labeled reference.
 
 include { SCGPT_FINETUNEANNOTATION } from '../modules/scgpttools/scgpt/finetuneannotation/main'
 include { SCGPT_ANNOTATE           } from '../modules/scgpttools/scgpt/annotate/main'
@@ -6,8 +6,8 @@ include { SCGPT_ANNOTATE           } from '../modules/scgpttools/scgpt/annotate/
 workflow ANNOTATE {
     take:
     samples // channel: [meta, cells]
-    model // folder of a fine-tuned model, or null
-    reference // labelled cells, or null
+    model // directory of a fine-tuned model, or null
+    reference // labeled cells, or null
     labels // column of the reference that holds the cell types
     checkpoint // pre-trained model to start training from, or []
 
@@ -27,19 +27,19 @@ workflow ANNOTATE {
     annotated = SCGPT_ANNOTATE.out.h5ad
     rows = SCGPT_ANNOTATE.out.record.map { meta, record ->
         def metrics = new groovy.json.JsonSlurper().parse(record).metrics ?: [:]
-        def types = (metrics.types ?: [:]).collect { type, cells -> "${type}: ${cells}" }.join('; ')
-        [meta.id, metrics.cells, metrics.unassigned, metrics.genes_matched, metrics.genes_of_the_model, metrics.scores?.accuracy, types]
+        def cell_types = (metrics.predicted_cell_types ?: [:]).collect { type, cells -> "${type}: ${cells}" }.join('; ')
+        [meta.id, metrics.cells, metrics.unassigned, metrics.genes_matched, metrics.model_genes, metrics.scores?.accuracy, cell_types]
             .collect { value -> value == null ? '' : value }
             .join('\t')
     }
-    header = ['sample', 'cells', 'unassigned', 'genes_matched', 'genes_of_the_model', 'accuracy', 'types'].join('\t')
+    header = ['sample', 'cells', 'unassigned', 'genes_matched', 'model_genes', 'accuracy', 'predicted_cell_types'].join('\t')
     summary = rows.collectFile(name: 'summary.tsv', seed: header, newLine: true, sort: true, storeDir: params.outdir)
 
-    models = model ? channel.empty() : trained.map { _meta, folder -> folder }
+    models = model ? channel.empty() : trained.map { _meta, directory -> directory }
     files = models.mix(annotated.map { _meta, cells -> cells }, SCGPT_ANNOTATE.out.record.map { _meta, record -> record })
 
     emit:
-    files // channel: what the report is made of
+    files // channel: inputs of the report
     annotated // channel: [meta, cells]
-    summary // channel: table of all samples
+    summary // channel: summary table of all samples
 }

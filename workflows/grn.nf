@@ -1,72 +1,71 @@
-// Finds gene programs and networks in the cells of many samples with one model: the genes of a sample are chosen once, attention is
-// told condition by condition in parallel, and compared, explained by known gene sets and held against known regulation.
+// Infers gene programs and gene networks of many samples with one model. The genes of a sample are selected once; attention is computed
+// in parallel for each condition, compared between conditions, tested for enriched gene sets and evaluated against known edges.
 
 include { SCGPT_GRNPROGRAMS   } from '../modules/scgpttools/scgpt/grnprograms/main'
 include { SCGPT_GRNATTENTION  } from '../modules/scgpttools/scgpt/grnattention/main'
 include { SCGPT_GRNDIFFERENCE } from '../modules/scgpttools/scgpt/grndifference/main'
 include { SCGPT_GRNENRICH     } from '../modules/scgpttools/scgpt/grnenrich/main'
 include { SCGPT_GRNEVALUATE   } from '../modules/scgpttools/scgpt/grnevaluate/main'
-include { labelled            } from './tables'
+include { labeled            } from './tables'
 
 workflow GRN {
     take:
     samples // channel: [meta, cells]
-    model // channel: [meta, folder of a model]
-    genes // genes to look at, one a line, or [] for the highly variable ones
-    conditions // column of obs with the conditions, or [] to take all cells together
-    compared // conditions to look at, each in a task of its own, or [] for all that a sample has, in one task
-    control // condition that the others are compared with, or []
-    regulators // regulators, one a line, or []
-    sets // known gene sets, or []
-    truth // known regulation, or []
+    model // channel: [meta, directory of a model]
+    genes // genes to include, one per line, or [] for highly variable genes
+    conditions // column of obs with the conditions, or [] to pool all cells
+    compared // conditions to include, one task for each, or [] for all conditions of a sample in one task
+    control // control condition, or []
+    regulators // regulators, one per line, or []
+    gene_sets // gene sets (GMT), or []
+    known_edges // table of known edges, or []
 
     main:
-    wanted = (control && compared ? [control] + compared : compared).unique(false)
-    if (wanted.collect { condition -> word(condition) }.toSet().size() < wanted.size()) {
-        error("conditions ${wanted}: files are named after them, and two differ only in signs that names of files cannot have")
+    selected = (control && compared ? [control] + compared : compared).unique(false)
+    if (selected.collect { condition -> filename(condition) }.toSet().size() < selected.size()) {
+        error("conditions ${selected}: two of them give the same file name; rename one, using letters, digits, `_`, `+` and `-`")
     }
-    SCGPT_GRNPROGRAMS(samples.map { meta, cells -> [named(meta, 'programs'), cells, conditions, wanted] }, model, genes, [])
+    SCGPT_GRNPROGRAMS(samples.map { meta, cells -> [with_step(meta, 'programs'), cells, conditions, selected] }, model, genes, [])
     programs = SCGPT_GRNPROGRAMS.out.programs
-    chosen = SCGPT_GRNPROGRAMS.out.h5ad.map { meta, found -> [meta.sample, found] }
-    asked = samples
+    gene_files = SCGPT_GRNPROGRAMS.out.h5ad.map { meta, gene_file -> [meta.sample, gene_file] }
+    requests = samples
         .map { meta, cells -> [meta.id, meta, cells] }
-        .join(chosen)
-        .flatMap { _sample, meta, cells, found ->
-            wanted
-                ? wanted.collect { condition -> [named(meta, word(condition)), cells, conditions, [condition], [], found] }
-                : [[named(meta, 'attention'), cells, conditions, [], [], found]]
+        .join(gene_files)
+        .flatMap { _sample, meta, cells, gene_file ->
+            selected
+                ? selected.collect { condition -> [with_step(meta, filename(condition)), cells, conditions, [condition], [], gene_file] }
+                : [[with_step(meta, 'attention'), cells, conditions, [], [], gene_file]]
         }
-        .multiMap { meta, cells, column, only, none, found ->
-            cells: [meta, cells, column, only, none]
-            genes: found
+        .multiMap { meta, cells, column, subset, no_control, gene_file ->
+            cells: [meta, cells, column, subset, no_control]
+            genes: gene_file
         }
-    SCGPT_GRNATTENTION(asked.cells, model, asked.genes, regulators)
-    told = SCGPT_GRNATTENTION.out.h5ad
+    SCGPT_GRNATTENTION(requests.cells, model, requests.genes, regulators)
+    attention = SCGPT_GRNATTENTION.out.h5ad
         .map { meta, network -> [meta.sample, network] }
         .groupTuple()
         .map { sample, networks -> [sample, networks.toSorted { network -> network.name }] }
     SCGPT_GRNDIFFERENCE(
-        told.filter { control }.map { sample, networks -> [[id: "${sample}.difference".toString(), sample: sample], networks, control] },
+        attention.filter { control }.map { sample, networks -> [[id: "${sample}.difference".toString(), sample: sample], networks, control] },
         regulators,
     )
     compared_networks = SCGPT_GRNDIFFERENCE.out.h5ad.map { meta, network -> [meta.sample, [network]] }
-    networks = control ? compared_networks : told
+    networks = control ? compared_networks : attention
     edges = control ? SCGPT_GRNDIFFERENCE.out.edges : SCGPT_GRNATTENTION.out.edges
-    lists = programs
-        .map { meta, found -> [meta.sample, meta, found, []] }
-        .mix(edges.map { meta, found -> [meta.sample, meta, [], found] })
-        .combine(chosen, by: 0)
-    explained = lists
-        .filter { sets }
-        .map { _sample, meta, groups, targets, found -> [meta + [id: "${meta.id}.enrichment".toString()], groups, targets, found] }
-    SCGPT_GRNENRICH(explained, sets)
-    scored = networks
-        .join(chosen)
+    queries = programs
+        .map { meta, gmt -> [meta.sample, meta, gmt, []] }
+        .mix(edges.map { meta, table -> [meta.sample, meta, [], table] })
+        .combine(gene_files, by: 0)
+        .filter { gene_sets }
+        .map { _sample, meta, gmt, table, background -> [meta + [id: "${meta.id}.enrichment".toString()], gmt, table, background] }
+    SCGPT_GRNENRICH(queries, gene_sets)
+    evaluated = networks
+        .join(gene_files)
         .join(samples.map { meta, cells -> [meta.id, cells] })
-        .filter { truth }
-        .map { sample, all, found, cells -> [[id: "${sample}.evaluation".toString(), sample: sample], all + [found], cells] }
-    SCGPT_GRNEVALUATE(scored, [], truth)
-    strongest = lines(edges).collectFile(name: 'edges.tsv', keepHeader: true, skip: 1, sort: false, storeDir: params.outdir)
+        .filter { known_edges }
+        .map { sample, all, gene_file, cells -> [[id: "${sample}.evaluation".toString(), sample: sample], all + [gene_file], cells] }
+    SCGPT_GRNEVALUATE(evaluated, [], known_edges)
+    top_edges = lines(edges).collectFile(name: 'edges.tsv', keepHeader: true, skip: 1, sort: false, storeDir: params.outdir)
     enrichment = lines(SCGPT_GRNENRICH.out.tsv).collectFile(name: 'enrichment.tsv', keepHeader: true, skip: 1, sort: false, storeDir: params.outdir)
     evaluation = lines(SCGPT_GRNEVALUATE.out.tsv).collectFile(name: 'evaluation.tsv', keepHeader: true, skip: 1, sort: false, storeDir: params.outdir)
 
@@ -78,27 +77,27 @@ workflow GRN {
         .map { _meta, file -> file }
 
     emit:
-    files // channel: what the report is made of
-    programs // channel: [meta, gene programs of a sample]
+    files // channel: inputs of the report
+    programs // channel: [meta, gene programs]
     networks // channel: [sample, networks of all conditions]
-    strongest // channel: table of the strongest edges of all samples and conditions
-    enrichment // channel: table of the gene sets that programs and targets are rich in
-    evaluation // channel: table of the agreement with known regulation
+    top_edges // channel: table of the strongest edges of all samples and conditions
+    enrichment // channel: table of enriched gene sets of programs and targets
+    evaluation // channel: table of the evaluation against known edges
 }
 
-// A part of what is told of a sample.
-def named(meta, part) {
-    return [id: "${meta.id}.${part}".toString(), sample: meta.id]
+// Meta map of one step of a sample.
+def with_step(meta, step) {
+    return [id: "${meta.id}.${step}".toString(), sample: meta.id]
 }
 
-// The condition as names of files have it.
-def word(condition) {
+// A condition as part of a file name.
+def filename(condition) {
     return condition.replaceAll('[^A-Za-z0-9_+-]', '_')
 }
 
-// Texts of tables in the order of samples, which their first column tells.
+// Texts of tables, sorted by sample, with the sample as first column.
 def lines(tables) {
     return tables
         .toSortedList { a, b -> a[0].id <=> b[0].id }
-        .flatMap { all -> all.collect { meta, table -> labelled(table, [sample: meta.sample]) } }
+        .flatMap { all -> all.collect { meta, table -> labeled(table, [sample: meta.sample]) } }
 }

@@ -1,4 +1,4 @@
-// Brings the cells of all samples into one space: by a model that learns from them, or by one that learnt before.
+// Integrates all samples: trains a model on them, or maps them with a trained one.
 
 include { SCGPT_INTEGRATE } from '../modules/scgpttools/scgpt/integrate/main'
 include { csv             } from './tables'
@@ -6,8 +6,8 @@ include { csv             } from './tables'
 workflow INTEGRATE {
     take:
     samples // channel: [meta, cells]; a sample may have a file for each modality
-    name // of the results
-    checkpoint // model to start from or to map with, or []
+    name // name of the results
+    checkpoint // initial weights, or the model to map with, or []
 
     main:
     all = samples.toList()
@@ -27,15 +27,15 @@ workflow INTEGRATE {
     SCGPT_INTEGRATE(cells, checkpoint)
     integrated = SCGPT_INTEGRATE.out.h5ad
     model = SCGPT_INTEGRATE.out.model
-    scores = SCGPT_INTEGRATE.out.scores
+    metrics = SCGPT_INTEGRATE.out.metrics
 
     files = integrated
-        .mix(model, scores, SCGPT_INTEGRATE.out.record)
+        .mix(model, metrics, SCGPT_INTEGRATE.out.record)
         .map { _meta, file -> file }
 
     emit:
-    files // channel: what the report is made of
+    files // channel: inputs of the report
     integrated // channel: [meta, cells of all samples]
-    model // channel: [meta, folder]; empty where none was trained
-    scores // channel: [meta, table]
+    model // channel: [meta, directory]; empty without training
+    metrics // channel: [meta, table]
 }

@@ -1,5 +1,5 @@
-// Pre-trains one model on the corpora of many samples, and embeds every sample with it. They need no common vocabulary: the model learns
-// the genes of all.
+// Pre-trains one model on the corpora of all samples, and embeds every sample with it. The corpora may have different vocabularies: the
+// model covers the genes of all.
 
 include { SCGPT_PRETRAIN } from '../modules/scgpttools/scgpt/pretrain/main'
 include { SCGPT_EMBED    } from '../modules/scgpttools/scgpt/embed/main'
@@ -7,15 +7,15 @@ include { SCGPT_EMBED    } from '../modules/scgpttools/scgpt/embed/main'
 workflow PRETRAIN {
     take:
     samples // channel: [meta, cells]
-    corpora // channel: [meta, folder]
-    ordered // channel: folders of all corpora, in order
-    checkpoint // model to go on from, or []
-    gene_conditions // file of the categories of genes, or []
+    corpora // channel: [meta, directory]
+    ordered // channel: directories of all corpora, in order
+    checkpoint // model to continue from, or []
+    gene_conditions // file of gene categories, or []
 
     main:
-    SCGPT_PRETRAIN(ordered.map { folders -> [[id: 'model'], folders] }, checkpoint, gene_conditions)
+    SCGPT_PRETRAIN(ordered.map { directories -> [[id: 'model'], directories] }, checkpoint, gene_conditions)
     model = SCGPT_PRETRAIN.out.model
-    // Only AnnData files can be given an embedding, and only samples that could be tokenised.
+    // Embeds AnnData files of samples that were tokenized; other formats cannot hold an embedding.
     usable = samples
         .join(corpora)
         .filter { _meta, cells, _corpus -> cells.name.endsWith('.h5ad') }
@@ -28,7 +28,7 @@ workflow PRETRAIN {
         .map { _meta, file -> file }
 
     emit:
-    files // channel: what the report is made of
-    model // channel: [meta, folder]
+    files // channel: inputs of the report
+    model // channel: [meta, directory]
     embedded // channel: [meta, cells]
 }

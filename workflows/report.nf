@@ -1,4 +1,4 @@
-// Puts what an analysis left behind on one page.
+// Summarizes the outputs of an analysis in an HTML report.
 
 include { SCGPT_REPORT } from '../modules/scgpttools/scgpt/report/main'
 
@@ -7,13 +7,13 @@ workflow REPORT {
     files // channel: run records, models, cells and tables
 
     main:
-    // In an order of their own, so that a run that goes on finds the page done and the next run makes the same.
+    // Sorted, so that a resumed run reuses the cached report.
     all = files.toSortedList { a, b -> (a.name <=> b.name) ?: (a.size() <=> b.size()) ?: (a.toString() <=> b.toString()) }
-    SCGPT_REPORT(all.map { found -> [[id: 'report'], found] })
+    SCGPT_REPORT(all.map { inputs -> [[id: 'report'], inputs] })
     html = SCGPT_REPORT.out.html
     summary = SCGPT_REPORT.out.summary
 
     emit:
-    html // channel: [meta, page]
+    html // channel: [meta, report]
     summary // channel: [meta, table for MultiQC]
 }

@@ -1,12 +1,12 @@
-// Tables as texts.
+// Helpers for text tables.
 
-// A row of a CSV file.
+// One row of a CSV file.
 def csv(values) {
     return values.collect { value -> '"' + value.replace('"', '""') + '"' }.join(',') + '\n'
 }
 
-// The text of a table with tabs, with further columns before the others.
-def labelled(table, columns) {
+// A tab-separated table with further columns in front.
+def labeled(table, columns) {
     return table
         .readLines()
         .withIndex()

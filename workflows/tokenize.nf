@@ -1,21 +1,21 @@
-// Gathers the corpora of many samples into one corpus with one vocabulary. Unless it is given, gathering gives the
-// genes of all samples the ids that one run over all files would give them.
+// Merges the corpora of all samples into one corpus with one vocabulary. Without `vocab`, genes get the same ids as in one run over all
+// files.
 
 include { SCGPT_TOKENIZE as SCGPT_TOKENIZE_GATHER } from '../modules/scgpttools/scgpt/tokenize/main'
 
 workflow TOKENIZE {
     take:
-    ordered // channel: folders of all samples' corpora, in order
-    vocab // vocab.json, the folder of a pre-trained model, or []
+    ordered // channel: directories of all samples' corpora, in order
+    vocab // vocab.json, the directory of a pre-trained model, or []
 
     main:
-    parts = ordered.map { folders -> [[id: 'corpus'], folders, []] }
+    parts = ordered.map { directories -> [[id: 'corpus'], directories, []] }
     SCGPT_TOKENIZE_GATHER(parts, vocab, [], [], [])
     corpus = SCGPT_TOKENIZE_GATHER.out.corpus
 
-    files = corpus.map { _meta, folder -> folder }
+    files = corpus.map { _meta, directory -> directory }
 
     emit:
-    files // channel: what the report is made of
-    corpus // channel: [meta, folder]
+    files // channel: inputs of the report
+    corpus // channel: [meta, directory]
 }

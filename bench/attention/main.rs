@@ -1,7 +1,7 @@
-//! What attention by ranks costs a cell, beside the reference's way with the same libtorch: `cargo bench --bench attention`.
+//! Time of rank-based attention per cell, compared with the original method on the same libtorch: `cargo bench --bench attention`.
 //!
-//! Both pass the cell through the same encoder. The reference then holds the scores of all heads and ranks them by sorting twice
-//! along the keys and twice along the queries; see README.md.
+//! Both pass the cell through the same encoder. The original implementation then holds the scores of all heads and ranks them by
+//! sorting twice along the keys and twice along the queries; see README.md.
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ fn architecture() -> Architecture {
     }
 }
 
-/// A cell with other values for every number.
+/// A cell with different values for every number.
 fn cell(number: usize) -> Inputs {
     let genes: Vec<i64> = (0..TOKENS as i64).collect();
     let values: Vec<f32> = (0..TOKENS)
@@ -45,7 +45,7 @@ fn by_sorting(model: &Model, cell: &Inputs, layer: usize) -> Tensor {
     no_grad(|| {
         let (_, embedded) = model.embed(cell, None, &mut Noise::off());
         let found = model
-            .trunk()
+            .transformer()
             .queries_and_keys(&embedded, &cell.sequences, &[layer]);
         let heads_first = |t: &Tensor| t.transpose(0, 1);
         let scores = heads_first(&found[0][0]).matmul(&heads_first(&found[0][1]).transpose(1, 2));
@@ -65,7 +65,7 @@ fn encoder(model: &Model, cell: &Inputs, layer: usize) {
     no_grad(|| {
         let (_, embedded) = model.embed(cell, None, &mut Noise::off());
         model
-            .trunk()
+            .transformer()
             .queries_and_keys(&embedded, &cell.sequences, &[layer]);
     });
 }
@@ -90,12 +90,12 @@ fn main() {
     let pass = seconds(|at| encoder(&model, &cells[at], layer));
     let ours = seconds(|at| drop(Ranks::of(&model, &cells[at], &[layer])));
     let theirs = seconds(|at| drop(by_sorting(&model, &cells[at], layer)));
-    println!("{TOKENS} tokens, 12 layers of 512, one thread, seconds a cell");
+    println!("{TOKENS} tokens, 12 layers, embedding dimension 512, one thread, seconds per cell");
     println!("encoder alone      {pass:.3}");
-    println!("by ranks of blocks {ours:.3}");
-    println!("by sorting twice   {theirs:.3}");
+    println!("ranks in blocks    {ours:.3}");
+    println!("sorting twice      {theirs:.3}");
     println!(
-        "ratio {:.2}; of the ranking alone {:.2}",
+        "ratio {:.2}; ranking only {:.2}",
         theirs / ours,
         (theirs - pass) / (ours - pass)
     );

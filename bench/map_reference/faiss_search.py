@@ -1,6 +1,6 @@
-"""One index of faiss in a process of its own: builds it, searches, and prints what that took as JSON.
+"""One index of faiss in a process of its own: builds it, searches, and prints times and memory as JSON.
 
-Usage: faiss_search.py FOLDER QUERIES KIND THREADS NEIGHBOURS.npy, where KIND is flat, or ivf:LISTS:PROBES, or hnsw:M:EF
+Usage: faiss_search.py DIR QUERIES KIND THREADS NEIGHBORS.npy, where KIND is flat, or ivf:N_LISTS:N_PROBE, or hnsw:M:EF
 """
 
 import json
@@ -12,16 +12,16 @@ import faiss
 import h5py
 import numpy as np
 
-folder, asked, kind, threads, found = sys.argv[1:]
+directory, query_name, kind, threads, found = sys.argv[1:]
 faiss.omp_set_num_threads(int(threads))
 
 
-def vectors(name):
-    with h5py.File(f"{folder}/{name}.h5ad") as file:
+def embeddings(name):
+    with h5py.File(f"{directory}/{name}.h5ad") as file:
         return file["obsm/X_scGPT"][:]
 
 
-reference, queries = vectors("reference"), vectors(asked)
+reference, queries = embeddings("reference"), embeddings(query_name)
 start = time.perf_counter()
 name, *numbers = kind.split(":")
 numbers = [int(number) for number in numbers]
@@ -38,8 +38,8 @@ index.add(reference)
 built = time.perf_counter() - start
 del reference
 start = time.perf_counter()
-distances, neighbours = index.search(queries, 10)
+distances, neighbors = index.search(queries, 10)
 searched = time.perf_counter() - start
-np.save(found, neighbours)
+np.save(found, neighbors)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 print(json.dumps({"build_s": built, "search_s": searched, "peak_gb": peak}))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares target/release/scgpt-map-reference with faiss on made-up vectors; options go to compare.py.
+# Compares target/release/scgpt-map-reference with faiss on simulated embeddings; options are passed to compare.py.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 data=${BENCH_DATA:-target/bench-map-reference}

@@ -1,6 +1,6 @@
-"""Makes vectors of cells: clusters in a subspace of few dimensions, written as scgpt-embed writes them.
+"""Simulates cell embeddings: clusters in a subspace of few dimensions, in the format of scgpt-embed.
 
-Usage: vectors.py FOLDER [--cells 1000000] [--queries 10000] [--few 1000] [--clusters 300] [--width 512] [--dimensions 30]
+Usage: vectors.py DIR [--cells 1000000] [--queries 10000] [--few 1000] [--clusters 300] [--embedding-dim 512] [--dimensions 30]
 """
 
 import argparse
@@ -36,22 +36,22 @@ def write(path, vectors, labels, clusters):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=pathlib.Path)
-    for name, number in [("cells", 1_000_000), ("queries", 10_000), ("few", 1_000), ("clusters", 300), ("width", 512), ("dimensions", 30)]:
+    parser.add_argument("directory", type=pathlib.Path)
+    for name, number in [("cells", 1_000_000), ("queries", 10_000), ("few", 1_000), ("clusters", 300), ("embedding-dim", 512), ("dimensions", 30)]:
         parser.add_argument(f"--{name}", type=int, default=number)
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    centres = random.standard_normal((options.clusters, options.dimensions), dtype=np.float32)
-    basis = np.linalg.qr(random.standard_normal((options.width, options.dimensions)))[0].T.astype(np.float32)
-    options.folder.mkdir(parents=True, exist_ok=True)
+    centers = random.standard_normal((options.clusters, options.dimensions), dtype=np.float32)
+    basis = np.linalg.qr(random.standard_normal((options.embedding_dim, options.dimensions)))[0].T.astype(np.float32)
+    options.directory.mkdir(parents=True, exist_ok=True)
     for name, n in [("reference", options.cells), ("query", options.queries)]:
         labels = random.integers(options.clusters, size=n)
-        inner = centres[labels] + 0.35 * random.standard_normal((n, options.dimensions), dtype=np.float32)
+        inner = centers[labels] + 0.35 * random.standard_normal((n, options.dimensions), dtype=np.float32)
         vectors = inner @ basis
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        write(options.folder / f"{name}.h5ad", vectors, labels, options.clusters)
+        write(options.directory / f"{name}.h5ad", vectors, labels, options.clusters)
         if name == "query":
-            write(options.folder / "few.h5ad", vectors[: options.few], labels[: options.few], options.clusters)
+            write(options.directory / "few.h5ad", vectors[: options.few], labels[: options.few], options.clusters)
 
 
 main()

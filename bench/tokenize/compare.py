@@ -1,6 +1,6 @@
-"""Runs scgpt-tokenize, the reference and the limit in turn, each in a process of its own, and prints a table of medians.
+"""Runs scgpt-tokenize, the original implementation and the limit in turn, each in a process of its own, and prints a table of medians.
 
-Imports the standard library alone: what this process holds would count as peak memory of those it starts.
+Imports the standard library alone: memory of this process would count as peak memory of those it starts.
 """
 import argparse
 import json
@@ -17,17 +17,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="folder for the files that are made")
+    parser.add_argument("--data", required=True, help="directory for the files that are created")
     parser.add_argument("--program", default=f"{os.environ.get('CARGO_TARGET_DIR', 'target')}/release/scgpt-tokenize")
     parser.add_argument("--cells", type=int, default=50_000)
     parser.add_argument("--genes", type=int, default=20_000)
-    parser.add_argument("--reference-cells", type=int, help="fewer cells for the reference, which holds about 24 bytes a cell and gene")
+    parser.add_argument("--reference-cells", type=int, help="fewer cells for the original implementation, which needs about 24 bytes per cell and gene")
     parser.add_argument("--repeats", type=int, default=5)
     return parser.parse_args()
 
 
 def counts(options, cells):
-    """The file with so many cells, made where it does not exist."""
+    """The file with this number of cells, created if it does not exist."""
     path = os.path.join(options.data, f"counts-{cells}x{options.genes}.h5ad")
     if not os.path.exists(path):
         print(f"making {path}", file=sys.stderr)
@@ -38,21 +38,21 @@ def counts(options, cells):
 
 
 def within_memory():
-    """Lets the process fail by itself before the system runs out of memory and chooses one to end."""
+    """Limits the memory of the process, so that it fails before the system runs out of memory."""
     with open("/proc/meminfo") as lines:
         available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (available, available))
 
 
 def run(command):
-    """Wall and CPU time in seconds and peak memory in MiB of a command, with what it printed in their place if it is JSON."""
+    """Wall and CPU time in seconds and peak memory in MiB of a command, replaced by what it printed if that is JSON."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=within_memory)
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     figures = {"wall": time.perf_counter() - start, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss / 1024}
     if status:
-        sys.exit(f"failed (the reference may need --reference-cells, for want of memory): {' '.join(command)}")
+        sys.exit(f"failed (the original implementation may need --reference-cells, for lack of memory): {' '.join(command)}")
     return figures | (json.loads(printed) if printed.startswith(b"{") else {})
 
 
@@ -72,21 +72,21 @@ def tokenize(options, file, *values):
 
 
 def contenders(options):
-    """Name, the name of what it is held against, and how it is run."""
+    """Name, the name of what it is compared with, and how it is run."""
     file = counts(options, options.cells)
     fewer = counts(options, options.reference_cells or options.cells)
     return [
         ("limit: inflate", None, lambda: {"cells": options.cells} | python("inflate.py", file)),
-        ("reference, unchanged", None, lambda: python("reference.py", "unchanged", fewer)),
-        ("scgpt-tokenize, unchanged", "reference, unchanged", lambda: tokenize(options, file, "unchanged")),
-        ("reference, bins", None, lambda: python("reference.py", "bins", fewer)),
-        ("scgpt-tokenize, bins", "reference, bins", lambda: tokenize(options, file, "bins")),
-        ("scgpt-tokenize, bins, ties spread", "reference, bins", lambda: tokenize(options, file, "bins", "--ties", "both-sided")),
+        ("original, raw", None, lambda: python("reference.py", "raw", fewer)),
+        ("scgpt-tokenize, raw", "original, raw", lambda: tokenize(options, file, "raw")),
+        ("original, binned", None, lambda: python("reference.py", "binned", fewer)),
+        ("scgpt-tokenize, binned", "original, binned", lambda: tokenize(options, file, "binned")),
+        ("scgpt-tokenize, binned, ties spread", "original, binned", lambda: tokenize(options, file, "binned", "--ties", "both-sided")),
     ]
 
 
 def measure(options, contenders):
-    """Medians of each contender's figures; they take turns, so that all meet the same other work on the machine."""
+    """Medians of each contender's figures; they run in turn, so that other load on the machine affects all alike."""
     runs = {name: [] for name, _, _ in contenders}
     for turn in range(options.repeats):
         for name, _, start in contenders:
@@ -116,7 +116,7 @@ def main():
         if reference and medians[reference]["cells"] == chosen.cells and medians[reference]["tokens"] != medians[name]["tokens"]:
             sys.exit(f"{name} made {medians[name]['tokens']} tokens, {reference} {medians[reference]['tokens']}")
     print(f"{chosen.cells:,} cells x {chosen.genes:,} genes, {os.cpu_count()} cores, load {load:.1f} at the start, medians of {chosen.repeats}\n")
-    print("| | cells/s | wall, s | CPU, s | peak, MiB | its speed | its memory | share of the limit |")
+    print("| | cells/s | wall, s | CPU, s | peak, MiB | speed | memory | fraction of the limit |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, reference, _ in turns:
         print(row(name, medians[name], medians.get(reference), medians["limit: inflate"]))

@@ -16,15 +16,15 @@ TYPES = 12
 
 
 def abundances(genes):
-    """Cumulative shares of the genes in each cell type, TYPES x genes: log-normal, and different between the types."""
+    """Cumulative fractions of the genes in each cell type, TYPES x genes: log-normal, and different between the types."""
     random = np.random.default_rng(0)
     logarithms = random.normal(0, 2.1, genes) + random.normal(0, 0.7, (TYPES, genes))
-    shares = np.exp(logarithms)
-    return np.cumsum(shares / shares.sum(1, keepdims=True), 1)
+    fractions = np.exp(logarithms)
+    return np.cumsum(fractions / fractions.sum(1, keepdims=True), 1)
 
 
 def block(number, cells, cumulative):
-    """Counts of a block of cells: as many molecules as the cell has are drawn from its type's shares."""
+    """Counts of a block of cells: as many molecules as the cell has are drawn from the fractions of its type."""
     random = np.random.default_rng([1, number])
     genes = cumulative.shape[1]
     types = random.integers(TYPES, size=BLOCK)

@@ -17,7 +17,7 @@ PIECE = 32
 
 
 def chunks(dataset):
-    """Compressed chunks of a dataset and the bytes that each becomes."""
+    """Compressed chunks of a dataset and their inflated sizes."""
     size = dataset.chunks[0] * dataset.dtype.itemsize
     for i in range(dataset.id.get_num_chunks()):
         offset = dataset.id.get_chunk_info(i).chunk_offset
@@ -25,7 +25,7 @@ def chunks(dataset):
 
 
 def inflate(chunks):
-    """Inflates chunks one after another, each over the one before; how many bytes they make."""
+    """Inflates chunks one after another, each into the same buffer; returns the number of bytes."""
     inflated = bytearray(max(size for _, size in chunks))
     return sum(len(imagecodecs.deflate_decode(compressed, out=inflated)) for compressed, _ in chunks)
 

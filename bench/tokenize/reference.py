@@ -1,8 +1,8 @@
-"""Tokenises a file the reference's way: all of it in memory, binned by its Preprocessor, as padded tensors.
+"""Tokenizes a file with the original implementation: in memory, binned by its Preprocessor, as padded tensors.
 
-reference.py unchanged|bins FILE          SCGPT_SRC names a checkout of the reference
+reference.py raw|binned FILE          SCGPT_SRC names a checkout of bowang-lab/scGPT
 
-Prints its time without the imports, in seconds, and what it made.
+Prints the time without imports, in seconds, and the numbers of cells and tokens.
 """
 import json
 import logging
@@ -14,7 +14,7 @@ import types
 import anndata
 import numpy as np
 
-# The package's own start imports its models and trainers, which are not needed here.
+# The package imports its models and trainers at start, which are not needed here.
 package = types.ModuleType("scgpt")
 package.__path__ = [os.path.join(os.environ["SCGPT_SRC"], "scgpt")]
 package.logger = logging.getLogger("scGPT")
@@ -26,7 +26,7 @@ from scgpt.tokenizer.gene_tokenizer import GeneVocab, tokenize_and_pad_batch
 def tokens(values, path):
     """Every expressed gene of every cell: no gene filter, no sampling down to a length."""
     adata = anndata.read_h5ad(path)
-    if values == "bins":
+    if values == "binned":
         Preprocessor(use_key="X", normalize_total=False, binning=51)(adata)
         data = adata.layers["X_binned"]
     else:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Compares target/release/scgpt-tokenize with the reference (SCGPT_SRC) and with the limit; options go to compare.py.
+# Compares target/release/scgpt-tokenize with the original implementation (SCGPT_SRC) and with the limit; options are passed to compare.py.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-: "${SCGPT_SRC:?set SCGPT_SRC to a checkout of the reference, bowang-lab/scGPT}"
+: "${SCGPT_SRC:?set SCGPT_SRC to a checkout of bowang-lab/scGPT}"
 data=${BENCH_DATA:-target/bench-tokenize}
 python=${BENCH_PYTHON:-$data/python/bin/python}
 mkdir -p "$data"

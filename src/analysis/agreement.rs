@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-/// Share of the pairs of cells that are together in both groupings or apart in both, adjusted for chance: 1 for equal groupings,
+/// Fraction of the pairs of cells that are together in both groupings or apart in both, adjusted for chance: 1 for equal groupings,
 /// about 0 for independent ones, at least -0.5.
 ///
-/// 1 without cells, and if both have one group or both as many as cells. Labels without a partner are left out.
+/// 1 without cells, and if both have one group or both as many as cells. Labels without a partner are dropped.
 pub fn adjusted_rand(a: &[usize], b: &[usize]) -> f64 {
     let table = Contingency::new(a, b);
     let together = pairs(&table.both);
@@ -23,8 +23,8 @@ pub fn adjusted_rand(a: &[usize], b: &[usize]) -> f64 {
 
 /// Mutual information of two groupings over the mean of their entropies: 1 for equal groupings, 0 for independent ones.
 ///
-/// 1 without cells and if both have one group; 0 if only one of them has. Labels without a partner are left out.
-pub fn normalised_mutual_information(a: &[usize], b: &[usize]) -> f64 {
+/// 1 without cells and if both have one group; 0 if only one of them has. Labels without a partner are dropped.
+pub fn normalized_mutual_information(a: &[usize], b: &[usize]) -> f64 {
     let table = Contingency::new(a, b);
     let mean_entropy = (entropy(&table.a, table.n) + entropy(&table.b, table.n)) / 2.0;
     if mean_entropy == 0.0 {
@@ -70,8 +70,8 @@ fn pairs<L>(counts: &BTreeMap<L, u64>) -> f64 {
 
 /// In nats.
 fn entropy<L>(counts: &BTreeMap<L, u64>, n: u64) -> f64 {
-    let shares = counts.values().map(|&count| count as f64 / n as f64);
-    shares.map(|share| -share * share.ln()).sum()
+    let fractions = counts.values().map(|&count| count as f64 / n as f64);
+    fractions.map(|fraction| -fraction * fraction.ln()).sum()
 }
 
 #[cfg(test)]
@@ -90,7 +90,8 @@ mod tests {
         a: Vec<usize>,
         b: Vec<usize>,
         adjusted_rand: f64,
-        normalised_mutual_information: f64,
+        #[serde(rename = "normalised_mutual_information")]
+        normalized_mutual_information: f64,
     }
 
     #[test]
@@ -100,8 +101,8 @@ mod tests {
         assert!(cases.len() > 10);
         for case in cases {
             for (a, b) in [(&case.a, &case.b), (&case.b, &case.a)] {
-                let found = [adjusted_rand(a, b), normalised_mutual_information(a, b)];
-                let expected = [case.adjusted_rand, case.normalised_mutual_information];
+                let found = [adjusted_rand(a, b), normalized_mutual_information(a, b)];
+                let expected = [case.adjusted_rand, case.normalized_mutual_information];
                 let mut pairs = found.iter().zip(expected);
                 assert!(
                     pairs.all(|(found, expected)| (found - expected).abs() < 1e-12),
@@ -117,6 +118,6 @@ mod tests {
         let a = [0, 0, 1, 1, 2, 2, 2, 0];
         let renamed = a.map(|label| usize::MAX - 7 * label);
         assert_eq!(adjusted_rand(&a, &renamed), 1.0);
-        assert!((normalised_mutual_information(&a, &renamed) - 1.0).abs() < 1e-15);
+        assert!((normalized_mutual_information(&a, &renamed) - 1.0).abs() < 1e-15);
     }
 }

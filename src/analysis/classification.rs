@@ -1,9 +1,9 @@
-//! How well predicted classes agree with the truth (reference 12.2).
+//! Classification metrics of predicted against true classes (docs/methods.md, "Classification metrics").
 //!
-//! A prediction may be missing (the cell is `unassigned`). Such a cell counts as wrong: it lowers accuracy and the recall of
-//! its class, but no class's precision. Accuracy among assigned cells and the share unassigned are given beside it, so
-//! that neither can be read without the other. Averages run over the classes that occur in the truth or among the
-//! predictions; a ratio without cells (precision of a class never predicted, recall of one without cells) is 0.
+//! A prediction may be missing (the cell is `unassigned`). Such a cell counts as wrong: it lowers accuracy and the recall of its
+//! class, but no class's precision. Accuracy among assigned cells and the unassigned fraction are reported too. Averages run over
+//! the classes that occur in the truth or among the predictions; a ratio without cells (precision of a class never predicted,
+//! recall of one without cells) is 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     pub n_cells: u64,
-    /// Share of all cells predicted right; unassigned cells are wrong.
+    /// Fraction of all cells predicted right; unassigned cells are wrong.
     pub accuracy: f64,
-    /// Share of assigned cells predicted right; 0 if none is assigned.
+    /// Fraction of assigned cells predicted right; 0 if none is assigned.
     pub accuracy_assigned: f64,
-    /// Share of cells without a prediction.
+    /// Fraction of cells without a prediction.
     pub unassigned: f64,
     /// F1 of all cells pooled: equals accuracy if every cell is assigned.
     pub micro_f1: f64,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         assert_eq!(score(&[], &[], &[]), Err(Error::NoCells));
         assert_eq!(
             score(&[0], &[], &names(1)),

@@ -1,6 +1,6 @@
 //! Baseline gene networks from expression alone: how certain it is that a regulator acts on a target.
 //!
-//! All take log-normalised values `[cells, genes]` and give scores `[regulators, targets]`, larger for more certain edges: only
+//! All take log-normalized values `[cells, genes]` and give scores `[regulators, targets]`, larger for more certain edges: only
 //! their order means something, and not the sign of the action. NaN stands for a gene with itself. A gene that is the same in
 //! all cells has scores of 0.
 //!
@@ -18,17 +18,17 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 use rand::Rng;
 use rayon::prelude::*;
 
-use super::products::product;
+use super::matmul::product;
 use super::{Error, require_finite};
 use crate::random::{Seed, sample};
 
-/// Windows that are compared with windows later, at least.
+/// Minimum number of windows that are compared with later ones.
 const LEAST_WINDOWS: usize = 3;
 
 /// Cells, and the genes between which edges are scored.
 #[derive(Debug, Clone, Copy)]
 pub struct Expression<'a> {
-    /// Log-normalised, `[cells, genes]`.
+    /// Log-normalized, `[cells, genes]`.
     pub values: ArrayView2<'a, f64>,
     /// Columns of the regulators.
     pub regulators: &'a [usize],
@@ -50,7 +50,7 @@ impl Expression<'_> {
 
     /// Absolute correlations of the columns of two matrices, which hold the regulators and the targets.
     fn correlations(&self, regulators: Array2<f64>, targets: Array2<f64>) -> Array2<f64> {
-        let (regulators, targets) = (standardised(regulators), standardised(targets));
+        let (regulators, targets) = (standardized(regulators), standardized(targets));
         let mut scores = product(regulators.t(), targets.view());
         scores.mapv_inplace(|value| value.abs().min(1.0));
         scores
@@ -68,13 +68,13 @@ impl Expression<'_> {
 }
 
 /// Columns with mean 0 and length 1, or all zeros if their values are equal.
-fn standardised(mut values: Array2<f64>) -> Array2<f64> {
+fn standardized(mut values: Array2<f64>) -> Array2<f64> {
     let columns: Vec<_> = values.columns_mut().into_iter().collect();
-    columns.into_par_iter().for_each(standardise);
+    columns.into_par_iter().for_each(standardize);
     values
 }
 
-fn standardise(mut values: ArrayViewMut1<'_, f64>) {
+fn standardize(mut values: ArrayViewMut1<'_, f64>) {
     let equal = values
         .first()
         .is_none_or(|first| values.iter().all(|value| value == first));
@@ -137,12 +137,12 @@ fn mid_ranks(values: ArrayView1<'_, f64>) -> Array1<f64> {
     ranks
 }
 
-/// How expression along pseudotime is compared.
+/// Settings of the lagged correlation along pseudotime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lags {
     /// Windows of pseudotime with equally many cells.
     pub windows: usize,
-    /// Windows at most from the regulator to the target.
+    /// Largest lag from the regulator to the target, in windows.
     pub longest: usize,
 }
 
@@ -158,10 +158,10 @@ impl Default for Lags {
 
 /// Largest absolute correlation of each regulator with each target one or more windows of pseudotime later.
 ///
-/// Cells are ordered by pseudotime (equal ones by index; cells whose pseudotime is not finite are left out) and cut into windows
+/// Cells are ordered by pseudotime (equal ones by index; cells whose pseudotime is not finite are dropped) and cut into windows
 /// of equally many cells, over which expression is averaged. The regulator in windows 1 to W - L is compared with the target
 /// in windows 1 + l to W - L + l, for each lag l from 1 to L: always as many windows, so that lags are comparable. LEAP
-/// slides over single cells and has lag 0 too, which cannot tell regulator from target.
+/// slides over single cells and has lag 0 too, which cannot distinguish regulator from target.
 ///
 /// Fails as [`pearson`] does, if there is not one pseudotime per cell, if windows are fewer than the longest lag and three
 /// more or more than ordered cells, and without lags.
@@ -247,19 +247,19 @@ fn window_means(values: Array2<f64>, order: &[usize], windows: usize) -> Array2<
     means
 }
 
-/// How targets are predicted from regulators.
+/// Settings of the gradient boosting of targets on regulators.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Boosting {
     /// Trees per target, each of at most 8 leaves.
     pub trees: usize,
-    /// Share of its prediction that each tree adds.
+    /// Fraction of its prediction that each tree adds.
     pub learning_rate: f32,
-    /// Cells to learn from at most; if there are more, so many are drawn.
+    /// Maximum number of training cells; of more, a random subset is used.
     pub max_cells: usize,
-    /// Share of the cells each tree learns from.
-    pub share_of_cells: f32,
-    /// Share of the regulators each tree may use, but at least ten of them.
-    pub share_of_regulators: f64,
+    /// Fraction of the cells each tree is trained on.
+    pub cell_fraction: f32,
+    /// Fraction of the regulators each tree may use, but at least ten of them.
+    pub regulator_fraction: f64,
 }
 
 impl Default for Boosting {
@@ -268,8 +268,8 @@ impl Default for Boosting {
             trees: 100,
             learning_rate: 0.1,
             max_cells: 2000,
-            share_of_cells: 0.5,
-            share_of_regulators: 0.1,
+            cell_fraction: 0.5,
+            regulator_fraction: 0.1,
         }
     }
 }
@@ -290,7 +290,7 @@ pub fn boosting(
     let cells = drawn_cells(expression.values.nrows(), settings.max_cells, seed);
     let columns = |genes| {
         let chosen = expression.values.select(Axis(1), genes);
-        standardised(chosen.select(Axis(0), &cells))
+        standardized(chosen.select(Axis(0), &cells))
     };
     let (regulators, targets) = (columns(expression.regulators), columns(expression.targets));
     let rows = (0..expression.targets.len())
@@ -322,17 +322,20 @@ impl Boosting {
                 found: self.max_cells,
             });
         }
-        let shares = [
+        let fractions = [
             ("the learning rate", f64::from(self.learning_rate)),
             (
-                "the share of cells per tree",
-                f64::from(self.share_of_cells),
+                "the fraction of cells per tree",
+                f64::from(self.cell_fraction),
             ),
-            ("the share of regulators per tree", self.share_of_regulators),
+            (
+                "the fraction of regulators per tree",
+                self.regulator_fraction,
+            ),
         ];
-        match shares
+        match fractions
             .into_iter()
-            .find(|(_, share)| !(*share > 0.0 && *share <= 1.0))
+            .find(|(_, fraction)| !(*fraction > 0.0 && *fraction <= 1.0))
         {
             Some((what, found)) => Err(Error::Setting {
                 what,
@@ -354,7 +357,7 @@ fn drawn_cells(cells: usize, most: usize, seed: Seed) -> Vec<usize> {
     drawn
 }
 
-/// Importance of all regulators for one target, 0 for those not used; columns are standardised.
+/// Importance of all regulators for one target, 0 for those not used; columns are standardized.
 fn importances(
     regulators: &Array2<f64>,
     used: Vec<usize>,
@@ -387,12 +390,12 @@ fn importances(
 
 impl Boosting {
     fn booster(&self, regulators: usize, seed: u64) -> GradientBooster {
-        let share = self
-            .share_of_regulators
+        let fraction = self
+            .regulator_fraction
             .max(10.0 / regulators as f64)
             .min(1.0);
         // A little more, since the number is rounded down.
-        let share = (share + 1e-9).min(1.0);
+        let fraction = (fraction + 1e-9).min(1.0);
         GradientBooster::default()
             .set_objective_type(ObjectiveType::SquaredLoss)
             .set_iterations(self.trees)
@@ -401,8 +404,8 @@ impl Boosting {
             .set_max_leaves(8)
             .set_nbins(64)
             .set_sample_method(SampleMethod::Random)
-            .set_subsample(self.share_of_cells)
-            .set_colsample_bytree(share)
+            .set_subsample(self.cell_fraction)
+            .set_colsample_bytree(fraction)
             .set_initialize_base_score(true)
             .set_parallel(false)
             .set_seed(seed)
@@ -591,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_is_told() {
+    fn bad_input_is_rejected() {
         let values = Array2::<f64>::zeros((6, 2));
         let expression = |regulators| Expression {
             values: values.view(),
@@ -617,7 +620,7 @@ mod tests {
             Error::FewCells { found: 0, .. }
         ));
         let settings = Boosting {
-            share_of_cells: f32::NAN,
+            cell_fraction: f32::NAN,
             ..Boosting::default()
         };
         let found = boosting(expression(&[1]), settings, Seed(0));

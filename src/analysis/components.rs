@@ -3,17 +3,17 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::products::product;
+use super::matmul::product;
 use super::{Error, require_finite, to_f64};
 use crate::random::{Seed, normal_pair};
 
-/// Directions beyond those wanted, which make the wanted ones settle sooner.
-const SPARE: usize = 10;
+/// Directions beyond those wanted, which make the wanted ones converge sooner.
+const OVERSAMPLING: usize = 10;
 const ROUNDS: usize = 1000;
 /// The iteration ends when no wanted direction turns by more (1 - cosine).
-const SETTLED: f64 = 1e-12;
-/// A direction shorter than this share of the longest is rounding only.
-const NOTHING: f64 = 1e-10;
+const CONVERGENCE: f64 = 1e-12;
+/// A direction shorter than this fraction of the longest is rounding only.
+const EPSILON: f64 = 1e-10;
 
 /// Directions of largest variance.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Components {
 }
 
 impl Components {
-    /// Learns at most `wanted` directions from rows; there are fewer if the rows do not span as many.
+    /// Fits at most `wanted` directions to rows; there are fewer if the rows do not span as many.
     ///
     /// Fails on fewer than two rows, on values that are not finite and on equal rows.
     pub fn fit<T: Copy + Into<f64>>(rows: ArrayView2<'_, T>, wanted: usize) -> Result<Self, Error> {
@@ -38,16 +38,16 @@ impl Components {
                 found: n,
             });
         }
-        let mut centred = to_f64(rows);
-        let mean = centred.mean_axis(Axis(0)).expect("there are rows");
-        centred -= &mean;
-        let turned = centred.t().as_standard_layout().into_owned();
-        let covariance = product(turned.view(), centred.view()) / (n - 1) as f64;
+        let mut centered = to_f64(rows);
+        let mean = centered.mean_axis(Axis(0)).expect("there are rows");
+        centered -= &mean;
+        let turned = centered.t().as_standard_layout().into_owned();
+        let covariance = product(turned.view(), centered.view()) / (n - 1) as f64;
         if covariance.diag().sum() == 0.0 {
             return Err(Error::AllEqual { cells: n });
         }
         let rank = (n - 1).min(features);
-        let mut directions = iterate(&covariance, (wanted + SPARE).min(rank), wanted);
+        let mut directions = iterate(&covariance, (wanted + OVERSAMPLING).min(rank), wanted);
         let kept = wanted.min(directions.nrows());
         directions = directions.slice_move(ndarray::s![..kept, ..]);
         directions.rows_mut().into_iter().for_each(|mut direction| {
@@ -67,21 +67,21 @@ impl Components {
 
     /// Coordinates of rows, [rows, components].
     pub fn transform<T: Copy + Into<f64>>(&self, rows: ArrayView2<'_, T>) -> Array2<f64> {
-        let centred = to_f64(rows) - &self.mean;
-        product(centred.view(), self.directions.t())
+        let centered = to_f64(rows) - &self.mean;
+        product(centered.view(), self.directions.t())
     }
 }
 
 /// Turns directions, [directions, features], towards the eigenvectors of largest eigenvalues.
-/// The first `wanted` of them are to settle.
+/// The first `wanted` of them must converge.
 fn iterate(covariance: &Array2<f64>, n: usize, wanted: usize) -> Array2<f64> {
     let mut stream = Seed(0).stream("components", &[]);
     let random = || normal_pair(&mut stream).0;
     let mut directions = Array2::from_shape_simple_fn((n, covariance.nrows()), random);
-    orthonormalise(&mut directions);
+    orthonormalize(&mut directions);
     for _ in 0..ROUNDS {
         let mut next = product(directions.view(), covariance.view());
-        orthonormalise(&mut next);
+        orthonormalize(&mut next);
         let same = next.nrows() == directions.nrows();
         let turned = next
             .rows()
@@ -89,7 +89,7 @@ fn iterate(covariance: &Array2<f64>, n: usize, wanted: usize) -> Array2<f64> {
             .zip(directions.rows())
             .take(wanted)
             .map(|(a, b)| 1.0 - a.dot(&b).abs());
-        let settled = same && turned.fold(0.0, f64::max) < SETTLED;
+        let settled = same && turned.fold(0.0, f64::max) < CONVERGENCE;
         directions = next;
         if settled {
             break;
@@ -98,8 +98,8 @@ fn iterate(covariance: &Array2<f64>, n: usize, wanted: usize) -> Array2<f64> {
     directions
 }
 
-/// Makes rows orthogonal and of unit length, twice against rounding; rows that depend on those before are left out.
-fn orthonormalise(rows: &mut Array2<f64>) {
+/// Makes rows orthogonal and of unit length, twice against rounding; rows that depend on those before are dropped.
+fn orthonormalize(rows: &mut Array2<f64>) {
     let longest = rows
         .rows()
         .into_iter()
@@ -110,12 +110,12 @@ fn orthonormalise(rows: &mut Array2<f64>) {
         let mut row = rows.row(at).to_owned();
         for _ in 0..2 {
             for &other in &kept {
-                let share = rows.row(other).dot(&row);
-                row.scaled_add(-share, &rows.row(other));
+                let projection = rows.row(other).dot(&row);
+                row.scaled_add(-projection, &rows.row(other));
             }
         }
         let length = row.dot(&row).sqrt();
-        if length > NOTHING * longest {
+        if length > EPSILON * longest {
             rows.row_mut(at).assign(&(row / length));
             kept.push(at);
         }

@@ -1,9 +1,9 @@
 //! Differential expression between a group of cells and a reference group, as scanpy's `rank_genes_groups`.
 //!
-//! Values are logarithms (natural, of 1 + x) of normalised counts. Welch's t-test (Welch 1947, Biometrika 34:28) and the rank
+//! Values are log1p-normalized counts. Welch's t-test (Welch 1947, Biometrika 34:28) and the rank
 //! sum test (Wilcoxon 1945; Mann and Whitney 1947) in its normal approximation without continuity correction; p-values are
 //! two-sided, adjusted over all genes by Benjamini and Hochberg (1995). Costs grow with the stored values, not with
-//! cells x genes, and a [`Reference`] that many groups are compared with is summarised once.
+//! cells x genes, and a [`Reference`] that many groups are compared with is summarized once.
 
 use std::f64::consts::{LOG2_E, SQRT_2};
 use std::ops::Range;
@@ -45,28 +45,28 @@ pub enum Test {
     WilcoxonTieCorrected,
 }
 
-/// What sets a group of cells apart from the reference in one gene.
+/// Differential expression of one gene between a group of cells and the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
     /// Student's t or the z-score of the rank sum; positive if the group has more.
     pub score: f64,
     /// Two-sided.
     pub p_value: f64,
-    /// Share of false discoveries among the genes with a p-value up to this one.
+    /// Fraction of false discoveries among the genes with a p-value up to this one.
     pub adjusted_p_value: f64,
     /// Of the counts that belong to the two means: log2((exp(mean) - 1 + 1e-9) / (exp(reference mean) - 1 + 1e-9)).
     pub log2_fold_change: f64,
-    /// Mean of the logarithms in the group.
+    /// Mean log1p value in the group.
     pub mean: f64,
-    /// Mean of the logarithms in the reference.
+    /// Mean log1p value in the reference.
     pub reference_mean: f64,
 }
 
 /// Compares a group of cells with reference cells; one difference per gene, in the order of genes.
 ///
-/// `counts` are log-normalised values, [cells, genes]; the two groups should not overlap. Where nothing can be tested (no
+/// `counts` are log-normalized values, [cells, genes]; the two groups should not overlap. Where nothing can be tested (no
 /// variance in either group, or, by the t-test, only one cell in a group), the score is 0 and the p-value 1; scanpy has an
-/// infinite score for different means without variance, and refuses single cells. Fails on a group without cells, on cells that
+/// infinite score for different means without variance, and rejects single cells. Fails on a group without cells, on cells that
 /// are not there, and on values that are negative or not finite.
 pub fn differences(
     counts: &Counts,
@@ -108,7 +108,7 @@ pub fn adjust(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Cells that groups are compared with, summarised once: means and variances, and sorted values when first needed.
+/// Cells that groups are compared with, summarized once: means and variances, and sorted values when first needed.
 #[derive(Debug)]
 pub struct Reference<'a> {
     counts: &'a Counts,
@@ -118,7 +118,7 @@ pub struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// Reference cells of log-normalised values; fails as [`differences`] does.
+    /// Reference cells of log-normalized values; fails as [`differences`] does.
     pub fn new(counts: &'a Counts, cells: &[usize]) -> Result<Self, Error> {
         Ok(Self {
             counts,
@@ -130,7 +130,7 @@ impl<'a> Reference<'a> {
 
     /// Compares a group of cells with the reference; see [`differences`].
     ///
-    /// `counts` may be another matrix than the reference's, but must have the same genes.
+    /// `counts` may be another matrix than that of the reference cells, but must have the same genes.
     pub fn compare(
         &self,
         counts: &Counts,
@@ -232,7 +232,7 @@ impl Moments {
     }
 }
 
-/// Fails without cells, on a cell that is not there and on a value that is no logarithm of a count.
+/// Fails without cells, on a cell that is not there and on a value that is not log1p-normalized.
 fn check(counts: &Counts, cells: &[usize], what: &'static str) -> Result<(), Error> {
     if cells.is_empty() {
         let (needed, found) = (1, 0);
@@ -406,12 +406,15 @@ mod tests {
     use crate::random::Seed;
 
     fn golden(name: &str) -> String {
-        let folder = if name.ends_with(".tsv") {
+        let directory = if name.ends_with(".tsv") {
             "metrics"
         } else {
             "analysis"
         };
-        let path = format!("{}/tests/data/{folder}/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/tests/data/{directory}/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
         std::fs::read_to_string(path).unwrap()
     }
 
@@ -617,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let counts = sparse(&[
             vec![1.0, 2.0],
             vec![0.5, 0.0],

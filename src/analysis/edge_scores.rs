@@ -2,8 +2,8 @@
 //!
 //! Every pair of a regulator and another gene is a possible edge. Area under the precision-recall curve as average precision
 //! (sum of precision x gain in recall, without interpolation; Davis and Goadrich 2006, ICML), area under the ROC curve (Hanley
-//! and McNeil 1982) and early precision among the first edges (Pratapa et al. 2020, Nature Methods 17:147), each beside what a
-//! random ranking has. Edges of equal score are a group without order, so no result depends on the order of genes.
+//! and McNeil 1982) and early precision among the first edges (Pratapa et al. 2020, Nature Methods 17:147), each
+//! compared with a random ranking. Edges of equal score are a group without order, so no result depends on the order of genes.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -21,23 +21,23 @@ pub struct EdgeScore {
     pub true_edges: usize,
     /// Area under the precision-recall curve: average precision.
     pub auprc: f64,
-    /// What a random ranking has on average: the share of true edges.
+    /// AUPRC of a random ranking: the fraction of true edges.
     pub random_auprc: f64,
     /// AUPRC over that of a random ranking.
     pub auprc_ratio: f64,
     /// Area under the ROC curve: the probability that a true edge scores higher than a false one, ties counting half.
     pub auroc: f64,
-    /// Share of true edges among the first so many edges as are true. Of a group of equal scores that fits only in part,
+    /// Fraction of true edges among the first so many edges as are true. Of a group of equal scores that fits only in part,
     /// each edge counts as the part.
     pub early_precision: f64,
-    /// Early precision over the share of true edges.
+    /// Early precision over the fraction of true edges.
     pub early_precision_ratio: f64,
 }
 
 /// Agreement for each regulator and for all of them together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EdgeScores {
-    /// One per regulator: its targets ranked by themselves.
+    /// One per regulator: only its targets are ranked.
     pub regulators: Vec<EdgeScore>,
     /// All edges in one ranking.
     pub overall: EdgeScore,
@@ -75,8 +75,8 @@ impl Edges<'_> {
     ///
     /// Edges are drawn with replacement within each regulator, true and false ones apart, so that every resample has the
     /// same regulators, the same number of edges and hence the same random AUPRC. This is the uncertainty about further
-    /// edges of these regulators. Drawing whole regulators would tell about further regulators, but the few that have a
-    /// truth table are too few for that.
+    /// edges of these regulators. Resampling whole regulators would cover further regulators, but too few have
+    /// known targets for that.
     pub fn interval(&self, resamples: usize, seed: Seed) -> Result<Option<[f64; 2]>, Error> {
         let ranking = Ranking::join(self.rankings()?);
         let strata = ranking.strata();
@@ -95,7 +95,7 @@ impl Edges<'_> {
             .collect();
         found.sort_by(f64::total_cmp);
         let known = found.last().is_some_and(|value| !value.is_nan());
-        Ok(known.then(|| [0.025, 0.975].map(|share| quantile(&found, share))))
+        Ok(known.then(|| [0.025, 0.975].map(|fraction| quantile(&found, fraction))))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -142,8 +142,8 @@ impl Edges<'_> {
 }
 
 /// Linear between the two nearest of sorted values, as NumPy's default.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let at = share * (sorted.len() - 1) as f64;
+fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+    let at = fraction * (sorted.len() - 1) as f64;
     let (low, part) = (at.floor() as usize, at.fract());
     let high = sorted[(low + 1).min(sorted.len() - 1)];
     sorted[low] + part * (high - sorted[low])
@@ -195,7 +195,7 @@ impl Ranking {
         self.edges.len()
     }
 
-    /// Places of the true and of the false edges of each regulator.
+    /// Positions of the true and of the false edges of each regulator.
     fn strata(&self) -> Vec<Vec<usize>> {
         let regulators = self.edges.iter().map(|edge| edge.regulator + 1).max();
         let mut strata = vec![Vec::new(); 2 * regulators.unwrap_or(0)];
@@ -259,10 +259,10 @@ fn average_precision(groups: &[Group], true_edges: usize) -> f64 {
 fn roc_area(groups: &[Group], true_edges: usize, false_edges: usize) -> f64 {
     let (mut above, mut area) = (0, 0.0);
     for group in groups {
-        let beside = group.all - group.truths;
-        let below = (false_edges - above - beside) as f64;
-        area += group.truths as f64 * (below + beside as f64 / 2.0);
-        above += beside;
+        let tied_false = group.all - group.truths;
+        let below = (false_edges - above - tied_false) as f64;
+        area += group.truths as f64 * (below + tied_false as f64 / 2.0);
+        above += tied_false;
     }
     area / (true_edges as f64 * false_edges as f64)
 }

@@ -1,36 +1,36 @@
 //! Over-representation of a list of genes in gene sets.
 //!
-//! Fisher's exact test, one-sided: of N genes in play, K belong to a set; the probability that n genes drawn without
+//! Fisher's exact test, one-sided: of N background genes, K belong to a set; the probability that n genes drawn without
 //! replacement hold k or more of them is the upper tail of the hypergeometric distribution (Rivals et al. 2007, Bioinformatics
-//! 23:401). Adjusted over all sets that could have been hit, also those without a gene of the list; programs that count only
-//! sets with a hit (Enrichr, GSEApy) adjust for fewer tests, and find too much.
+//! 23:401). Adjusted over all tested sets, also those without a gene of the list; programs that count only sets with an
+//! overlap (Enrichr, GSEApy) adjust for fewer tests and are anti-conservative.
 
 use libm::lgamma;
 
 use super::differential::adjust;
 
-/// Terms smaller than this share of the sum so far no longer change it.
+/// Terms smaller than this fraction of the sum so far no longer change it.
 const NEGLIGIBLE: f64 = 1e-18;
 
-/// How a list of genes meets one gene set. A set without genes in play is not tested: its numbers are NaN.
+/// Over-representation of a gene list in one gene set. A set without background genes is not tested: its numbers are NaN.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Enriched {
     /// Genes of the list that belong to the set, increasing.
     pub overlap: Vec<usize>,
-    /// Genes of the set that are in play.
+    /// Background genes of the set.
     pub set_size: usize,
     /// Genes of the overlap over those expected by chance; NaN for an empty list.
     pub fold: f64,
     /// Probability of so large an overlap, or a larger one, by chance.
     pub p_value: f64,
-    /// Share of false discoveries among the sets with a p-value up to this one (Benjamini and Hochberg 1995).
+    /// Fraction of false discoveries among the sets with a p-value up to this one (Benjamini and Hochberg 1995).
     pub adjusted_p_value: f64,
     /// P-value times the number of sets tested, at most 1.
     pub bonferroni: f64,
 }
 
 impl Enriched {
-    /// Whether the set has genes in play.
+    /// Whether the set has background genes.
     pub fn is_tested(&self) -> bool {
         self.set_size > 0
     }
@@ -38,13 +38,13 @@ impl Enriched {
 
 /// Tests a list of genes for over-representation in each gene set, in the order of sets.
 ///
-/// Genes are numbered from 0; those in play (the background, e.g. all genes measured) are `0..background`. Others are left out
-/// of the list and of the sets, and a gene counts once however often it is given.
+/// Genes are numbered from 0; the background (e.g. all measured genes) is `0..background`. Others are dropped from the list
+/// and the sets, and a repeated gene counts once.
 pub fn enrich(list: &[usize], sets: &[Vec<usize>], background: usize) -> Vec<Enriched> {
-    let list = in_play(list, background);
+    let list = in_background(list, background);
     let mut found: Vec<Enriched> = sets
         .iter()
-        .map(|set| test(&list, &in_play(set, background), background))
+        .map(|set| test(&list, &in_background(set, background), background))
         .collect();
     let p_values: Vec<f64> = tested(&found).map(|set| set.p_value).collect();
     let adjusted = adjust(&p_values);
@@ -62,7 +62,7 @@ pub fn tested(sets: &[Enriched]) -> impl Iterator<Item = &Enriched> {
 }
 
 /// Sorted, each gene once.
-fn in_play(genes: &[usize], background: usize) -> Vec<usize> {
+fn in_background(genes: &[usize], background: usize) -> Vec<usize> {
     let mut genes: Vec<usize> = genes
         .iter()
         .copied()
@@ -73,7 +73,7 @@ fn in_play(genes: &[usize], background: usize) -> Vec<usize> {
     genes
 }
 
-/// A set by itself, not yet adjusted; both are sorted.
+/// One set with its unadjusted p-value; `list` and `set` are sorted.
 fn test(list: &[usize], set: &[usize], background: usize) -> Enriched {
     let in_set = |gene: &usize| set.binary_search(gene).is_ok();
     let overlap: Vec<usize> = list.iter().copied().filter(in_set).collect();
@@ -95,7 +95,7 @@ fn test(list: &[usize], set: &[usize], background: usize) -> Enriched {
 
 /// Probability that `drawn` of `population` genes, `marked` of which are marked, hold `least` marked ones or more.
 ///
-/// The first term comes from logarithms of factorials, the others from the ratio of neighbouring terms. Sums run away from the
+/// The first term comes from logarithms of factorials, the others from the ratio of neighboring terms. Sums run away from the
 /// mode, so that terms shrink; below the mode the lower tail is summed, which is the smaller one. Relative error below 1e-9
 /// for 100,000 genes, 1e-8 for a million. `marked` and `drawn` beyond the population count as all of it.
 pub fn upper_tail(least: usize, population: usize, marked: usize, drawn: usize) -> f64 {

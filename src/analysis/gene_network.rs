@@ -1,8 +1,8 @@
-//! Networks and programs of genes from gene vectors: cosine similarity, neighbours, edges, coherence, clusters.
+//! Gene networks and programs from gene embeddings: cosine similarity, neighbors, edges, coherence, clusters.
 //!
-//! Vectors are `[genes, width]`, e.g. a model's gene embeddings. Products of tiles of unit vectors in f32 find the candidates;
-//! what is reported is computed again in f64, pair by pair. So 60,000 genes need little beyond their vectors, and neither tiles
-//! nor threads change anything. The similarity with a vector of zeros is 0.
+//! Embeddings are `[genes, dim]`, static or contextual. Products of tiles of unit vectors in f32 find the candidates;
+//! what is reported is computed again in f64, pair by pair. So 60,000 genes need little beyond their embeddings, and neither tiles
+//! nor threads change anything. The similarity with an embedding of zeros is 0.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::graph::Graph;
 use super::leiden::leiden;
-use super::neighbours::{Metric, nearest};
+use super::neighbors::{Metric, nearest};
 use super::{Error, require_finite, to_f64};
 use crate::random::{Seed, sample};
 
@@ -23,7 +23,7 @@ const TILE: (usize, usize) = (512, 1024);
 /// Error of a similarity in f32, at least.
 const ROUNDING: f32 = 1e-4;
 
-/// Gene vectors of length 1 (or 0).
+/// Gene embeddings scaled to length 1 (or 0).
 #[derive(Debug, Clone)]
 pub struct Directions {
     unit: Array2<f32>,
@@ -35,7 +35,7 @@ pub struct Directions {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Similar {
     pub gene: usize,
-    /// Cosine of the angle between the two vectors.
+    /// Cosine of the angle between the two embeddings.
     pub similarity: f64,
 }
 
@@ -45,11 +45,11 @@ pub enum Ties {
     /// The one with the lower index.
     #[default]
     LowerFirst,
-    /// The one with the higher index, as in the reference (11.6).
+    /// The one with the higher index, as in the original implementation (docs/methods.md, "Gene embeddings").
     HigherFirst,
 }
 
-/// What is asked for each gene.
+/// Settings of a search for similar genes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
     /// Genes to find, or all if there are fewer.
@@ -77,7 +77,7 @@ pub struct Threshold {
     pub limit: usize,
 }
 
-/// How similar the genes of a set are to each other, beside random sets.
+/// Similarity of the genes of a set to each other, compared with random sets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coherence {
     /// Mean similarity of the pairs of genes of the set.
@@ -123,7 +123,7 @@ impl Directions {
         self.unit.nrows()
     }
 
-    /// Cosine similarity of two genes, to the precision of vectors in f32.
+    /// Cosine similarity of two genes, to the precision of f32.
     ///
     /// Panics if there are no such genes.
     pub fn similarity(&self, a: usize, b: usize) -> f64 {
@@ -135,13 +135,13 @@ impl Directions {
     /// The most similar genes of each of the given genes, most similar first.
     ///
     /// Where more than `k` genes are equally similar to within the rounding of f32, those kept may be any of them, but always
-    /// the same. Fails on a gene that is not there and if no gene is asked for.
+    /// the same. Fails on a gene that is not there and if `k` is 0.
     pub fn most_similar(
         &self,
         genes: &[usize],
         search: Search,
     ) -> Result<Vec<Vec<Similar>>, Error> {
-        self.require("a gene whose similar genes are asked for", genes)?;
+        self.require("a query gene", genes)?;
         if search.k == 0 {
             return Err(Error::Zero("similar genes"));
         }
@@ -230,7 +230,7 @@ impl Directions {
                     if candidate < least || b < a || (b == a && !threshold.self_loops) {
                         continue;
                     }
-                    // Beyond the limit edges are only counted, and most need no second look for that.
+                    // Beyond the limit edges are only counted, and most need no second check for that.
                     let surely = candidate > least + 2.0 * ROUNDING;
                     if surely && count >= threshold.limit {
                         count += 1;
@@ -394,14 +394,14 @@ impl Best {
     }
 }
 
-/// How gene programs are found.
+/// Settings of the clustering into gene programs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProgramSettings {
-    /// Nearest genes in the graph, each gene's own included (reference: 15).
-    pub neighbours: usize,
-    /// Resolution of the Leiden algorithm (reference: 40 for 1,200 genes).
+    /// Nearest genes in the graph, each gene's own included (original implementation: 15).
+    pub neighbors: usize,
+    /// Resolution of the Leiden algorithm (original implementation: 40 for 1,200 genes).
     pub resolution: f64,
-    /// Genes of the smallest cluster that is a program (reference: 5).
+    /// Genes of the smallest cluster that is a program (original implementation: 5).
     pub min_genes: usize,
     pub seed: u64,
 }
@@ -415,23 +415,24 @@ pub struct Programs {
     pub programs: Vec<Vec<usize>>,
 }
 
-/// Clusters genes by the Leiden algorithm on UMAP's graph of their nearest neighbours by Euclidean distance (reference 11.6).
+/// Clusters genes by the Leiden algorithm on UMAP's graph of their nearest neighbors by Euclidean distance (docs/methods.md,
+/// "Gene programs").
 ///
-/// Fails on values that are not finite, without genes or neighbours, and on a resolution that is negative or not finite.
+/// Fails on values that are not finite, without genes or neighbors, and on a resolution that is negative or not finite.
 pub fn programs<T: Copy + Into<f64>>(
     vectors: ArrayView2<'_, T>,
     settings: ProgramSettings,
 ) -> Result<Programs, Error> {
     require_at_least("a search for programs", 1, vectors.nrows())?;
-    if settings.neighbours == 0 {
-        return Err(Error::Zero("neighbours"));
+    if settings.neighbors == 0 {
+        return Err(Error::Zero("neighbors"));
     }
     let vectors = to_f64(vectors);
     require_finite(vectors.view())?;
     let found = nearest(
         vectors.view(),
         vectors.view(),
-        settings.neighbours,
+        settings.neighbors,
         Metric::Euclidean,
     )?;
     let graph = Graph::connectivities(&found)?;
@@ -529,7 +530,7 @@ mod tests {
         let (vectors, golden) = golden();
         for (resolution, name) in [(1.0, "clusters_1"), (5.0, "clusters_5")] {
             let settings = ProgramSettings {
-                neighbours: 15,
+                neighbors: 15,
                 resolution,
                 min_genes: 5,
                 seed: 0,
@@ -650,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_is_told_and_extreme_values_are_not_bad() {
+    fn bad_input_is_rejected_and_extreme_values_are_not_bad() {
         let directions = Directions::new(array![[1e300, 1e300], [1e-300, 0.0]].view()).unwrap();
         assert!((directions.similarity(0, 1) - 0.5_f64.sqrt()).abs() < 1e-7);
         assert!(Directions::new(array![[f64::NAN]].view()).is_err());
@@ -675,7 +676,7 @@ mod tests {
         assert!(none.edges(threshold(0.0)).unwrap().is_empty());
         assert!(none.most_similar(&[], search(1)).unwrap().is_empty());
         let settings = ProgramSettings {
-            neighbours: 15,
+            neighbors: 15,
             resolution: 1.0,
             min_genes: 1,
             seed: 0,

@@ -1,57 +1,50 @@
-//! Undirected weighted graphs of cells, and UMAP's graph of nearest neighbours.
+//! Undirected weighted graphs of cells, and UMAP's graph of nearest neighbors.
 //!
 //! McInnes, Healy and Melville 2018 (arXiv:1802.03426), section 3.1 and algorithms 2 and 3: a cell's distances to its
-//! neighbours, less the distance to the nearest of them and divided by a scale of its own, become memberships in (0, 1]; the
+//! neighbors, less the distance to the nearest of them and divided by a scale of its own, become memberships in (0, 1]; the
 //! memberships of the two directions are joined by the probabilistic union a + b - ab.
 
 use ndarray::ArrayView1;
 use rayon::prelude::*;
 
 use super::Error;
-use super::neighbours::Neighbours;
+use super::neighbors::Neighbors;
 
 /// Largest error of a cell's sum of memberships.
 const TOLERANCE: f64 = 1e-5;
 /// Bisections at most for a cell's scale.
 const BISECTIONS: usize = 64;
-/// A cell's scale is at least this share of the mean distance.
+/// A cell's scale is at least this fraction of the mean distance.
 const LEAST_SCALE: f64 = 1e-3;
 
 /// An undirected weighted graph in compressed rows.
 ///
-/// Row `i` is the range `offsets[i]..offsets[i + 1]` of `neighbours` and `weights`. Columns increase within a row, the matrix is
-/// symmetric, no node is its own neighbour, weights are positive.
+/// Row `i` is the range `offsets[i]..offsets[i + 1]` of `neighbors` and `weights`. Columns increase within a row, the matrix is
+/// symmetric, no node is its own neighbor, weights are positive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     /// Where each row starts, and where the last ends: nodes + 1 numbers.
     pub offsets: Vec<usize>,
     /// The other end of each edge, row by row.
-    pub neighbours: Vec<u32>,
+    pub neighbors: Vec<u32>,
     /// The weight of each edge.
     pub weights: Vec<f64>,
 }
 
 impl Graph {
-    /// The fuzzy simplicial set of cells and their nearest neighbours, with memberships as weights.
+    /// The fuzzy simplicial set of cells and their nearest neighbors, with memberships as weights.
     ///
-    /// Row `i` has the neighbours of cell `i` among the same cells, nearest first, and the cell itself is one of them (the
-    /// first, unless other cells are at distance 0 too); it counts towards the number of neighbours. Edges whose membership is
-    /// too small for an f64 are left out. Fails on neighbours that are no such cells, on more cells than fit in u32 and on
+    /// Row `i` has the neighbors of cell `i` among the same cells, nearest first, and the cell itself is one of them (the
+    /// first, unless other cells are at distance 0 too); it counts towards the number of neighbors. Edges whose membership is
+    /// too small for an f64 are dropped. Fails on neighbors that are no such cells, on more cells than fit in u32 and on
     /// distances that are not finite or negative.
-    pub fn connectivities(neighbours: &Neighbours) -> Result<Self, Error> {
-        check(neighbours)?;
-        let distances = &neighbours.distances;
+    pub fn connectivities(neighbors: &Neighbors) -> Result<Self, Error> {
+        check(neighbors)?;
+        let distances = &neighbors.distances;
         let mean = distances.mean().unwrap_or(0.0);
         let rows: Vec<Row> = (0..distances.nrows())
             .into_par_iter()
-            .map(|cell| {
-                memberships(
-                    cell,
-                    neighbours.indices.row(cell),
-                    distances.row(cell),
-                    mean,
-                )
-            })
+            .map(|cell| memberships(cell, neighbors.indices.row(cell), distances.row(cell), mean))
             .collect();
         let turned = transpose(&rows);
         let united: Vec<Row> = rows
@@ -91,10 +84,10 @@ impl Graph {
             *end += row.len();
             Some(*end)
         }));
-        let (neighbours, weights) = rows.into_iter().flatten().unzip();
+        let (neighbors, weights) = rows.into_iter().flatten().unzip();
         Self {
             offsets,
-            neighbours,
+            neighbors,
             weights,
         }
     }
@@ -104,10 +97,10 @@ impl Graph {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// Neighbours of a node, increasing, and the weights of its edges.
+    /// Neighbors of a node, increasing, and the weights of its edges.
     pub fn edges(&self, node: usize) -> (&[u32], &[f64]) {
         let range = self.offsets[node]..self.offsets[node + 1];
-        (&self.neighbours[range.clone()], &self.weights[range])
+        (&self.neighbors[range.clone()], &self.weights[range])
     }
 
     /// The same, edge by edge.
@@ -161,10 +154,10 @@ impl Graph {
         Self::from_rows(nodes.iter().map(kept).collect())
     }
 
-    /// Fails unless the fields are as the struct says.
+    /// Fails unless the fields are valid as the struct describes.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |what: String| Err(Error::Graph(what));
-        let entries = self.neighbours.len();
+        let entries = self.neighbors.len();
         if self.offsets.first() != Some(&0)
             || self.offsets.last() != Some(&entries)
             || !self.offsets.is_sorted()
@@ -172,18 +165,18 @@ impl Graph {
         {
             let (rows, weights) = (self.n_nodes(), self.weights.len());
             return wrong(format!(
-                "{rows} rows, {entries} neighbours and {weights} weights do not fit together"
+                "{rows} rows, {entries} neighbors and {weights} weights do not fit together"
             ));
         }
         for node in 0..self.n_nodes() {
-            let ends = &self.neighbours[self.offsets[node]..self.offsets[node + 1]];
+            let ends = &self.neighbors[self.offsets[node]..self.offsets[node + 1]];
             if !ends.is_sorted_by(|a, b| a < b)
                 || ends
                     .last()
                     .is_some_and(|&end| end as usize >= self.n_nodes())
             {
                 return wrong(format!(
-                    "the neighbours of node {node} are not increasing nodes"
+                    "the neighbors of node {node} are not increasing nodes"
                 ));
             }
         }
@@ -195,7 +188,7 @@ impl Graph {
         };
         match (0..self.n_nodes()).into_par_iter().find_first(bad) {
             Some(node) => wrong(format!(
-                "node {node} is its own neighbour, or has an edge that is not positive or not the same in both directions"
+                "node {node} is its own neighbor, or has an edge that is not positive or not the same in both directions"
             )),
             None => Ok(()),
         }
@@ -203,22 +196,22 @@ impl Graph {
 
     fn weight(&self, from: usize, to: usize) -> Option<f64> {
         let start = self.offsets[from];
-        let ends = &self.neighbours[start..self.offsets[from + 1]];
+        let ends = &self.neighbors[start..self.offsets[from + 1]];
         let at = ends.binary_search(&u32::try_from(to).ok()?).ok()?;
         Some(self.weights[start + at])
     }
 }
 
-/// Neighbours and weights of one node.
+/// Neighbors and weights of one node.
 type Row = Vec<(u32, f64)>;
 
-fn check(neighbours: &Neighbours) -> Result<(), Error> {
-    let (indices, distances) = (&neighbours.indices, &neighbours.distances);
+fn check(neighbors: &Neighbors) -> Result<(), Error> {
+    let (indices, distances) = (&neighbors.indices, &neighbors.distances);
     let cells = distances.nrows();
     if indices.dim() != distances.dim() || u32::try_from(cells).is_err() {
         let (found, expected) = (indices.dim(), distances.dim());
         return Err(Error::Graph(format!(
-            "neighbours are {found:?}, but their distances {expected:?}"
+            "neighbors are {found:?}, but their distances {expected:?}"
         )));
     }
     super::require_finite(distances.view())?;
@@ -227,16 +220,16 @@ fn check(neighbours: &Neighbours) -> Result<(), Error> {
     }
     match indices.iter().find(|&&index| index >= cells) {
         Some(index) => Err(Error::Graph(format!(
-            "cell {index} of {cells} is a neighbour"
+            "cell {index} of {cells} is a neighbor"
         ))),
         None => Ok(()),
     }
 }
 
-/// A cell's memberships of its neighbours, by increasing neighbour, without itself.
+/// A cell's memberships of its neighbors, by increasing neighbor, without itself.
 fn memberships(
     cell: usize,
-    neighbours: ArrayView1<'_, usize>,
+    neighbors: ArrayView1<'_, usize>,
     distances: ArrayView1<'_, f64>,
     overall_mean: f64,
 ) -> Row {
@@ -244,15 +237,15 @@ fn memberships(
     let mean = nearest.and(distances.mean()).unwrap_or(overall_mean);
     let nearest = nearest.unwrap_or(0.0);
     let scale = scale(distances, nearest).max(LEAST_SCALE * mean);
-    let mut row: Row = neighbours
+    let mut row: Row = neighbors
         .iter()
         .zip(distances)
-        .filter(|&(&neighbour, _)| neighbour != cell)
-        .map(|(&neighbour, distance)| (neighbour as u32, membership(distance - nearest, scale)))
+        .filter(|&(&neighbor, _)| neighbor != cell)
+        .map(|(&neighbor, distance)| (neighbor as u32, membership(distance - nearest, scale)))
         .filter(|&(_, weight)| weight > 0.0)
         .collect();
-    row.sort_by_key(|&(neighbour, _)| neighbour);
-    row.dedup_by_key(|&mut (neighbour, _)| neighbour);
+    row.sort_by_key(|&(neighbor, _)| neighbor);
+    row.dedup_by_key(|&mut (neighbor, _)| neighbor);
     row
 }
 
@@ -264,7 +257,7 @@ fn membership(excess: f64, scale: f64) -> f64 {
     }
 }
 
-/// The scale at which the memberships of all neighbours but the first sum to log2 of their number, by bisection.
+/// The scale at which the memberships of all neighbors but the first sum to log2 of their number, by bisection.
 fn scale(distances: ArrayView1<'_, f64>, nearest: f64) -> f64 {
     let target = (distances.len() as f64).log2();
     let (mut low, mut high, mut scale) = (0.0, f64::INFINITY, 1.0);
@@ -343,7 +336,7 @@ pub(super) mod tests {
         values.iter().map(|value| value.as_f64().unwrap()).collect()
     }
 
-    fn golden_neighbours(part: &str) -> Neighbours {
+    fn golden_neighbors(part: &str) -> Neighbors {
         let shape = (
             golden(part, "cells")[0] as usize,
             golden(part, "k")[0] as usize,
@@ -351,14 +344,14 @@ pub(super) mod tests {
         let indices = golden(part, "indices")
             .into_iter()
             .map(|index| index as usize);
-        Neighbours {
+        Neighbors {
             indices: Array2::from_shape_vec(shape, indices.collect()).unwrap(),
             distances: Array2::from_shape_vec(shape, golden(part, "distances")).unwrap(),
         }
     }
 
     pub fn golden_graph(part: &str) -> Graph {
-        Graph::connectivities(&golden_neighbours(part)).unwrap()
+        Graph::connectivities(&golden_neighbors(part)).unwrap()
     }
 
     /// Nodes in a circle, joined with the next ones.
@@ -369,8 +362,8 @@ pub(super) mod tests {
         Graph::from_edges(nodes as usize, &edges).unwrap()
     }
 
-    fn neighbours(indices: Array2<usize>, distances: Array2<f64>) -> Neighbours {
-        Neighbours { indices, distances }
+    fn neighbors(indices: Array2<usize>, distances: Array2<f64>) -> Neighbors {
+        Neighbors { indices, distances }
     }
 
     #[test]
@@ -381,7 +374,7 @@ pub(super) mod tests {
             let as_f64: Vec<f64> = graph.offsets.iter().map(|&offset| offset as f64).collect();
             assert_eq!(as_f64, golden(part, "offsets"));
             let as_f64: Vec<f64> = graph
-                .neighbours
+                .neighbors
                 .iter()
                 .map(|&node| f64::from(node))
                 .collect();
@@ -393,9 +386,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_nearest_cell_is_a_certain_neighbour_and_unions_are_symmetric() {
+    fn the_nearest_cell_is_a_certain_neighbor_and_unions_are_symmetric() {
         // Cells at 0, 1 and 3 on a line, each with the nearest other cell.
-        let graph = Graph::connectivities(&neighbours(
+        let graph = Graph::connectivities(&neighbors(
             array![[0, 1], [1, 0], [2, 1]],
             array![[0.0, 1.0], [0.0, 1.0], [0.0, 2.0]],
         ))
@@ -425,22 +418,21 @@ pub(super) mod tests {
 
     #[test]
     fn few_and_equal_cells_give_graphs() {
-        let one = neighbours(array![[0]], array![[0.0]]);
+        let one = neighbors(array![[0]], array![[0.0]]);
         assert_eq!(
             Graph::connectivities(&one).unwrap(),
             Graph::from_edges(1, &[]).unwrap()
         );
-        let none = neighbours(Array2::zeros((0, 3)), Array2::zeros((0, 3)));
+        let none = neighbors(Array2::zeros((0, 3)), Array2::zeros((0, 3)));
         assert_eq!(Graph::connectivities(&none).unwrap().n_nodes(), 0);
-        let equal = neighbours(array![[0, 1], [0, 1], [0, 1]], Array2::zeros((3, 2)));
+        let equal = neighbors(array![[0, 1], [0, 1], [0, 1]], Array2::zeros((3, 2)));
         assert_eq!(Graph::connectivities(&equal).unwrap().weights, [1.0; 6]);
     }
 
     #[test]
-    fn impossible_neighbours_and_edges_are_refused() {
-        let fail = |indices, distances| {
-            Graph::connectivities(&neighbours(indices, distances)).unwrap_err()
-        };
+    fn impossible_neighbors_and_edges_are_rejected() {
+        let fail =
+            |indices, distances| Graph::connectivities(&neighbors(indices, distances)).unwrap_err();
         assert!(matches!(fail(array![[1]], array![[0.0]]), Error::Graph(_)));
         assert!(matches!(
             fail(array![[0, 0]], array![[0.0]]),
@@ -471,7 +463,7 @@ pub(super) mod tests {
                 ..good.clone()
             },
             Graph {
-                neighbours: vec![1, 9, 0, 2, 0, 1],
+                neighbors: vec![1, 9, 0, 2, 0, 1],
                 ..good.clone()
             },
             Graph {

@@ -1,8 +1,8 @@
 //! Harmony batch correction of principal components (Korsunsky et al. 2019, Nature Methods 16:1289).
 //!
 //! Cells are clustered softly on the unit sphere, with a penalty on clusters in which batches are not as frequent as
-//! overall; then, within each cluster, a ridge regression on the batch tells what to subtract. Both repeat until the
-//! objective settles. Smoothing by one cell, blocks and rules of convergence are those of harmonypy 0.0.x; harmonypy 2
+//! overall; then, within each cluster, a ridge regression on the batch gives the correction. Both repeat until the
+//! objective converges. Smoothing by one cell, blocks and rules of convergence are those of harmonypy 0.0.x; harmonypy 2
 //! follows Harmony2, with looser tolerances and a penalty `lambda` of its own for each cluster.
 
 use std::ops::Range;
@@ -11,13 +11,13 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::kmeans::kmeans;
-use super::products::product;
+use super::matmul::product;
 use super::{Error, require_finite, to_f64};
 use crate::random::{Seed, permutation};
 
 const KMEANS_STARTS: u64 = 10;
 const KMEANS_ROUNDS: usize = 25;
-/// Objectives compared at a time to tell whether the clusters have settled.
+/// Consecutive objectives that are compared to test convergence.
 const WINDOW: usize = 3;
 
 /// Settings of Harmony. The defaults are those of harmonypy 0.0.x, except `theta`, 1 there but 2 in later versions and in R.
@@ -35,9 +35,9 @@ pub struct Harmony {
     pub max_rounds: usize,
     /// Most rounds of clustering before each correction.
     pub max_cluster_rounds: usize,
-    /// Share of the cells that change clusters at a time.
+    /// Fraction of the cells that change clusters at a time.
     pub block_size: f64,
-    /// Relative change of the objective, over three rounds, at which clusters have settled.
+    /// Relative change of the objective, over three rounds, at which clustering has converged.
     pub epsilon_cluster: f64,
     /// Relative fall of the objective below which correction ends.
     pub epsilon_harmony: f64,
@@ -125,7 +125,7 @@ pub fn harmony(
     options.check()?;
     let components = to_f64(components);
     let batches = Batches::new(batches);
-    if batches.shares.len() < 2 || components.is_empty() {
+    if batches.fractions.len() < 2 || components.is_empty() {
         return Ok(components);
     }
     let (k, seed) = (options.n_clusters(cells), Seed(seed));
@@ -150,7 +150,7 @@ fn correct_from(
     let mut clusters = Clusters::new(unit_rows(components), batches, options, centroids);
     let mut objective = clusters.objective();
     for _ in 0..options.max_rounds {
-        let reached = clusters.settle(&mut order);
+        let reached = clusters.resolve(&mut order);
         corrected = clusters.correct(components);
         if objective - reached < options.epsilon_harmony * objective.abs() {
             break;
@@ -181,8 +181,8 @@ fn unit_rows(rows: &Array2<f64>) -> Array2<f64> {
 /// Which cells belong to which batch, batches numbered from 0.
 struct Batches {
     of_cells: Vec<usize>,
-    /// Share of all cells.
-    shares: Array1<f64>,
+    /// Fraction of all cells.
+    fractions: Array1<f64>,
 }
 
 impl Batches {
@@ -192,10 +192,13 @@ impl Batches {
         distinct.dedup();
         let number = |name: &usize| distinct.partition_point(|other| other < name);
         let of_cells: Vec<usize> = names.iter().map(number).collect();
-        let mut shares = Array1::zeros(distinct.len());
-        of_cells.iter().for_each(|&batch| shares[batch] += 1.0);
-        shares /= names.len().max(1) as f64;
-        Self { of_cells, shares }
+        let mut fractions = Array1::zeros(distinct.len());
+        of_cells.iter().for_each(|&batch| fractions[batch] += 1.0);
+        fractions /= names.len().max(1) as f64;
+        Self {
+            of_cells,
+            fractions,
+        }
     }
 }
 
@@ -227,7 +230,7 @@ impl<'a> Clusters<'a> {
             batches,
             directions,
             probabilities: Array2::zeros((n, k)),
-            observed: Array2::zeros((batches.shares.len(), k)),
+            observed: Array2::zeros((batches.fractions.len(), k)),
             costs: vec![0.0; n],
         };
         let cosines = product(clusters.directions.view(), unit_rows(centroids).t());
@@ -241,9 +244,13 @@ impl<'a> Clusters<'a> {
     fn penalties(&self) -> Array2<f64> {
         let sizes = self.observed.sum_axis(Axis(0));
         let mut penalties = self.observed.clone();
-        for (mut row, share) in penalties.rows_mut().into_iter().zip(&self.batches.shares) {
+        for (mut row, fraction) in penalties
+            .rows_mut()
+            .into_iter()
+            .zip(&self.batches.fractions)
+        {
             row.zip_mut_with(&sizes, |value, size| {
-                *value = self.options.theta * ((*value + 1.0) / (share * size + 1.0)).ln();
+                *value = self.options.theta * ((*value + 1.0) / (fraction * size + 1.0)).ln();
             });
         }
         penalties
@@ -255,8 +262,8 @@ impl<'a> Clusters<'a> {
         costs + self.options.sigma * (&self.observed * &self.penalties()).sum()
     }
 
-    /// Rounds of clustering until the objective settles; returns it.
-    fn settle(&mut self, order: &mut impl FnMut() -> Vec<usize>) -> f64 {
+    /// Rounds of clustering until the objective converges; returns it.
+    fn resolve(&mut self, order: &mut impl FnMut() -> Vec<usize>) -> f64 {
         let mut objectives: Vec<f64> = Vec::new();
         for _ in 0..self.options.max_cluster_rounds {
             self.update(&order());
@@ -327,7 +334,7 @@ impl<'a> Clusters<'a> {
 
     /// Coefficients of each batch in each cluster, a matrix [clusters, components] for each batch.
     ///
-    /// With n cells of a batch in a cluster, their sum s, and an unpenalised intercept a, the normal equations say that
+    /// With n cells of a batch in a cluster, their sum s, and an unpenalized intercept a, the normal equations give that
     /// the coefficient is (s - n a) / (n + lambda); summed over batches, that a is the mean of s by the mean of n, both
     /// weighted with 1 / (n + lambda).
     fn effects(&self, components: &Array2<f64>) -> Vec<Array2<f64>> {
@@ -437,13 +444,13 @@ mod tests {
         }
     }
 
-    /// Three types of cell in two batches, the second shifted.
+    /// Three cell types in two batches, the second shifted.
     fn shifted(n: usize) -> (Array2<f64>, Vec<usize>) {
-        let centres = array![[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]];
+        let centers = array![[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]];
         let batches: Vec<usize> = (0..n).map(|cell| cell / 3 % 2 * 5).collect();
         let cells = Array2::from_shape_fn((n, 3), |(row, column)| {
             let noise = ((row * 3 + column) as f64 * 12.9898).sin();
-            centres[[row % 3, column]] + noise + [0.0, 2.0][batches[row] / 5]
+            centers[[row % 3, column]] + noise + [0.0, 2.0][batches[row] / 5]
         });
         (cells, batches)
     }
@@ -555,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let (cells, batches) = shifted(30);
         let run = |cells: &Array2<f64>, batches: &[usize], options: Harmony| {
             harmony(cells.view(), batches, &options, 0).unwrap_err()

@@ -1,9 +1,10 @@
-//! How well cells of several batches are integrated: are the batches mixed, and the cell types kept apart (reference 12.1)?
+//! Integration metrics: batch mixing and conservation of cell types (docs/methods.md,
+//! "Integration metrics")?
 //!
 //! Definitions follow scib 1.1.7 (Luecken et al. 2022, Nature Methods 19:41) and, for LISI, kBET and isolated labels,
-//! scib-metrics 0.5.10. Labels and batches are class codes, one per cell; cells without a label must be left out before. Codes
-//! need not be consecutive. Every score is in [0, 1], and higher is better. A score is `None` where it says nothing; each function
-//! tells when.
+//! scib-metrics 0.5.10. Labels and batches are class codes, one per cell; cells without a label must be dropped before. Codes
+//! need not be consecutive. Every score is in [0, 1], and higher is better. A score is `None` where it is undefined; each
+//! function documents when.
 
 pub mod connectivity;
 mod diffusion;
@@ -19,16 +20,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::graph::Graph;
-use super::neighbours::Neighbours;
+use super::neighbors::Neighbors;
 
-/// Neighbours of each cell, itself included, that LISI is computed from.
-pub const LISI_NEIGHBOURS: usize = 90;
-/// Neighbours of each cell, itself included, that the graph for kBET is made of.
-pub const KBET_NEIGHBOURS: usize = 50;
-/// Neighbours of each cell, itself included, that the graph for graph connectivity (and clusters) is made of.
-pub const GRAPH_NEIGHBOURS: usize = 15;
+/// Neighbors of each cell, itself included, that LISI is computed from.
+pub const LISI_NEIGHBORS: usize = 90;
+/// Neighbors of each cell, itself included, that the graph for kBET is made of.
+pub const KBET_NEIGHBORS: usize = 50;
+/// Neighbors of each cell, itself included, that the graph for graph connectivity (and clusters) is made of.
+pub const GRAPH_NEIGHBORS: usize = 15;
 
-/// What is needed to score one embedding.
+/// Inputs of the scores of one embedding.
 #[derive(Debug, Clone, Copy)]
 pub struct Integration<'a> {
     /// [cells, dimensions], finite.
@@ -37,16 +38,16 @@ pub struct Integration<'a> {
     pub labels: Option<&'a [usize]>,
     /// Batch of each cell, if there are batches.
     pub batches: Option<&'a [usize]>,
-    /// The [`LISI_NEIGHBOURS`] nearest cells of each cell.
-    pub neighbours: &'a Neighbours,
-    /// Connectivities of the [`GRAPH_NEIGHBOURS`] nearest cells.
+    /// The [`LISI_NEIGHBORS`] nearest cells of each cell.
+    pub neighbors: &'a Neighbors,
+    /// Connectivities of the [`GRAPH_NEIGHBORS`] nearest cells.
     pub graph: &'a Graph,
-    /// Connectivities of the [`KBET_NEIGHBOURS`] nearest cells.
+    /// Connectivities of the [`KBET_NEIGHBORS`] nearest cells.
     pub kbet_graph: &'a Graph,
-    /// How well clusters agree with labels: normalised mutual information, adjusted Rand index.
+    /// How well clusters agree with labels: normalized mutual information, adjusted Rand index.
     pub nmi: Option<f64>,
     pub ari: Option<f64>,
-    /// Share of variance explained by the batch before and after integration.
+    /// Fraction of variance explained by the batch before and after integration.
     pub pcr_before: Option<f64>,
     pub pcr_after: Option<f64>,
 }
@@ -66,7 +67,7 @@ pub struct Scores {
     pub graph_connectivity: Option<f64>,
     pub ilisi: Option<f64>,
     pub kbet: Option<f64>,
-    /// Share of variance explained by the batch: lower is better for these two.
+    /// Fraction of variance explained by the batch: lower is better for these two.
     pub pcr_before: Option<f64>,
     pub pcr_after: Option<f64>,
     pub pcr_comparison: Option<f64>,
@@ -80,15 +81,15 @@ pub struct Scores {
 
 /// Computes all scores that the inputs allow.
 ///
-/// Fails unless there is one label, batch, row of neighbours and graph node per cell, on values that are not finite and on
-/// graphs that are none.
+/// Fails unless there is one label, batch, row of neighbors and graph node per cell, on values that are not finite and on
+/// invalid graphs.
 pub fn score(inputs: &Integration<'_>) -> Result<Scores, Error> {
     let with_labels = match inputs.labels {
         Some(labels) => score_labels(inputs, labels)?,
         None => Scores::default(),
     };
     let ilisi = match inputs.batches {
-        Some(batches) => lisi::ilisi(inputs.neighbours, batches)?,
+        Some(batches) => lisi::ilisi(inputs.neighbors, batches)?,
         None => None,
     };
     let comparison = inputs.pcr_before.zip(inputs.pcr_after);
@@ -108,7 +109,7 @@ fn score_labels(inputs: &Integration<'_>, labels: &[usize]) -> Result<Scores, Er
     let silhouettes = silhouette::samples(inputs.embedding, labels)?;
     let mut scores = Scores {
         asw_label: silhouettes.as_deref().and_then(silhouette::rescaled_mean),
-        clisi: lisi::clisi(inputs.neighbours, labels)?,
+        clisi: lisi::clisi(inputs.neighbors, labels)?,
         graph_connectivity: connectivity::score(inputs.graph, labels)?,
         ..Scores::default()
     };

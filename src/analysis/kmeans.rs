@@ -1,10 +1,10 @@
-//! K-means clustering: Lloyd's rounds from starts drawn as in k-means++ (Arthur and Vassilvitskii 2007).
+//! K-means clustering: Lloyd's iterations from starts drawn as in k-means++ (Arthur and Vassilvitskii 2007).
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::products::product;
+use super::matmul::product;
 use crate::random::{Seed, below, uniform};
 
 /// Cells compared with all centroids by one task.
@@ -153,22 +153,22 @@ mod tests {
 
     #[test]
     fn separate_groups_are_found_whatever_the_seed() {
-        let centres = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]];
+        let centers = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]];
         let cells = Array2::from_shape_fn((80, 2), |(row, column)| {
-            centres[row % 4][column] + ((row * 2 + column) as f64).sin()
+            centers[row % 4][column] + ((row * 2 + column) as f64).sin()
         });
         for seed in 0..5 {
             let found = kmeans(cells.view(), 4, 10, 25, Seed(seed));
             let mut groups = Vec::new();
-            for centre in found.rows() {
+            for center in found.rows() {
                 let own: Vec<usize> = (0..80)
-                    .filter(|&row| (&cells.row(row) - &centre).iter().all(|v| v.abs() < 3.0))
+                    .filter(|&row| (&cells.row(row) - &center).iter().all(|v| v.abs() < 3.0))
                     .collect();
                 assert_eq!(own.len(), 20);
                 groups.push(own[0] % 4);
                 for column in 0..2 {
                     let mean = own.iter().map(|&row| cells[[row, column]]).sum::<f64>() / 20.0;
-                    assert!((mean - centre[column]).abs() < 1e-12);
+                    assert!((mean - center[column]).abs() < 1e-12);
                 }
             }
             groups.sort_unstable();

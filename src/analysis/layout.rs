@@ -1,7 +1,7 @@
-//! A picture of a graph of cells in two dimensions: UMAP's layout, the same for any number of threads.
+//! UMAP layout of a graph of cells in two dimensions, the same for any number of threads.
 //!
 //! McInnes, Healy and Melville 2018 (arXiv:1802.03426), section 3.2 and algorithms 4 and 5. As there, cells start from
-//! eigenvectors of the normalised graph; an edge is sampled as often as its weight asks and pulls its ends together, and each
+//! eigenvectors of the normalized graph; an edge is sampled in proportion to its weight and pulls its ends together, and each
 //! end is pushed from random cells.
 //!
 //! Unlike there, cells do not move one after the other. An epoch has twelve rounds of a twelfth of the edges each; in a round
@@ -22,7 +22,7 @@ use crate::random::{Seed, Stream, normal_pair, uniform};
 const FEW_CELLS: usize = 10_000;
 const MANY_EPOCHS: usize = 500;
 const FEW_EPOCHS: usize = 200;
-/// Width of the picture at the start.
+/// Extent of the start positions.
 const WIDTH: f64 = 10.0;
 /// Spread of the noise added to the start, which keeps equal cells apart.
 const NOISE: f64 = 1e-3;
@@ -32,19 +32,19 @@ const LONGEST: f64 = 4.0;
 const NEAR: f64 = 1e-3;
 /// The start needs no exact eigenvectors.
 const TOLERANCE: f64 = 1e-4;
-/// Each epoch looks at its edges in this many parts, so that cells see where the others have moved.
+/// Each epoch processes its edges in this many parts, so that cells use the new positions of the others.
 const PARTS: usize = 12;
 /// Nodes that one thread takes at least.
 const NODES: usize = 256;
 /// Smaller components start from random positions.
 const SMALL: usize = 4;
 
-/// What a layout should look like.
+/// Settings of a layout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayoutOptions {
     /// How near cells may come; from 0 to `spread`.
     pub min_dist: f64,
-    /// The scale of the picture: distances at which neighbours are no longer near.
+    /// The scale of the layout: distances at which neighbors are no longer near.
     pub spread: f64,
     /// Rounds of moves; without it 500 for up to 10,000 cells and 200 for more, as in UMAP.
     pub epochs: Option<usize>,
@@ -65,7 +65,7 @@ impl Default for LayoutOptions {
 
 /// Positions of the graph's nodes, [nodes, 2].
 ///
-/// Nodes without edges stay where they start. Fails on a graph that is not as [`Graph`] says and on distances out of range.
+/// Nodes without edges stay where they start. Fails on an invalid [`Graph`] and on distances out of range.
 pub fn layout(graph: &Graph, options: &LayoutOptions, seed: Seed) -> Result<Array2<f64>, Error> {
     let curve = Curve::fit(options.min_dist, options.spread)?;
     graph.validate()?;
@@ -75,14 +75,14 @@ pub fn layout(graph: &Graph, options: &LayoutOptions, seed: Seed) -> Result<Arra
     } else {
         FEW_EPOCHS
     });
-    let shares = shares(graph);
+    let fractions = sampled_fractions(graph);
     let forces = curve.forces();
     let stream = |node| seed.stream("layout", &[node as u64]);
     let mut streams: Vec<Stream> = (0..nodes).into_par_iter().map(stream).collect();
     let mut positions = start(graph, seed);
     for step in 0..epochs.saturating_mul(PARTS) {
         let round = Round {
-            shares: &shares,
+            fractions: &fractions,
             forces: &forces,
             positions: &positions,
             epoch: step / PARTS,
@@ -100,22 +100,22 @@ pub fn layout(graph: &Graph, options: &LayoutOptions, seed: Seed) -> Result<Arra
     }))
 }
 
-/// The graph with each edge's share of epochs in which it is sampled; the heaviest always is.
-fn shares(graph: &Graph) -> Graph {
-    let mut shares = graph.clone();
+/// The graph with each edge's fraction of epochs in which it is sampled; the heaviest always is.
+fn sampled_fractions(graph: &Graph) -> Graph {
+    let mut fractions = graph.clone();
     let heaviest = graph.weights.iter().copied().fold(0.0, f64::max);
-    shares
+    fractions
         .weights
         .iter_mut()
         .for_each(|weight| *weight /= heaviest);
-    shares
+    fractions
 }
 
 type Point = [f64; 2];
 
-/// A part of an epoch, in which some of the edges are looked at.
+/// A part of an epoch, which processes some of the edges.
 struct Round<'a> {
-    shares: &'a Graph,
+    fractions: &'a Graph,
     forces: &'a Forces,
     /// Where the nodes were when the round began.
     positions: &'a [Point],
@@ -130,8 +130,8 @@ impl Round<'_> {
     fn moved(&self, node: usize, stream: &mut Stream) -> Point {
         let mut at = self.positions[node];
         let in_part = |end: usize| (node + end + self.epoch) % PARTS == self.part;
-        let edges = self.shares.row(node);
-        for (end, _) in edges.filter(|&(end, share)| in_part(end) && self.sampled(share)) {
+        let edges = self.fractions.row(node);
+        for (end, _) in edges.filter(|&(end, fraction)| in_part(end) && self.sampled(fraction)) {
             let other = self.positions[end];
             // Once for the edge, once for the same edge seen from its other end.
             self.push(&mut at, other, Forces::PULL);
@@ -147,8 +147,8 @@ impl Round<'_> {
     }
 
     /// Samples are spread evenly over the epochs.
-    fn sampled(&self, share: f64) -> bool {
-        let before = |epochs: usize| (epochs as f64 * share) as usize;
+    fn sampled(&self, fraction: f64) -> bool {
+        let before = |epochs: usize| (epochs as f64 * fraction) as usize;
         before(self.epoch + 1) > before(self.epoch)
     }
 
@@ -166,12 +166,12 @@ impl Round<'_> {
     }
 }
 
-/// Uniform in 0..n; the bias of at most n / 2^64 is far below what a picture shows.
+/// Uniform in 0..n; the bias of at most n / 2^64 is far below what a plot resolves.
 fn index(stream: &mut Stream, n: usize) -> usize {
     ((u128::from(stream.next_u64()) * n as u128) >> 64) as usize
 }
 
-/// How near cells at a distance d in the picture are: 1 / (1 + a d^2b).
+/// How near cells at a distance d in the layout are: 1 / (1 + a d^2b).
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Curve {
     a: f64,
@@ -299,17 +299,17 @@ fn start(graph: &Graph, seed: Seed) -> Vec<Point> {
     let mut positions = vec![[0.0; 2]; graph.n_nodes()];
     let mut before = 0.0;
     for nodes in by_size(&graph.components()) {
-        // Centres lie on a spiral around the largest component; areas are as the numbers of cells.
+        // Centers lie on a spiral around the largest component; areas are as the numbers of cells.
         let size = nodes.len() as f64;
         let (radius, angle) = ((before + size / 2.0).sqrt(), GOLDEN_ANGLE * before);
-        let centre = if size as usize == positions.len() {
+        let center = if size as usize == positions.len() {
             [0.0; 2]
         } else {
             [radius * angle.cos(), radius * angle.sin()]
         };
         let part = component_start(&graph.induced(&nodes), nodes[0], seed);
         for (&node, point) in nodes.iter().zip(part) {
-            positions[node] = [0, 1].map(|axis| centre[axis] + size.sqrt() / 2.0 * point[axis]);
+            positions[node] = [0, 1].map(|axis| center[axis] + size.sqrt() / 2.0 * point[axis]);
         }
         before += size;
     }

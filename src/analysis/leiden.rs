@@ -11,7 +11,7 @@ use super::Error;
 use super::graph::Graph;
 use crate::random::{Seed, Stream, permutation};
 
-/// Gains of modularity below this are rounding, as a share of the largest terms they are the difference of.
+/// Gains of modularity below this are rounding, as a fraction of the largest terms they are the difference of.
 const ROUNDING: f64 = 1e-10;
 
 /// Cluster of each node, numbered by decreasing size, equal sizes by their first node.
@@ -39,8 +39,8 @@ pub fn leiden(graph: &Graph, resolution: f64, seed: u64) -> Result<Vec<usize>, E
     Ok(by_size(&clusters))
 }
 
-/// Modularity of a partition: the share of the weight within clusters, less `resolution` times the share expected there in a
-/// random graph of the same degrees (sum of the squares of the clusters' shares of all degrees). 0 for a graph without weight.
+/// Modularity of a partition: the fraction of the weight within clusters, less `resolution` times the fraction expected there in a
+/// random graph of the same degrees (sum of the squares of the clusters' fractions of all degrees). 0 for a graph without weight.
 ///
 /// `clusters` holds one number per node; a node beyond its end is in a cluster of its own.
 pub fn modularity(graph: &Graph, clusters: &[usize], resolution: f64) -> f64 {
@@ -51,8 +51,8 @@ pub fn modularity(graph: &Graph, clusters: &[usize], resolution: f64) -> f64 {
     let mut degrees = vec![0.0; n];
     let mut within = 0.0;
     for (node, &cluster) in clusters.iter().enumerate() {
-        let (neighbours, weights) = graph.edges(node);
-        for (&other, weight) in neighbours.iter().zip(weights) {
+        let (neighbors, weights) = graph.edges(node);
+        for (&other, weight) in neighbors.iter().zip(weights) {
             let weight = weight / unit;
             degrees[cluster] += weight;
             within += weight * f64::from(clusters[other as usize] == cluster);
@@ -71,8 +71,8 @@ pub fn modularity(graph: &Graph, clusters: &[usize], resolution: f64) -> f64 {
 /// Moves would otherwise not all increase one and the same quality, and might never end.
 fn check(graph: &Graph) -> Result<(), Error> {
     for from in 0..graph.n_nodes() {
-        let (neighbours, weights) = graph.edges(from);
-        for (&to, &weight) in neighbours.iter().zip(weights) {
+        let (neighbors, weights) = graph.edges(from);
+        for (&to, &weight) in neighbors.iter().zip(weights) {
             let to = to as usize;
             let fine = weight.is_finite() && weight >= 0.0 && to < graph.n_nodes();
             if !(fine && weight_between(graph, to, from) == Some(weight)) {
@@ -84,8 +84,8 @@ fn check(graph: &Graph) -> Result<(), Error> {
 }
 
 fn weight_between(graph: &Graph, from: usize, to: usize) -> Option<f64> {
-    let (neighbours, weights) = graph.edges(from);
-    let at = neighbours.binary_search(&u32::try_from(to).ok()?).ok()?;
+    let (neighbors, weights) = graph.edges(from);
+    let at = neighbors.binary_search(&u32::try_from(to).ok()?).ok()?;
     Some(weights[at])
 }
 
@@ -138,7 +138,7 @@ fn improve(mut level: Level, mut clusters: Vec<usize>, stream: &mut Stream) -> V
         if merged.n_nodes() == level.n_nodes() {
             return node_of.into_iter().map(|node| clusters[node]).collect();
         }
-        // Refined clusters lie within clusters, so any of their nodes tells which.
+        // Refined clusters lie within clusters, so any of their nodes gives the cluster.
         let mut carried = vec![0; merged.n_nodes()];
         for (&node, &cluster) in refined.iter().zip(&clusters) {
             carried[node] = cluster;
@@ -151,7 +151,7 @@ fn improve(mut level: Level, mut clusters: Vec<usize>, stream: &mut Stream) -> V
 
 /// The graph at one level of merging. A cluster has the number of one of at most `n_nodes` clusters.
 ///
-/// Weights within merged nodes are left out: they count in the degrees, and no move changes them.
+/// Weights within merged nodes are dropped: they count in the degrees, and no move changes them.
 #[derive(Debug, Clone)]
 struct Level {
     graph: Graph,
@@ -159,7 +159,7 @@ struct Level {
     degrees: Vec<f64>,
     /// Resolution / sum of all degrees: times two degrees, the weight expected between two nodes.
     expected: f64,
-    /// Rounding of a gain, as a share of the node's degree.
+    /// Rounding of a gain, as a fraction of the node's degree.
     rounding: f64,
 }
 
@@ -216,9 +216,9 @@ impl Level {
     }
 
     fn edges(&self, node: usize) -> impl Iterator<Item = (usize, f64)> {
-        let (neighbours, weights) = self.graph.edges(node);
-        let neighbours = neighbours.iter().map(|&other| other as usize);
-        neighbours.zip(weights.iter().copied())
+        let (neighbors, weights) = self.graph.edges(node);
+        let neighbors = neighbors.iter().map(|&other| other as usize);
+        neighbors.zip(weights.iter().copied())
     }
 
     /// Weight between two disjoint sets of nodes beyond what their degrees let expect: half the gain in modularity if they
@@ -238,7 +238,7 @@ impl Level {
 
     /// Moves nodes to the cluster (or an empty one) that gains most, until no single move gains: fast local moving.
     ///
-    /// Nodes are visited in random order, and again when a neighbour has left or joined another cluster.
+    /// Nodes are visited in random order, and again when a neighbor has left or joined another cluster.
     fn move_nodes(&self, clusters: &mut [usize], stream: &mut Stream) {
         let mut queue: VecDeque<usize> = permutation(stream, self.n_nodes()).into();
         let mut waits = vec![true; self.n_nodes()];
@@ -280,7 +280,7 @@ impl Level {
         for (node, &cluster) in clusters.iter().enumerate() {
             members[cluster].push(node);
         }
-        let (mut offsets, mut neighbours, mut weights) = (vec![0], Vec::new(), Vec::new());
+        let (mut offsets, mut neighbors, mut weights) = (vec![0], Vec::new(), Vec::new());
         let mut links = Links::new(n);
         for (cluster, members) in members.iter().enumerate() {
             for (other, weight) in members.iter().flat_map(|&node| self.edges(node)) {
@@ -289,9 +289,9 @@ impl Level {
                 }
             }
             links.clusters.sort_unstable();
-            neighbours.extend(links.clusters.iter().map(|&other| other as u32));
+            neighbors.extend(links.clusters.iter().map(|&other| other as u32));
             weights.extend(links.clusters.iter().map(|&other| links.weights[other]));
-            offsets.push(neighbours.len());
+            offsets.push(neighbors.len());
             links.clear();
         }
         let mut degrees = self.cluster_degrees(clusters);
@@ -299,7 +299,7 @@ impl Level {
         Self {
             graph: Graph {
                 offsets,
-                neighbours,
+                neighbors,
                 weights,
             },
             degrees,
@@ -331,7 +331,7 @@ impl<'a> Partition<'a> {
         }
     }
 
-    /// The cluster to move the node to, if a move gains; the first neighbour's of equally good ones.
+    /// The cluster to move the node to, if a move gains; the first neighbor's of equally good ones.
     fn best(&mut self, node: usize) -> Option<usize> {
         let (level, own) = (self.level, self.clusters[node]);
         for (other, weight) in level.edges(node) {
@@ -485,16 +485,16 @@ mod tests {
             rows[a].push((b as u32, weight));
             rows[b].push((a as u32, weight));
         }
-        let (mut offsets, mut neighbours, mut weights) = (vec![0], Vec::new(), Vec::new());
+        let (mut offsets, mut neighbors, mut weights) = (vec![0], Vec::new(), Vec::new());
         for mut row in rows {
             row.sort_by_key(|&(node, _)| node);
-            neighbours.extend(row.iter().map(|&(node, _)| node));
+            neighbors.extend(row.iter().map(|&(node, _)| node));
             weights.extend(row.iter().map(|&(_, weight)| weight));
-            offsets.push(neighbours.len());
+            offsets.push(neighbors.len());
         }
         Graph {
             offsets,
-            neighbours,
+            neighbors,
             weights,
         }
     }
@@ -529,8 +529,8 @@ mod tests {
             parts += usize::from(!seen[start]);
             while let Some(node) = stack.pop() {
                 if !std::mem::replace(&mut seen[node], true) {
-                    let (neighbours, weights) = graph.edges(node);
-                    let edges = neighbours.iter().zip(weights);
+                    let (neighbors, weights) = graph.edges(node);
+                    let edges = neighbors.iter().zip(weights);
                     let linked = edges.filter(|(other, weight)| {
                         **weight > 0.0 && clusters[**other as usize] == clusters[node]
                     });
@@ -558,7 +558,7 @@ mod tests {
                 let name = format!("{} at {resolution}", golden.name);
                 for clusters in &found {
                     assert!(quality(clusters) > 0.99 * expected.worst, "{name}");
-                    // Where all of its seeds agree, there is one answer.
+                    // Where all of its seeds agree, there is one solution.
                     if expected.best - expected.worst < 1e-12 {
                         assert_eq!(adjusted_rand(clusters, &expected.clusters), 1.0, "{name}");
                     }
@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         for weight in [f64::NAN, f64::INFINITY, -1.0] {
             let found = leiden(&graph(3, &[(0, 1, 1.0), (1, 2, weight)]), 1.0, 0);
             assert!(matches!(found, Err(Error::Edge { from: 1, to: 2, .. })));
@@ -742,7 +742,7 @@ mod tests {
             weight: 1.0,
         };
         assert_eq!(leiden(&one_way, 1.0, 0), Err(expected));
-        one_way.neighbours[0] = 7;
+        one_way.neighbors[0] = 7;
         assert!(matches!(
             leiden(&one_way, 1.0, 0),
             Err(Error::Edge { to: 7, .. })

@@ -1,6 +1,6 @@
-//! Multinomial logistic regression with an L2 penalty, the baseline that annotation is compared with.
+//! Multinomial logistic regression with an L2 penalty, a baseline for annotation.
 //!
-//! Minimises C times the summed cross-entropy plus half the squared length of the weights, C = 1, intercepts free: the objective
+//! Minimizes C times the summed cross-entropy plus half the squared length of the weights, C = 1, intercepts free: the objective
 //! and default of scikit-learn. There, two classes share one weight vector; the same optimum has twice the penalty here. The
 //! solver is L-BFGS in f64 with sums in a fixed order. The library at hand (linfa-logistic) brings some fifty packages, stops
 //! at a loose tolerance and sums in an order of its own.
@@ -60,7 +60,7 @@ impl Logistic {
             n_classes: classes.len(),
             penalty,
         };
-        let (weights, is_converged) = minimise(&problem);
+        let (weights, is_converged) = minimize(&problem);
         let weights = Array2::from_shape_vec((classes.len(), features + 1), weights)
             .expect("one row of weights per class");
         Ok(Self {
@@ -117,7 +117,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// What is minimised, as a function of the flattened weights.
+/// What is minimized, as a function of the flattened weights.
 struct Problem {
     cells: Array2<f64>,
     labels: Vec<usize>,
@@ -163,8 +163,8 @@ impl Problem {
                 .expect("rows in standard layout are contiguous");
             let scores = scores(weights, cell);
             let true_score = scores[self.labels[at]];
-            let (normaliser, mut errors) = softmax(scores);
-            loss += normaliser - true_score;
+            let (normalizer, mut errors) = softmax(scores);
+            loss += normalizer - true_score;
             errors[self.labels[at]] -= 1.0;
             for (gradient, error) in gradient.chunks_exact_mut(self.width()).zip(errors) {
                 add(&mut gradient[..cell.len()], error, cell);
@@ -176,8 +176,8 @@ impl Problem {
 
     /// Rough inverse of the curvature along each weight: features differ in scale a thousandfold.
     fn step_sizes(&self) -> Vec<f64> {
-        let share = (self.n_classes as f64).recip();
-        let spread = share * (1.0 - share);
+        let fraction = (self.n_classes as f64).recip();
+        let spread = fraction * (1.0 - fraction);
         let squares = self
             .cells
             .columns()
@@ -198,7 +198,7 @@ fn add(to: &mut [f64], factor: f64, from: &[f64]) {
 }
 
 /// L-BFGS with halved steps, from zero (Nocedal and Wright, Numerical Optimization, algorithm 7.5).
-fn minimise(problem: &Problem) -> (Vec<f64>, bool) {
+fn minimize(problem: &Problem) -> (Vec<f64>, bool) {
     let sizes = problem.step_sizes();
     let mut weights = vec![0.0; sizes.len()];
     let (mut objective, mut gradient) = problem.evaluate(&weights);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let fit =
             |cells: Array2<f64>, labels: &[u32]| Logistic::fit(cells.view(), labels).unwrap_err();
         assert_eq!(fit(array![[1.0], [2.0]], &[3, 3]), Error::OneClass);

@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_programs_and_settings_are_told() {
+    fn bad_programs_and_settings_are_rejected() {
         let new = |means: &[f64], program: &[usize], per_bin, bins| {
             let settings = Controls { per_bin, bins };
             Scorer::new(means, &[program.to_vec()], settings, Seed(0)).unwrap_err()

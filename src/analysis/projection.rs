@@ -11,10 +11,10 @@ use super::{Error, require_finite, to_f64};
 
 /// The products of this many cells or features take 800 MB.
 const MANY: usize = 10_000;
-/// Components with less than this share of the largest variance are rounding errors.
+/// Components with less than this fraction of the largest variance are rounding errors.
 const NEGLIGIBLE: f64 = 1e-12;
 
-/// A projection learnt from some cells that can be applied to others.
+/// A PCA fitted to some cells that can be applied to others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca {
     /// Mean of each feature.
@@ -28,7 +28,7 @@ pub struct Pca {
 }
 
 impl Pca {
-    /// Learns at most `wanted` components from rows of cells.
+    /// Fits at most `wanted` components to rows of cells.
     ///
     /// There are fewer if the cells do not span as many dimensions: never more than cells - 1 or features. Fails on fewer
     /// than two cells, on equal cells, on values that are not finite and on more than 10,000 cells of more than 10,000 features.
@@ -38,27 +38,27 @@ impl Pca {
     ) -> Result<Self, Error> {
         check(cells, wanted)?;
         let (n, features) = cells.dim();
-        let mut centred = to_f64(cells);
-        let mean: Vec<f64> = centred
+        let mut centered = to_f64(cells);
+        let mean: Vec<f64> = centered
             .columns()
             .into_iter()
             .map(|column| column.sum() / n as f64)
             .collect();
-        for mut row in centred.rows_mut() {
+        for mut row in centered.rows_mut() {
             row.iter_mut()
                 .zip(&mean)
                 .for_each(|(value, mean)| *value -= mean);
         }
         let total_variance =
-            centred.iter().map(|value| value * value).sum::<f64>() / (n - 1) as f64;
+            centered.iter().map(|value| value * value).sum::<f64>() / (n - 1) as f64;
         if total_variance == 0.0 {
             return Err(Error::AllEqual { cells: n });
         }
         let by_cells = n < features;
-        let products = products(&centred, by_cells)?;
+        let products = products(&centered, by_cells)?;
         let (variances, vectors) = largest(&products, wanted.min(n - 1))?;
         let directions = if by_cells {
-            through_cells(&vectors, &centred)
+            through_cells(&vectors, &centered)
         } else {
             vectors
         };
@@ -84,13 +84,13 @@ impl Pca {
             });
         }
         require_finite(cells)?;
-        let mut centred = to_f64(cells);
-        for mut row in centred.rows_mut() {
+        let mut centered = to_f64(cells);
+        for mut row in centered.rows_mut() {
             row.iter_mut()
                 .zip(&self.mean)
                 .for_each(|(value, mean)| *value -= mean);
         }
-        Ok(centred.dot(&self.components.t()))
+        Ok(centered.dot(&self.components.t()))
     }
 }
 
@@ -112,9 +112,9 @@ fn check<T: Copy + Into<f64>>(cells: ArrayView2<'_, T>, wanted: usize) -> Result
 }
 
 /// Products of all pairs of cells or of features, divided by the degrees of freedom: both have the variances as eigenvalues.
-fn products(centred: &Array2<f64>, by_cells: bool) -> Result<Tensor, Error> {
-    let (n, features) = centred.dim();
-    let values = centred
+fn products(centered: &Array2<f64>, by_cells: bool) -> Result<Tensor, Error> {
+    let (n, features) = centered.dim();
+    let values = centered
         .as_slice()
         .expect("a converted matrix is contiguous");
     on_one_thread(|| {
@@ -129,7 +129,7 @@ fn products(centred: &Array2<f64>, by_cells: bool) -> Result<Tensor, Error> {
     })
 }
 
-/// The largest eigenvalues, decreasing, and their eigenvectors, as rows; those that are rounding errors are left out.
+/// The largest eigenvalues, decreasing, and their eigenvectors, as rows; those that are rounding errors are dropped.
 fn largest(products: &Tensor, wanted: usize) -> Result<(Vec<f64>, Array2<f64>), Error> {
     let (values, vectors) = on_one_thread(|| {
         let (values, vectors) = products.f_linalg_eigh("L")?;
@@ -151,8 +151,8 @@ fn largest(products: &Tensor, wanted: usize) -> Result<(Vec<f64>, Array2<f64>), 
 }
 
 /// Unit directions of features from eigenvectors of the products of cells.
-fn through_cells(vectors: &Array2<f64>, centred: &Array2<f64>) -> Array2<f64> {
-    let mut directions = vectors.dot(centred);
+fn through_cells(vectors: &Array2<f64>, centered: &Array2<f64>) -> Array2<f64> {
+    let mut directions = vectors.dot(centered);
     for mut direction in directions.rows_mut() {
         let length = direction.dot(&direction).sqrt();
         direction.mapv_inplace(|loading| loading / length);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let fit = |cells: Array2<f32>, wanted| Pca::fit(cells.view(), wanted).unwrap_err();
         assert_eq!(fit(scattered(5, 3), 0), Error::Zero("components"));
         assert_eq!(

@@ -1,9 +1,9 @@
 //! Diffusion pseudotime: how far each cell is from a root along all random walks on a graph of cells.
 //!
-//! Haghverdi et al. 2016 (Nat Methods 13:845), on the density-normalised transitions of Coifman et al. 2005 (PNAS 102:7426).
+//! Haghverdi et al. 2016 (Nat Methods 13:845), on the density-normalized transitions of Coifman et al. 2005 (PNAS 102:7426).
 //! With eigenvalues l and eigenvectors v of the symmetric transitions, the squared distance of cells i and j is the sum of
 //! (l / (1 - l))^2 (v_i - v_j)^2; components with l of 0.9994 or more (the stationary state, and what single precision cannot
-//! tell from it) count once each instead, as in scanpy.
+//! distinguish from it) count once each instead, as in scanpy.
 
 use ndarray::ArrayView1;
 
@@ -95,7 +95,7 @@ fn scaling(graph: &Graph) -> Vec<f64> {
                 .row(node)
                 .map(|(end, weight)| weight / density[end])
                 .sum();
-            // sqrt(sum / density) is the square root of the row's sum of normalised weights.
+            // sqrt(sum / density) is the square root of the row's sum of normalized weights.
             if sum > 0.0 {
                 1.0 / (density[node] * (sum / density[node]).sqrt())
             } else {
@@ -116,7 +116,7 @@ mod tests {
         let graph = golden_graph("trajectory");
         let pseudotime = diffusion_pseudotime(&graph, 0, 15).unwrap();
         for (value, expected) in pseudotime.iter().zip(golden("trajectory", "pseudotime")) {
-            // The reference has single precision.
+            // The expected values have single precision.
             assert!((value - expected).abs() < 1e-4, "{value} {expected}");
         }
     }
@@ -128,7 +128,7 @@ mod tests {
         assert!((pseudotime[37] - 1.0).abs() < 1e-12);
         for step in 1..30 {
             let (left, right) = (pseudotime[(68 - step) % 61], pseudotime[7 + step]);
-            assert!((left - right).abs() < 1e-7, "both ways are equal");
+            assert!((left - right).abs() < 1e-7, "both methods agree");
             assert!(pseudotime[7 + step] < pseudotime[8 + step]);
         }
     }

@@ -1,12 +1,12 @@
 //! Ridge regression with several targets, a linear baseline.
 //!
-//! Minimises the summed squared errors plus the penalty times the summed squared weights, intercepts free: the objective of
+//! Minimizes the summed squared errors plus the penalty times the summed squared weights, intercepts free: the objective of
 //! scikit-learn's `Ridge`. Of the normal equations in features (primal) and in cells (dual), the smaller are solved by
 //! Cholesky factors, computed recursively so that nearly all work is matrix products.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
-use super::products::product;
+use super::matmul::product;
 use super::{Error, require_finite, to_f64};
 
 /// Penalties to choose from, for features of about unit scale.
@@ -40,10 +40,10 @@ impl Ridge {
     /// Fits with the penalty of least leave-one-out error, the first of equally good ones.
     ///
     /// The error is the mean of squared errors over cells and targets when each cell is predicted by the model fitted,
-    /// intercept included, to all others. It is exact, not the approximation of generalised cross-validation, and needs
+    /// intercept included, to all others. It is exact, not the approximation of generalized cross-validation, and needs
     /// no refitting: the error of a cell is its residual over one less its leverage (Hastie et al., The Elements of
     /// Statistical Learning, equation 7.64). scikit-learn's `RidgeCV` chooses the same way. Penalties too small
-    /// for the equations to be solved are passed over. Fails as `fit` does, with fewer than two cells, and without penalties.
+    /// for the equations to be solved are skipped. Fails as `fit` does, with fewer than two cells, and without penalties.
     pub fn fit_chosen(
         x: ArrayView2<'_, f64>,
         y: ArrayView2<'_, f64>,
@@ -57,7 +57,7 @@ impl Ridge {
                 factor => factor?,
             };
             let model = problem.model(penalty, &factor);
-            let errors = problem.left_out_errors(&model, &factor);
+            let errors = problem.leave_one_out_errors(&model, &factor);
             let error = errors.mapv(|error| error * error).sum();
             let error = if error.is_nan() { f64::INFINITY } else { error };
             if best.as_ref().is_none_or(|(least, _)| error < *least) {
@@ -89,7 +89,7 @@ impl Ridge {
     }
 }
 
-/// Centred data and their normal equations without the penalty.
+/// Centered data and their normal equations without the penalty.
 struct Problem {
     x: Array2<f64>,
     y: Array2<f64>,
@@ -97,7 +97,7 @@ struct Problem {
     y_means: Array1<f64>,
     /// Products of features with each other, or, if `shift` is set, of cells.
     gram: Array2<f64>,
-    /// Dual form: added to all products of cells. Centred cells leave the direction in which all cells weigh the same
+    /// Dual form: added to all products of cells. Centered cells leave the direction in which all cells weigh the same
     /// without products; this gives it some, which changes no weight and keeps the equations well-conditioned.
     shift: Option<f64>,
 }
@@ -123,7 +123,7 @@ impl Problem {
         }
         require_finite(x)?;
         require_finite(y)?;
-        let ((x, x_means), (y, y_means)) = (centred(x), centred(y));
+        let ((x, x_means), (y, y_means)) = (centered(x), centered(y));
         let (gram, shift) = if x.ncols() <= n {
             (product(x.t(), x.view()), None)
         } else {
@@ -141,7 +141,7 @@ impl Problem {
         })
     }
 
-    /// Inverse of the Cholesky factor of the penalised equations.
+    /// Inverse of the Cholesky factor of the penalized equations.
     fn factor(&self, penalty: f64) -> Result<Array2<f64>, Error> {
         if !(penalty > 0.0 && penalty.is_finite()) {
             let (name, expected) = ("the penalty", "greater than 0");
@@ -151,12 +151,12 @@ impl Problem {
                 expected,
             });
         }
-        let mut penalised = self.gram.clone();
-        penalised.diag_mut().map_inplace(|value| *value += penalty);
-        let factor = inverse_factor(penalised.view()).ok_or(Error::Singular { penalty })?;
+        let mut penalized = self.gram.clone();
+        penalized.diag_mut().map_inplace(|value| *value += penalty);
+        let factor = inverse_factor(penalized.view()).ok_or(Error::Singular { penalty })?;
         // A pivot that is rounding error of what it was computed from.
-        let rounding = f64::EPSILON * penalised.nrows() as f64;
-        let mut pivots = factor.diag().into_iter().zip(penalised.diag());
+        let rounding = f64::EPSILON * penalized.nrows() as f64;
+        let mut pivots = factor.diag().into_iter().zip(penalized.diag());
         if pivots.any(|(inverse, value)| 1.0 < rounding * value * inverse * inverse) {
             return Err(Error::Singular { penalty });
         }
@@ -176,10 +176,10 @@ impl Problem {
         }
     }
 
-    /// Error of each cell when it is left out, [cells, targets].
+    /// Leave-one-out error of each cell, [cells, targets].
     ///
-    /// In the dual form, residual and one less the leverage both have the penalty as a factor, which is left away.
-    fn left_out_errors(&self, model: &Ridge, factor: &Array2<f64>) -> Array2<f64> {
+    /// In the dual form, residual and one less the leverage both have the penalty as a factor, which cancels.
+    fn leave_one_out_errors(&self, model: &Ridge, factor: &Array2<f64>) -> Array2<f64> {
         let n = self.y.nrows() as f64;
         let (residuals, rest) = match self.shift {
             None => {
@@ -200,7 +200,7 @@ impl Problem {
 }
 
 /// Columns less their means, and the means.
-fn centred(rows: ArrayView2<'_, f64>) -> (Array2<f64>, Array1<f64>) {
+fn centered(rows: ArrayView2<'_, f64>) -> (Array2<f64>, Array1<f64>) {
     let means = rows.sum_axis(Axis(0)) / rows.nrows() as f64;
     (to_f64(rows) - &means, means)
 }
@@ -297,7 +297,8 @@ mod tests {
             for fit in case["fits"].as_array().unwrap() {
                 let penalty = fit["penalty"].as_f64().unwrap();
                 let factor = problem.factor(penalty).unwrap();
-                let errors = problem.left_out_errors(&problem.model(penalty, &factor), &factor);
+                let errors =
+                    problem.leave_one_out_errors(&problem.model(penalty, &factor), &factor);
                 assert_close(&errors, &fit["left_out"], name);
                 penalties.push(penalty);
             }
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let (x, y) = (wave(5, 3, 1.0), wave(5, 2, 2.0));
         let fit = |x: &Array2<f64>, y: &Array2<f64>, penalty| {
             Ridge::fit(x.view(), y.view(), penalty).unwrap_err()

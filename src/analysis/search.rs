@@ -2,34 +2,34 @@
 //!
 //! Products in f32 find the candidates; the distance of a candidate is then summed in f64 in a fixed order. No row that is among the
 //! nearest can be missed by rounding, equal distances go to the lower index, and the order and size of blocks change nothing. So
-//! the answer is exact and the same on any machine.
+//! results are exact and the same on any machine.
 
 use std::cmp::Ordering;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 /// Queries whose products are computed together.
-const TOGETHER: usize = 128;
-/// Products looked at together.
-const GLANCE: usize = 16;
+const BATCH: usize = 128;
+/// Products compared together.
+const BLOCK: usize = 16;
 
 /// A row near a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Neighbour {
+pub struct Neighbor {
     /// Squared length of the difference.
     pub squared: f64,
     /// Index of the row among all rows.
     pub row: u64,
 }
 
-impl Neighbour {
+impl Neighbor {
     fn order(&self, other: &Self) -> Ordering {
         let by_distance = self.squared.total_cmp(&other.squared);
         by_distance.then(self.row.cmp(&other.row))
     }
 }
 
-/// Rows whose neighbours are asked for, finite.
+/// Query rows, finite.
 #[derive(Debug, Clone)]
 pub struct Queries {
     rows: Array2<f32>,
@@ -64,32 +64,32 @@ pub struct Nearest {
     found: Vec<Found>,
 }
 
-/// The nearest rows so far of one query, and others that are still to be told from them.
+/// The nearest rows so far of one query, and further candidates.
 #[derive(Debug, Clone)]
 struct Found {
     /// In no order, less than twice as many as are wanted.
-    near: Vec<Neighbour>,
+    near: Vec<Neighbor>,
     /// Squared distance beyond which a row is not wanted.
     limit: f64,
 }
 
 impl Found {
-    fn insert(&mut self, k: usize, new: Neighbour) {
+    fn insert(&mut self, k: usize, new: Neighbor) {
         if new.squared > self.limit || k == 0 {
             return;
         }
         self.near.push(new);
         // Once in a while for many, so that the time does not grow with the square of `k`.
         if self.near.len() >= 2 * k {
-            self.near.select_nth_unstable_by(k - 1, Neighbour::order);
+            self.near.select_nth_unstable_by(k - 1, Neighbor::order);
             self.near.truncate(k);
             self.limit = self.near[k - 1].squared;
         }
     }
 
     /// The `k` nearest, nearest first.
-    fn into_sorted(mut self, k: usize) -> Vec<Neighbour> {
-        self.near.sort_unstable_by(Neighbour::order);
+    fn into_sorted(mut self, k: usize) -> Vec<Neighbor> {
+        self.near.sort_unstable_by(Neighbor::order);
         self.near.truncate(k);
         self.near
     }
@@ -112,7 +112,7 @@ impl Nearest {
 
     /// Compares some queries with a block of rows, the first of which has the index `first` among all.
     ///
-    /// Panics if the widths differ, or if a row is not contiguous in memory.
+    /// Panics if the numbers of features differ, or if a row is not contiguous in memory.
     pub fn offer(
         &mut self,
         queries: &Queries,
@@ -126,17 +126,17 @@ impl Nearest {
             .map(|&squared| squared as f32 / 2.0)
             .collect();
         let longest = squared.iter().copied().fold(0.0, f64::max);
-        for chosen in chosen.chunks(TOGETHER) {
+        for chosen in chosen.chunks(BATCH) {
             let together = queries.rows.select(Axis(0), chosen);
             let products = together.dot(&block.t());
             for (&query, products) in chosen.iter().zip(products.rows()) {
                 let products = products.to_slice().expect("a product is contiguous");
-                let asked = Asked {
+                let request = Request {
                     row: queries.rows.row(query),
                     squared: queries.squared[query],
                     longest,
                 };
-                self.compare(query, &asked, (products, &halves), block, first);
+                self.compare(query, &request, (products, &halves), block, first);
             }
         }
     }
@@ -144,14 +144,14 @@ impl Nearest {
     fn compare(
         &mut self,
         query: usize,
-        asked: &Asked<'_>,
+        request: &Request<'_>,
         (products, halves): (&[f32], &[f32]),
         block: ArrayView2<'_, f32>,
         first: u64,
     ) {
-        let glances = products.chunks(GLANCE).zip(halves.chunks(GLANCE));
+        let glances = products.chunks(BLOCK).zip(halves.chunks(BLOCK));
         for (at, (products, halves)) in glances.enumerate() {
-            let bound = asked.bound(self.found[query].limit);
+            let bound = request.bound(self.found[query].limit);
             // Without branches, so that the compiler compares many at once.
             let may_be_near = |(product, half): (&f32, &f32)| product - half >= bound;
             let any = products.iter().zip(halves).map(may_be_near);
@@ -160,9 +160,9 @@ impl Nearest {
             }
             for (within, pair) in products.iter().zip(halves).enumerate() {
                 if may_be_near(pair) {
-                    let row = at * GLANCE + within;
-                    let near = Neighbour {
-                        squared: squared_distance(asked.row, block.row(row)),
+                    let row = at * BLOCK + within;
+                    let near = Neighbor {
+                        squared: squared_distance(request.row, block.row(row)),
                         row: first + row as u64,
                     };
                     self.found[query].insert(self.k, near);
@@ -182,25 +182,25 @@ impl Nearest {
         self
     }
 
-    /// Neighbours of every query, nearest first.
-    pub fn into_found(self) -> Vec<Vec<Neighbour>> {
+    /// Neighbors of every query, nearest first.
+    pub fn into_found(self) -> Vec<Vec<Neighbor>> {
         let found = self.found.into_iter();
         found.map(|found| found.into_sorted(self.k)).collect()
     }
 }
 
 /// A query while it is compared with a block.
-struct Asked<'a> {
+struct Request<'a> {
     row: ArrayView1<'a, f32>,
     squared: f64,
     /// Largest squared length in the block.
     longest: f64,
 }
 
-impl Asked<'_> {
+impl Request<'_> {
     /// A row at most this squared distance away has a product with the query, less half its own squared length, of at least this.
     fn bound(&self, limit: f64) -> f32 {
-        // A product of n terms is wrong by n roundings at most, each a share of 2^-24 of the lengths.
+        // A product of n terms is wrong by n roundings at most, each a fraction of 2^-24 of the lengths.
         let rounding =
             (self.row.len() + 16) as f64 * 2f64.powi(-24) * (self.squared + self.longest);
         ((self.squared - limit) / 2.0 - rounding) as f32
@@ -263,11 +263,11 @@ mod tests {
     #[test]
     fn the_nearest_are_those_of_the_definition_whatever_the_blocks() {
         for length in [1e-3, 1.0, 3e4] {
-            let (mut reference, asked) = (rows(700, 23, length), rows(150, 23, length));
+            let (mut reference, query_rows) = (rows(700, 23, length), rows(150, 23, length));
             // Equal rows far apart: the lower index comes first.
             let copy = reference.row(5).to_owned();
             reference.row_mut(600).assign(&copy);
-            let queries = Queries::new(asked.clone());
+            let queries = Queries::new(query_rows.clone());
             let chosen: Vec<usize> = (0..150).collect();
             for step in [1, 37, 700] {
                 let mut parts = [Nearest::new(150, 9), Nearest::new(150, 9)];
@@ -284,7 +284,7 @@ mod tests {
                 }
                 let [a, b] = parts;
                 let found = a.merge(b).into_found();
-                for (query, found) in asked.rows().into_iter().zip(found) {
+                for (query, found) in query_rows.rows().into_iter().zip(found) {
                     let found: Vec<u64> = found.iter().map(|near| near.row).collect();
                     assert_eq!(found, by_definition(query, &reference, 9));
                 }
@@ -293,12 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn nearly_all_rows_can_be_asked_for_in_order() {
-        let (reference, asked) = (rows(700, 3, 1.0), rows(2, 3, 1.0));
+    fn nearly_all_rows_can_be_requested_in_order() {
+        let (reference, query_rows) = (rows(700, 3, 1.0), rows(2, 3, 1.0));
         for k in [1, 2, 349, 350, 699] {
             let mut nearest = Nearest::new(2, k);
-            nearest.offer(&Queries::new(asked.clone()), &[0, 1], reference.view(), 0);
-            for (query, found) in asked.rows().into_iter().zip(nearest.into_found()) {
+            nearest.offer(
+                &Queries::new(query_rows.clone()),
+                &[0, 1],
+                reference.view(),
+                0,
+            );
+            for (query, found) in query_rows.rows().into_iter().zip(nearest.into_found()) {
                 let found: Vec<u64> = found.iter().map(|near| near.row).collect();
                 assert_eq!(found, by_definition(query, &reference, k));
             }
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_rows_than_wanted_are_all_rows_and_others_are_not_asked() {
+    fn fewer_rows_than_wanted_are_all_rows_and_others_are_not_searched() {
         let reference = rows(3, 4, 1.0);
         let queries = Queries::new(reference.clone());
         let mut nearest = Nearest::new(3, 10);
@@ -315,7 +320,7 @@ mod tests {
         assert_eq!(found[1].len(), 3);
         assert_eq!(
             found[1][0],
-            Neighbour {
+            Neighbor {
                 squared: 0.0,
                 row: 41
             }

@@ -1,6 +1,6 @@
 //! The largest eigenvalues and eigenvectors of a scaled graph.
 //!
-//! Block Lanczos with full re-orthogonalisation and thick restarts (Wu and Simon 2000, SIAM J Matrix Anal Appl 22:602; Zhou and
+//! Block Lanczos with full re-orthogonalization and thick restarts (Wu and Simon 2000, SIAM J Matrix Anal Appl 22:602; Zhou and
 //! Saad 2008, Numer Algorithms 47:341): a basis is grown by products of its last block with the matrix, then shrunk to its best
 //! Ritz vectors. Blocks find eigenvalues that occur up to four times; what is found is checked by its residuals.
 
@@ -21,7 +21,7 @@ const RESTARTS: usize = 1000;
 const SWEEPS: usize = 60;
 /// Rows that one thread takes at least.
 const ROWS: usize = 1024;
-/// What is left of a vector after orthogonalisation is rounding errors if its length is below this share.
+/// What is left of a vector after orthogonalization is rounding errors if its length is below this fraction.
 const DEPENDENT: f64 = 1e-12;
 
 /// Which eigenvalues are the largest.
@@ -40,7 +40,7 @@ pub struct Wanted {
     pub pairs: usize,
     /// What makes an eigenvalue large.
     pub order: Order,
-    /// Largest length of a residual M v - lambda v, as a share of the largest eigenvalue's size.
+    /// Largest length of a residual M v - lambda v, as a fraction of the largest eigenvalue's size.
     pub tolerance: f64,
 }
 
@@ -55,7 +55,7 @@ pub struct Eigenpairs {
 
 /// The largest eigenpairs of the matrix with entries `scaling[i] * weight(i, j) * scaling[j]`.
 ///
-/// Fails if there is not one finite scaling for each node, if no pairs are wanted or if they are not found exactly enough.
+/// Fails if there is not one finite scaling for each node, if no pairs are wanted or if they do not converge.
 pub fn eigenpairs(
     graph: &Graph,
     scaling: &[f64],
@@ -157,7 +157,7 @@ impl<'a> Subspace<'a> {
             }
             self.next = self.images[from..].to_vec();
         }
-        // The basis is about to shrink, but what was left out of it stays left out.
+        // The basis is about to shrink, but what was dropped of it stays dropped.
         for vector in &mut self.next {
             remove(vector, &self.basis);
         }

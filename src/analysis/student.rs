@@ -1,6 +1,6 @@
 //! Student's t distribution: its tails, for tests and intervals.
 //!
-//! The two-sided tail is a regularised incomplete beta function (Abramowitz and Stegun 26.7.1), evaluated by the continued
+//! The two-sided tail is a regularized incomplete beta function (Abramowitz and Stegun 26.7.1), evaluated by the continued
 //! fraction of Didonato and Morris (1992, ACM Trans Math Softw 18:360, equation 9) with the modified Lentz method. Own code,
 //! because crates lose digits with many degrees of freedom: at a million of them, relative errors reach 4e-9 with statrs 0.19
 //! and 0.1 with puruspe 0.4.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_centre_and_the_ends_are_exact() {
+    fn the_center_and_the_ends_are_exact() {
         for freedom in [0.5, 1.0, 7.3, 1e4] {
             assert_eq!(two_sided(0.0, freedom), 1.0);
             assert_eq!(two_sided(f64::INFINITY, freedom), 0.0);

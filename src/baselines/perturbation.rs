@@ -1,12 +1,12 @@
-//! Simple ways to predict what a perturbation changes, beside which a transformer's predictions are shown.
+//! Baselines of perturbation prediction.
 //!
-//! They are those that Ahlmann-Eltze, Huber and Anders found hard to beat ("Deep-learning-based gene perturbation effect
-//! prediction does not yet outperform simple linear baselines", Nature Methods 2025): the mean change, the sum of the changes
-//! of single perturbations, and a linear model of gene vectors. A change is the mean log expression of perturbed cells less
-//! that of control cells, by gene.
+//! They are those of Ahlmann-Eltze, Huber and Anders ("Deep-learning-based gene perturbation effect prediction does not yet
+//! outperform simple linear baselines", Nature Methods 2025): the mean change, the sum of the changes of single perturbations
+//! (additive), and a linear model of gene embeddings. A change is the mean log expression of perturbed cells minus that of
+//! control cells, by gene.
 //!
-//! Targets are sets: their order and repeats mean nothing. Rows of the same targets, such as `A+ctrl` and `ctrl+A`, are one
-//! condition, whose change is that of its cells together. A row without cells is left out.
+//! Targets are sets: their order and repeats are ignored. Rows of the same targets, such as `A+ctrl` and `ctrl+A`, are one
+//! condition, whose change is that of its cells together. A row without cells is dropped.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ use super::Error;
 use crate::analysis;
 use crate::analysis::ridge::{PENALTIES, Ridge};
 
-/// What was observed. Targets are numbers in a list of perturbed genes.
+/// Observed effects. Targets are numbers in a list of perturbed genes.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct ObservedEffects<'a> {
     /// Targets of each training perturbation.
     pub targets: &'a [Vec<usize>],
     /// Its mean change from control, [perturbations, genes].
@@ -28,24 +28,23 @@ pub struct Known<'a> {
     pub cells: &'a [usize],
 }
 
-/// The mean of the training changes, whatever is asked, [asked, genes]. Each condition counts once; no change without any.
-pub fn mean_change(known: &Known<'_>, asked: &[Vec<usize>]) -> Array2<f64> {
+/// The mean of the training changes, the same for every query, [queries, genes]. Each condition counts once; 0 without any.
+pub fn mean_change(known: &ObservedEffects<'_>, queries: &[Vec<usize>]) -> Array2<f64> {
     let mean = Conditions::of(known).mean();
-    predictions(asked, mean.len(), |_| mean.clone())
+    predictions(queries, mean.len(), |_| mean.clone())
 }
 
-/// The sum of the changes of the single perturbations of the asked genes, [asked, genes].
+/// The sum of the changes of the single perturbations of the genes of each query, [queries, genes].
 ///
-/// In a combination, a gene never perturbed alone counts as the mean single change, the best constant guess if changes do add
-/// up; zero would predict less change than other combinations show. (The authors knew all single changes, so the
-/// question did not arise.) A single perturbation that is unknown gets the mean change of all conditions, as from
-/// [`mean_change`]. If no gene was perturbed alone, the changes of combinations are shared equally among their genes. No genes,
-/// no change.
-pub fn additive(known: &Known<'_>, asked: &[Vec<usize>]) -> Array2<f64> {
+/// In a combination, a gene never perturbed alone counts as the mean single change, the best constant if changes are additive;
+/// zero would predict less change than other combinations show. (The authors had all single changes.) An unknown single
+/// perturbation gets the mean change of all conditions, as from [`mean_change`]. If no gene was perturbed alone, the changes of
+/// combinations are divided equally among their genes. A query without genes gets 0.
+pub fn additive(known: &ObservedEffects<'_>, queries: &[Vec<usize>]) -> Array2<f64> {
     let conditions = Conditions::of(known);
     let (mean, unknown) = (conditions.mean(), conditions.mean_of_one_gene());
     let singles: BTreeMap<usize, _> = conditions.singles().collect();
-    predictions(asked, mean.len(), |question| match set(question)[..] {
+    predictions(queries, mean.len(), |query| match set(query)[..] {
         [gene] => singles.get(&gene).unwrap_or(&mean.view()).to_owned(),
         ref genes => genes.iter().fold(Array1::zeros(mean.len()), |sum, gene| {
             sum + singles.get(gene).unwrap_or(&unknown.view())
@@ -53,42 +52,42 @@ pub fn additive(known: &Known<'_>, asked: &[Vec<usize>]) -> Array2<f64> {
     })
 }
 
-/// A linear model of vectors, [asked, genes].
+/// A bilinear model of gene and perturbation embeddings, [queries, genes].
 ///
-/// The changes Y [genes, perturbations] are taken for G W Pᵀ + b, with the vectors G [genes, k] of genes, the vectors
-/// P [perturbations, l] of perturbations, which are the sums of those of their targets, and the mean change b of each gene. W
-/// [k, l] has the closed form of the authors: ridge regression from G, then from P. Unlike
-/// theirs, both vectors have their means taken off, so that perturbations may change all genes alike, and each regression has
-/// its own penalty. Of all pairs of [`PENALTIES`] the one with the least leave-one-perturbation-out error is chosen, which is
-/// exact and needs no refitting. Vectors may have any scale.
+/// The changes Y [genes, perturbations] are modeled as G W Pᵀ + b, with the gene embeddings G [genes, k], the perturbation
+/// embeddings P [perturbations, l], which are the sums of those of their targets, and the mean change b of each gene. W
+/// [k, l] has the closed form of the authors: ridge regression from G, then from P. Unlike theirs, both embeddings are centered,
+/// so that perturbations may change all genes alike, and each regression has its own penalty. Of all pairs of [`PENALTIES`] the
+/// one with the least leave-one-perturbation-out error is chosen, which is exact and needs no refitting. Embeddings may have any
+/// scale.
 ///
-/// One training perturbation gives its change, none no change, and `target_vectors` without columns give the mean change. A
-/// target that has no vector is best given zeros.
+/// One training perturbation gives its change, none gives 0, and `target_vectors` without columns give the mean change. Use
+/// zeros for a target without embedding.
 ///
-/// Fails unless there is one of everything for each perturbation, a gene vector for each gene and a target vector for each
-/// target, and on values that are not finite.
+/// Fails unless there is one of everything for each perturbation, an embedding for each gene and each target, and on values that
+/// are not finite.
 pub fn linear(
-    known: &Known<'_>,
+    known: &ObservedEffects<'_>,
     gene_vectors: ArrayView2<'_, f64>,
     target_vectors: ArrayView2<'_, f64>,
-    asked: &[Vec<usize>],
+    queries: &[Vec<usize>],
 ) -> Result<Array2<f64>, Error> {
     require_complete(known, gene_vectors.nrows())?;
-    require_targets(known.targets.iter().chain(asked), target_vectors.nrows())?;
+    require_targets(known.targets.iter().chain(queries), target_vectors.nrows())?;
     for matrix in [known.changes, gene_vectors, target_vectors] {
         require_finite(matrix)?;
     }
     let conditions = Conditions::of(known);
     let mean = conditions.mean();
     if conditions.targets.len() < 2 || mean.is_empty() {
-        return Ok(predictions(asked, mean.len(), |_| mean.clone()));
+        return Ok(predictions(queries, mean.len(), |_| mean.clone()));
     }
     let target_vectors = of_unit_scale(target_vectors);
     let deviations = &conditions.changes - &mean;
     let vectors = sums(&target_vectors, &conditions.targets);
     let fits = Fits::new(&deviations, &of_unit_scale(gene_vectors), &vectors)?;
     let (from_targets, explained) = fits.best(&deviations);
-    let weights = from_targets.predict(sums(&target_vectors, asked).view())?;
+    let weights = from_targets.predict(sums(&target_vectors, queries).view())?;
     Ok(weights.dot(explained) + &mean)
 }
 
@@ -100,7 +99,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn of(known: &Known<'_>) -> Self {
+    fn of(known: &ObservedEffects<'_>) -> Self {
         let mut rows: BTreeMap<Vec<usize>, (Array1<f64>, f64)> = BTreeMap::new();
         let perturbations = known.targets.iter().zip(known.changes.rows());
         for ((targets, change), &cells) in perturbations.zip(known.cells) {
@@ -134,7 +133,7 @@ impl Conditions {
         })
     }
 
-    /// Mean of the single changes; of shares of combined changes, if there are no others.
+    /// Mean of the single changes; of fractions of combined changes, if there are no others.
     fn mean_of_one_gene(&self) -> Array1<f64> {
         let mut changes: Vec<_> = self
             .singles()
@@ -153,9 +152,9 @@ impl Conditions {
 
 /// The two regressions, one for each penalty that can be solved.
 struct Fits {
-    /// From the vectors of conditions to the weight of each condition, whose training values are the hat matrix.
+    /// From the embeddings of conditions to the weight of each condition, whose training values are the hat matrix.
     from_targets: Vec<(Ridge, Array2<f64>)>,
-    /// What gene vectors explain of the deviations, [conditions, genes].
+    /// Deviations explained by the gene embeddings, [conditions, genes].
     from_genes: Vec<Array2<f64>>,
 }
 
@@ -186,7 +185,7 @@ impl Fits {
             .flat_map(|(model, hat)| self.from_genes.iter().map(move |genes| (model, hat, genes)))
             .collect();
         let error = |(_, hat, explained): &(_, &Array2<f64>, &Array2<f64>)| {
-            let errors = left_out_errors(deviations, hat, explained);
+            let errors = leave_one_out_errors(deviations, hat, explained);
             let error = errors.mapv(|error| error * error).sum();
             if error.is_nan() { f64::INFINITY } else { error }
         };
@@ -202,7 +201,7 @@ impl Fits {
     }
 }
 
-/// What the penalties give that can be solved; fails as the last one does if none can.
+/// Fits of the penalties that can be solved; fails as the last one does if none can.
 fn for_penalties<T>(
     fit: impl Fn(f64) -> Result<T, analysis::Error>,
 ) -> Result<Vec<T>, analysis::Error> {
@@ -220,13 +219,13 @@ fn for_penalties<T>(
     }
 }
 
-/// Error in each gene of each condition when it is left out, mean included, [conditions, genes].
+/// Error in each gene of each condition when it is dropped, mean included, [conditions, genes].
 ///
-/// With the deviations D of n conditions, the hat matrix H of the regression from targets and S = D A, what the smoother A of
-/// gene vectors leaves of them: the mean without condition i is off by cD, c = n / (n - 1), and the regression alone by
-/// MD, M = (I - H) / (1 - diag H) (Hastie et al., The Elements of Statistical Learning, equation 7.64). What A takes of
-/// the latter replaces what it takes of the former: cD + (M - cI) S.
-fn left_out_errors(
+/// With the deviations D of n conditions, the hat matrix H of the regression from targets and S = D A, the deviations after the
+/// smoother A of the gene embeddings: the mean without condition i is off by cD, c = n / (n - 1), and the regression alone by
+/// MD, M = (I - H) / (1 - diag H) (Hastie et al., The Elements of Statistical Learning, equation 7.64). The smoothed part of
+/// the latter replaces that of the former: cD + (M - cI) S.
+fn leave_one_out_errors(
     deviations: &Array2<f64>,
     hat: &Array2<f64>,
     explained: &Array2<f64>,
@@ -239,20 +238,20 @@ fn left_out_errors(
     deviations * of_mean + alone.dot(explained)
 }
 
-/// A row for each question.
+/// A row for each query.
 fn predictions(
-    asked: &[Vec<usize>],
+    queries: &[Vec<usize>],
     n_genes: usize,
     predict: impl Fn(&[usize]) -> Array1<f64>,
 ) -> Array2<f64> {
-    let mut rows = Array2::zeros((asked.len(), n_genes));
-    for (mut row, question) in rows.rows_mut().into_iter().zip(asked) {
-        row.assign(&predict(question));
+    let mut rows = Array2::zeros((queries.len(), n_genes));
+    for (mut row, query) in rows.rows_mut().into_iter().zip(queries) {
+        row.assign(&predict(query));
     }
     rows
 }
 
-/// Sum of the vectors of each set of targets.
+/// Sum of the embeddings of each set of targets.
 fn sums(vectors: &Array2<f64>, targets: &[Vec<usize>]) -> Array2<f64> {
     predictions(targets, vectors.ncols(), |targets| {
         vectors.select(Axis(0), &set(targets)).sum_axis(Axis(0))
@@ -266,7 +265,7 @@ fn set(targets: &[usize]) -> Vec<usize> {
     targets
 }
 
-/// The vectors, divided by their root mean square unless that is zero.
+/// The embeddings, divided by their root mean square unless that is zero.
 fn of_unit_scale(vectors: ArrayView2<'_, f64>) -> Array2<f64> {
     let largest = vectors
         .iter()
@@ -280,7 +279,7 @@ fn of_unit_scale(vectors: ArrayView2<'_, f64>) -> Array2<f64> {
     vectors / scale
 }
 
-fn require_complete(known: &Known<'_>, gene_vectors: usize) -> Result<(), Error> {
+fn require_complete(known: &ObservedEffects<'_>, gene_vectors: usize) -> Result<(), Error> {
     let perturbations = known.targets.len();
     for (what, found) in [
         ("rows of changes", known.changes.nrows()),
@@ -343,8 +342,8 @@ mod tests {
         targets: &'a [Vec<usize>],
         changes: &'a Array2<f64>,
         cells: &'a [usize],
-    ) -> Known<'a> {
-        Known {
+    ) -> ObservedEffects<'a> {
+        ObservedEffects {
             targets,
             changes: changes.view(),
             cells,
@@ -378,15 +377,15 @@ mod tests {
     }
 
     #[test]
-    fn genes_never_perturbed_alone_have_the_effect_that_can_be_expected() {
+    fn genes_never_perturbed_alone_have_the_expected_effect() {
         let targets = [vec![0], vec![1], vec![2, 3]];
         let changes = array![[1.0], [3.0], [11.0]];
-        let asked = [vec![2], vec![0, 2], vec![2, 3], vec![1, 0]];
-        let found = additive(&known(&targets, &changes, &[1; 3]), &asked);
+        let queries = [vec![2], vec![0, 2], vec![2, 3], vec![1, 0]];
+        let found = additive(&known(&targets, &changes, &[1; 3]), &queries);
         assert_eq!(found, array![[5.0], [3.0], [4.0], [4.0]]);
         let changes = array![[6.0], [2.0]];
         let combined = known(&targets[1..], &changes, &[1, 1]);
-        let without_singles = Known {
+        let without_singles = ObservedEffects {
             targets: &[vec![0, 1], vec![1, 2, 3, 4], vec![]],
             cells: &[1, 1, 0],
             ..combined
@@ -395,7 +394,7 @@ mod tests {
         assert_eq!(found, array![[3.5], [4.0], [7.0]]);
     }
 
-    /// Vectors and changes that are bilinear in them.
+    /// Embeddings and changes that are bilinear in them.
     struct Planted {
         genes: Array2<f64>,
         targets: Array2<f64>,
@@ -426,31 +425,31 @@ mod tests {
     }
 
     #[test]
-    fn the_linear_model_predicts_targets_that_it_has_not_seen() {
+    fn the_linear_model_predicts_unseen_targets() {
         let planted = Planted::new(30);
         let mut training: Vec<_> = (0..20).map(|target| vec![target]).collect();
         training.extend((0..10).map(|target| vec![target, target + 10]));
-        let asked = vec![vec![25], vec![29, 21], vec![3, 28]];
+        let queries = vec![vec![25], vec![29, 21], vec![3, 28]];
         let changes = planted.changes(&training);
         let known = known(&training, &changes, &[50; 30]);
         let predict = |genes: &Array2<f64>, targets: &Array2<f64>| {
-            linear(&known, genes.view(), targets.view(), &asked).unwrap()
+            linear(&known, genes.view(), targets.view(), &queries).unwrap()
         };
         let found = predict(&planted.genes, &planted.targets);
-        let truth = planted.changes(&asked);
-        let of_mean = distance(&mean_change(&known, &asked), &truth);
+        let truth = planted.changes(&queries);
+        let of_mean = distance(&mean_change(&known, &queries), &truth);
         assert!(distance(&found, &truth) < 0.01 * of_mean);
-        assert!(distance(&additive(&known, &asked), &truth) > 0.3 * of_mean);
-        // The scale of vectors says nothing.
+        assert!(distance(&additive(&known, &queries), &truth) > 0.3 * of_mean);
+        // The scale of embeddings does not matter.
         let scaled = predict(&(&planted.genes * 1e200), &(&planted.targets * 1e-200));
         assert!(distance(&scaled, &found) < 1e-9);
-        // Vectors without meaning do little harm.
+        // Random embeddings do little harm.
         let random = predict(&planted.genes, &normal("noise", (30, 2)));
         assert!(distance(&random, &truth) < 1.3 * of_mean);
     }
 
     #[test]
-    fn errors_of_perturbations_left_out_are_those_of_refitting() {
+    fn leave_one_out_errors_are_those_of_refitting() {
         let planted = Planted::new(8);
         let changes = &planted.effects + normal("errors", (8, 40));
         let vectors = of_unit_scale(planted.targets.view());
@@ -462,7 +461,8 @@ mod tests {
         };
         let (_, deviations, fits) = parts(changes.clone(), &vectors);
         for (i, j) in [(0, 0), (2, 5), (4, 3)] {
-            let errors = left_out_errors(&deviations, &fits.from_targets[i].1, &fits.from_genes[j]);
+            let errors =
+                leave_one_out_errors(&deviations, &fits.from_targets[i].1, &fits.from_genes[j]);
             for out in 0..8 {
                 let kept: Vec<_> = (0..8).filter(|other| *other != out).collect();
                 let (mean, _, fits) = parts(
@@ -481,13 +481,13 @@ mod tests {
     }
 
     #[test]
-    fn little_to_learn_from_gives_the_mean() {
+    fn little_training_data_gives_the_mean() {
         let one = array![[1.0, 2.0]];
         let single = [vec![0]];
-        let asked = [vec![1], vec![]];
+        let queries = [vec![1], vec![]];
         let (genes, targets) = (array![[1.0], [2.0]], array![[1.0], [5.0]]);
-        let predict = |known: &Known<'_>, genes: &Array2<f64>, targets: &Array2<f64>| {
-            linear(known, genes.view(), targets.view(), &asked).unwrap()
+        let predict = |known: &ObservedEffects<'_>, genes: &Array2<f64>, targets: &Array2<f64>| {
+            linear(known, genes.view(), targets.view(), &queries).unwrap()
         };
         let twice = array![[1.0, 2.0], [1.0, 2.0]];
         assert_eq!(
@@ -497,8 +497,8 @@ mod tests {
         let nothing = known(&single, &one, &[0]);
         let unchanged = Array2::<f64>::zeros((2, 2));
         assert_eq!(predict(&nothing, &genes, &targets), unchanged);
-        assert_eq!(additive(&nothing, &asked), unchanged);
-        assert_eq!(mean_change(&nothing, &asked), unchanged);
+        assert_eq!(additive(&nothing, &queries), unchanged);
+        assert_eq!(mean_change(&nothing, &queries), unchanged);
         let changes = array![[1.0, 0.0], [3.0, 8.0]];
         let singles = [vec![0], vec![1]];
         let both = known(&singles, &changes, &[1, 1]);
@@ -519,25 +519,30 @@ mod tests {
         );
         let no_genes = Array2::zeros((2, 0));
         let both = known(&singles, &no_genes, &[1, 1]);
-        let found = linear(&both, Array2::zeros((0, 1)).view(), targets.view(), &asked);
+        let found = linear(
+            &both,
+            Array2::zeros((0, 1)).view(),
+            targets.view(),
+            &queries,
+        );
         assert_eq!(found.unwrap().dim(), (2, 0));
     }
 
     #[test]
-    fn impossible_input_is_refused() {
+    fn impossible_input_is_rejected() {
         let targets = [vec![0], vec![1]];
         let changes = array![[1.0, 2.0], [3.0, f64::NAN]];
         let (genes, vectors) = (array![[1.0], [2.0]], array![[1.0], [5.0]]);
-        let refuse = |known: Known<'_>, genes: &Array2<f64>, asked: usize| {
-            linear(&known, genes.view(), vectors.view(), &[vec![asked]]).unwrap_err()
+        let reject = |known: ObservedEffects<'_>, genes: &Array2<f64>, target: usize| {
+            linear(&known, genes.view(), vectors.view(), &[vec![target]]).unwrap_err()
         };
-        let not_finite = refuse(known(&targets, &changes, &[1, 1]), &genes, 0);
+        let not_finite = reject(known(&targets, &changes, &[1, 1]), &genes, 0);
         assert!(
             not_finite
                 .to_string()
                 .starts_with("the value in row 1, column 1 is NaN")
         );
-        let unknown = refuse(known(&targets, &changes, &[1, 1]), &genes, 2);
+        let unknown = reject(known(&targets, &changes, &[1, 1]), &genes, 2);
         assert_eq!(
             unknown,
             Error::UnknownTarget {
@@ -545,14 +550,14 @@ mod tests {
                 targets: 2
             }
         );
-        let short = refuse(known(&targets[..1], &changes, &[1]), &genes, 0);
+        let short = reject(known(&targets[..1], &changes, &[1]), &genes, 0);
         let expected = Error::OnePerPerturbation {
             what: "rows of changes",
             found: 2,
             perturbations: 1,
         };
         assert_eq!(short, expected);
-        let one = refuse(known(&targets, &changes, &[1, 1]), &array![[1.0]], 0);
+        let one = reject(known(&targets, &changes, &[1, 1]), &array![[1.0]], 0);
         assert_eq!(one, Error::GeneVectors { found: 1, genes: 2 });
         // The others take what is there.
         let uneven = known(&targets, &changes, &[1]);

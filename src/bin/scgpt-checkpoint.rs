@@ -2,7 +2,7 @@ use scgpt_tools::programs::checkpoint::{Convert, Inspect};
 use scgpt_tools::{cli, programs::entry};
 
 fn main() -> std::process::ExitCode {
-    let about = "Say what a model is, or write it in another form";
+    let about = "Inspect or convert a checkpoint";
     cli::dispatch(
         "scgpt-checkpoint",
         about,

@@ -2,7 +2,7 @@ use scgpt_tools::programs::grn::{Attention, Difference, Enrich, Evaluate, Progra
 use scgpt_tools::{cli, programs::entry};
 
 fn main() -> std::process::ExitCode {
-    let about = "Gene programs and regulatory networks, held against what is known";
+    let about = "Infer gene programs and gene regulatory networks, and evaluate them";
     let programs = [
         entry::<Programs>(),
         entry::<Attention>(),

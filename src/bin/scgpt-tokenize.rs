@@ -1,5 +1,5 @@
 fn main() -> std::process::ExitCode {
-    // Before there are threads, which would have pools of their own.
-    scgpt_tools::allocation::reuse();
+    // Before threads start, which would have their own pools.
+    scgpt_tools::malloc::reuse();
     scgpt_tools::cli::main::<scgpt_tools::programs::tokenize::Tokenize>()
 }

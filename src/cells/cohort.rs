@@ -25,7 +25,7 @@ use crate::expression::state::State;
 use crate::formats::Column;
 use crate::vocabulary::Vocabulary;
 
-/// What is measured of a cell, in the order in which a cohort has them.
+/// Modality of a measurement, in the order of a cohort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ModalityKind {
     /// Transcripts by gene.
@@ -36,12 +36,12 @@ pub enum ModalityKind {
     Atac,
 }
 
-/// One file and what it says of its cells.
+/// One file with its modality, sample and batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     pub path: PathBuf,
-    /// What the file measures. A multi-modal file (.h5mu) says so itself; a matrix given as RNA that lists several types of
-    /// features, as Cell Ranger writes them, is taken apart.
+    /// Modality of the file. A multi-modal file (.h5mu) has its own; a matrix given as RNA with several feature types, as written
+    /// by Cell Ranger, is split by type.
     pub kind: ModalityKind,
     /// Files of the same sample are of the same cells.
     pub sample: Option<String>,
@@ -49,7 +49,7 @@ pub struct Source {
     pub batch: Option<String>,
 }
 
-/// What all files of a cohort measured of one kind.
+/// One modality of all files of a cohort.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Modality {
     pub kind: ModalityKind,
@@ -62,7 +62,7 @@ pub struct Modality {
     pub state: State,
 }
 
-/// Cells with everything that was measured of them.
+/// Cells with all their modalities.
 #[derive(Debug)]
 pub struct Cohort {
     /// Unique names of the cells: as in the files, followed by `-` and the sample where two samples share a name.
@@ -71,11 +71,11 @@ pub struct Cohort {
     pub samples: Vec<usize>,
     /// Samples as given, else named after their files.
     pub sample_names: Vec<String>,
-    /// What the sources say of every cell.
+    /// Batch of every cell, as given for its source.
     pub batches: Vec<Option<String>>,
-    /// RNA, Protein and ATAC, as far as they are there.
+    /// RNA, Protein and ATAC, those that were measured.
     pub modalities: Vec<Modality>,
-    /// Sentences on what was found and chosen.
+    /// Messages on what was found and chosen.
     pub notes: Vec<String>,
     annotations: Vec<Annotations>,
 }
@@ -91,7 +91,7 @@ impl ModalityKind {
         }
     }
 
-    /// What Cell Ranger calls its features.
+    /// Feature type in Cell Ranger output.
     pub fn feature_type(self) -> &'static str {
         match self {
             Self::Rna => "Gene Expression",
@@ -100,13 +100,13 @@ impl ModalityKind {
         }
     }
 
-    /// The kind that Cell Ranger means by a feature type.
+    /// The modality of a feature type of Cell Ranger.
     fn of_feature_type(text: &str) -> Option<Self> {
         let means = |kind: &Self| kind.feature_type().eq_ignore_ascii_case(text.trim());
         Self::ALL.into_iter().find(means)
     }
 
-    /// Usual names of such a modality, in small letters and digits alone; the first is the one to name it by.
+    /// Usual names of the modality, in lower-case letters and digits; the first is the preferred one.
     fn usual_names(self) -> &'static [&'static str] {
         match self {
             Self::Rna => &[
@@ -146,7 +146,7 @@ impl ModalityKind {
 impl FromStr for ModalityKind {
     type Err = String;
 
-    /// Recognises the usual names, whatever their case and punctuation.
+    /// Recognizes the usual names, whatever their case and punctuation.
     fn from_str(text: &str) -> Result<Self, String> {
         let letters = text.chars().filter(|letter| letter.is_alphanumeric());
         let plain = letters.collect::<String>().to_lowercase();
@@ -159,7 +159,7 @@ impl FromStr for ModalityKind {
                 format!("{} (`{}`)", kind.name(), names.join("`, `"))
             });
             format!(
-                "`{text}` is not a modality that is read: expected {}",
+                "`{text}` is not a supported modality: expected {}",
                 known.join(", ")
             )
         })
@@ -167,14 +167,14 @@ impl FromStr for ModalityKind {
 }
 
 impl Cohort {
-    /// Reads all files and finds out which of their cells are the same.
+    /// Reads all files and matches cells that are the same.
     ///
-    /// Sources with samples belong together by them. Without: if no two files of a modality share a cell name, a name means the
-    /// same cell in every file. If some do, as barcodes do, every file is a sample of its own where all are of one kind, else the first
-    /// files of all modalities are a sample, the second are, and so on.
+    /// Sources are matched by their samples. Without samples: if no two files of a modality have a cell name in common, a name is the
+    /// same cell in every file. If some have, as with barcodes, every file is its own sample if all have the same modality, else the
+    /// first files of all modalities are one sample, the second files the next, and so on.
     ///
-    /// `known` are the genes that a model knows, which helps to find the gene names; all genes are kept. Features of one name
-    /// in a file are added up.
+    /// `known` is the vocabulary of a model, by which the column of gene names is chosen; all genes are kept. Features with the same
+    /// name in a file are summed.
     pub fn read(
         sources: &[Source],
         options: &Options,
@@ -304,7 +304,7 @@ impl Merged {
         let shared = count.values().filter(|count| **count > 1).count();
         if shared > 0 {
             notes.push(format!(
-                "{shared} cell names are in several samples: those cells are named NAME-SAMPLE"
+                "{shared} cell names occur in several samples: they become NAME-SAMPLE"
             ));
         }
         let mut names = UniqueNames::default();
@@ -317,7 +317,7 @@ impl Merged {
             .collect()
     }
 
-    /// The part and its row that has each cell, if one has.
+    /// The part and row of each cell, if there is one.
     fn places<'r>(&self, parts: impl Iterator<Item = &'r [usize]>) -> Vec<Option<(usize, usize)>> {
         let mut places = vec![None; self.in_file.len()];
         for (part, rows) in parts.enumerate() {
@@ -328,7 +328,7 @@ impl Merged {
         places
     }
 
-    /// What all parts of a kind hold; none without such a part.
+    /// All parts of a modality together; none without such a part.
     fn modality(
         &self,
         kind: ModalityKind,
@@ -371,7 +371,7 @@ impl Merged {
             counts: Counts::from_rows(features.len(), place.iter().map(row)),
             measured: place.iter().map(Option::is_some).collect(),
             features: features.into_iter().map(str::to_owned).collect(),
-            state: first.judgement.state,
+            state: first.judgment.state,
         }))
     }
 }
@@ -381,31 +381,31 @@ fn twice(earlier: &Part, part: &Part, name: &str, sources: &[Source]) -> Error {
     let path = |part: &Part| sources[part.source].path.display().to_string();
     let sample = sources[part.source].sample.as_deref().unwrap_or_default();
     Error::Cohort(format!(
-        "`{}` and `{}` are both {kind} of the sample `{sample}` and both have a cell `{name}`: give each a sample of its own",
+        "`{}` and `{}` are both {kind} of the sample `{sample}` and both have a cell `{name}`: give each its own sample",
         path(earlier),
         path(part)
     ))
 }
 
-/// Values of several files can only be read together if they are of one kind.
+/// Values of several files can only be read together if they have the same form.
 fn require_one_state<'p>(mut parts: impl Iterator<Item = &'p Part>) -> Result<(), Error> {
     let Some(first) = parts.next() else {
         return Ok(());
     };
-    match parts.find(|part| part.judgement.state != first.judgement.state) {
+    match parts.find(|part| part.judgment.state != first.judgment.state) {
         None => Ok(()),
         Some(other) => Err(Error::Cohort(format!(
-            "the values of {} files have to be of one kind, but `{}` holds {} and `{}` {}: choose a matrix that is alike in all of them with `--matrix`",
+            "the values of all {} files must have the same form, but `{}` holds {} and `{}` {}: choose a matrix of the same form in all files with `--matrix`",
             first.kind.name(),
             first.path.display(),
-            first.judgement,
+            first.judgment,
             other.path.display(),
-            other.judgement
+            other.judgment
         ))),
     }
 }
 
-/// Says how many features are common to all files of a modality.
+/// Notes how many features are common to all files of a modality; none is an error.
 fn require_common_features(
     kind: ModalityKind,
     columns: &[Vec<u32>],
@@ -422,7 +422,7 @@ fn require_common_features(
         _ if n_files == 1 => {}
         0 => {
             return Err(Error::Cohort(format!(
-                "none of the {n_features} features of {kind} is common to all {n_files} files: their names are of different kinds, or they do not belong together"
+                "none of the {n_features} features of {kind} is common to all {n_files} files: identifier types differ, or the files do not belong together"
             )));
         }
         _ => notes.push(format!(
@@ -432,7 +432,7 @@ fn require_common_features(
     Ok(())
 }
 
-/// Says how many cells each modality has, and which modalities share none.
+/// Notes how many cells each modality has, and which modalities have no cell in common.
 fn describe(modalities: &[Modality], notes: &mut Vec<String>) {
     for modality in modalities {
         let n = modality.measured.iter().filter(|is| **is).count();
@@ -451,7 +451,7 @@ fn describe(modalities: &[Modality], notes: &mut Vec<String>) {
             let mut both = one.measured.iter().zip(&other.measured);
             if !both.any(|(one, other)| *one && *other) {
                 notes.push(format!(
-                    "no cell was measured in both {} and {}: if they are of the same cells, the names of the cells differ between the files",
+                    "no cell was measured in both {} and {}: if the files have the same cells, cell names differ between them",
                     one.kind.name(),
                     other.kind.name()
                 ));

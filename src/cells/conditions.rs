@@ -1,10 +1,10 @@
-//! Conditions on the annotations of cells, as in `disease == normal`.
+//! Filter expressions on columns of obs, as in `disease == normal`.
 
 use std::str::FromStr;
 
 use crate::formats::Column;
 
-/// How an annotation is compared.
+/// Comparison of an annotation with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Equal,
@@ -25,7 +25,7 @@ const SIGNS: [(&str, Comparison); 6] = [
     ("<", Comparison::Below),
 ];
 
-/// One condition. A missing annotation fulfils none, but for `!=`.
+/// One condition. A missing annotation fulfills no condition except `!=`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     pub column: String,
@@ -34,7 +34,7 @@ pub struct Condition {
     values: Vec<String>,
 }
 
-/// Whether a text compares anything.
+/// Whether a text contains a comparison.
 pub fn has_sign(text: &str) -> bool {
     SIGNS.iter().any(|(sign, _)| text.contains(sign))
 }
@@ -70,7 +70,7 @@ impl FromStr for Condition {
 }
 
 impl Condition {
-    /// Which cells fulfil the condition, by the column that it names.
+    /// Which cells fulfill the condition on its column.
     pub fn each(&self, column: &Column) -> Vec<bool> {
         if let (Column::Number(numbers), Ok(bounds)) = (column, self.numbers()) {
             let fulfils = |number: &Option<f64>| match number {
@@ -116,17 +116,17 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::damage;
+    use crate::fuzz_mutations;
 
     #[test]
-    fn any_text_is_a_condition_or_refused() {
+    fn any_text_is_a_condition_or_rejected() {
         let numbers = Column::Number(vec![Some(4.0), None, Some(-1.5)]);
         for text in [
             "disease == normal | \"no, none\"",
             "n_genes >= 200",
             "été != 'x'",
         ] {
-            damage::each(text.as_bytes(), |bytes| {
+            fuzz_mutations::each(text.as_bytes(), |bytes| {
                 let text = String::from_utf8_lossy(bytes);
                 match text.parse::<Condition>() {
                     Ok(condition) => assert_eq!(condition.each(&numbers).len(), 3),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_condition_is_refused() {
+    fn what_is_no_condition_is_rejected() {
         for text in ["disease", "== normal", "age > old", "age > 1|2"] {
             assert!(text.parse::<Condition>().is_err(), "{text}");
         }

@@ -1,7 +1,6 @@
-//! Which control cells stand beside a perturbed cell: the state that it is taken to have had before.
+//! Control matching: the control cell, or mean of control cells, that a perturbed cell is compared with.
 //!
-//! A cell is destroyed when it is measured, so none is known both with and without its perturbation. Controls of the same
-//! stratum (batch, cell type) stand in for it.
+//! Measurement destroys a cell, so its unperturbed state is unknown. Controls of the same stratum (batch, cell type) replace it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,18 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::{self, Seed};
 
-/// How a perturbed cell gets the expression before perturbation.
+/// Control matching: the unperturbed expression of a perturbed cell.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Pairing {
-    /// From a control cell of its stratum, drawn anew every epoch.
+    /// A random control cell of its stratum, drawn anew every epoch.
     #[default]
     Random,
-    /// From the most similar control cell of its stratum.
+    /// The most similar control cell of its stratum.
     Nearest,
-    /// From no single cell: the mean of the control cells of its stratum.
+    /// The mean of the control cells of its stratum.
     Mean,
 }
 
@@ -32,7 +31,7 @@ pub enum Pairing {
 pub struct Controls {
     /// Not empty, increasing.
     all: Vec<usize>,
-    /// Increasing; strata without controls are left out.
+    /// Increasing; strata without controls are dropped.
     of_stratum: BTreeMap<u32, Vec<usize>>,
     without: usize,
 }
@@ -40,7 +39,7 @@ pub struct Controls {
 impl Controls {
     /// `strata[c]` is the stratum of every cell, `controls` are indices of cells. None if there are no controls.
     ///
-    /// A stratum without control cells falls back on all controls; indices beyond the cells are left out.
+    /// A stratum without control cells falls back on all controls; indices beyond the cells are dropped.
     pub fn new(controls: &[usize], strata: &[u32]) -> Option<Self> {
         let known = controls.iter().filter(|&&cell| cell < strata.len());
         let all: Vec<usize> = BTreeSet::from_iter(known.copied()).into_iter().collect();
@@ -105,7 +104,7 @@ fn closest<'a>(from: &[f64], candidates: &[usize], row: impl Fn(usize) -> &'a [f
     best.0
 }
 
-/// Values between two looks at the sum.
+/// Values between two checks of the sum.
 const CHUNK: usize = 8;
 
 /// Squared distance. Stops early with some number not below `limit` if the distance is not below it: sums of squares only grow.
@@ -192,7 +191,7 @@ mod tests {
         assert_ne!(all(0, 1), all(0, 2));
     }
 
-    /// The definition, without any short cut.
+    /// The definition, without any shortcut.
     fn plainly(points: &Array2<f64>, cell: usize, candidates: &[usize]) -> usize {
         let distance = |&c: &usize| {
             let difference = &points.row(cell) - &points.row(c);

@@ -1,4 +1,4 @@
-//! Cells of a file as a model sees them: which matrix, under which gene names, what its values are.
+//! Cells of a file as a model reads them: matrix, gene names and form of the values.
 
 pub mod cohort;
 pub mod conditions;
@@ -7,7 +7,7 @@ pub mod naming;
 pub mod perturbation;
 
 use crate::counts::Counts;
-use crate::expression::state::{Judgement, State, judge};
+use crate::expression::state::{State, ValueKindReport, judge};
 use crate::formats::h5ad::File;
 use crate::formats::{self, Column, Matrix, Source, Table};
 use crate::vocabulary::Vocabulary;
@@ -19,21 +19,21 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// What to read of a file.
+/// Matrix and gene names to read from a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Matrix to read: X, raw or layers/NAME. Default: X if it holds counts or their logarithms, else raw.
+    /// Matrix to read: X, raw or layers/NAME. Default: X if it holds counts or log-normalized values, else raw.
     #[arg(long)]
     pub matrix: Option<String>,
-    /// Column of the gene table (var) that holds the gene names. Default: its index, or feature_name, gene_name, gene_symbol
-    /// or gene_symbols where more of those names are known to the model.
+    /// Column of var with the gene names. Default: its index, or feature_name, gene_name, gene_symbol or gene_symbols if more of
+    /// those names are in the vocabulary of the model.
     #[arg(long)]
     pub gene_column: Option<String>,
 }
 
-/// Columns that hold gene names in files of common origin.
+/// Common columns of gene names.
 const NAME_COLUMNS: [&str; 5] = [
     "feature_name",
     "gene_name",
@@ -41,7 +41,7 @@ const NAME_COLUMNS: [&str; 5] = [
     "gene_symbol",
     "gene_symbols",
 ];
-/// Values looked at to judge what a matrix holds.
+/// Values read to detect the form of a matrix.
 const SAMPLE_VALUES: usize = 1_000_000;
 
 /// Why cells cannot be used.
@@ -54,16 +54,16 @@ pub enum Error {
     #[error("`{}` holds no cells: give a file with at least one", .0.display())]
     NoCells(PathBuf),
     #[error(
-        "`{path}`, matrix `{source_name}`: {judgement}, but a model reads counts or their logarithms; {remedy}"
+        "`{path}`, matrix `{source_name}`: {judgment}, but a model reads counts or log-normalized values; {remedy}"
     )]
     Values {
         path: PathBuf,
         source_name: String,
-        judgement: String,
+        judgment: String,
         remedy: String,
     },
     #[error(
-        "none of the {} genes of `{path}` is known to the model: the file has {}, the model {}; name the column with gene symbols in `--gene-column`",
+        "none of the {} genes of `{path}` matches the vocabulary of the model: the file has {}, the model {}; give the column of gene symbols with `--gene-column`",
         found.len(), list(found), list(known)
     )]
     NoGenes {
@@ -72,7 +72,7 @@ pub enum Error {
         known: Vec<String>,
     },
     #[error(
-        "only {matched} of its {n_genes} genes are known (`{}`): the file has {}, the vocabulary {}; {remedy}",
+        "only {matched} of the {n_genes} genes of `{}` match the vocabulary: the file has {}, the vocabulary {}; {remedy}",
         path.display(), list(found), list(known)
     )]
     FewGenes {
@@ -83,7 +83,7 @@ pub enum Error {
         known: Vec<String>,
         remedy: String,
     },
-    #[error("`{}`: columns `{}` and `{}` are both the gene `{gene}`; choose what becomes of them with `--duplicates`", path.display(), columns[0], columns[1])]
+    #[error("`{}`: columns `{}` and `{}` are both the gene `{gene}`; choose how to handle them with `--duplicates`", path.display(), columns[0], columns[1])]
     Duplicate {
         path: PathBuf,
         gene: String,
@@ -114,50 +114,50 @@ fn list(names: &[String]) -> String {
     )
 }
 
-/// An open file with its matrix chosen and judged.
+/// An open file with its matrix chosen and its values classified.
 pub struct Cells {
     pub table: Table,
-    pub judgement: Judgement,
+    pub judgment: ValueKindReport,
     /// Which matrix it is.
     pub source: Source,
     /// Gene names of the matrix, in its order.
     pub genes: Vec<String>,
     path: PathBuf,
     matrix: Arc<Matrix>,
-    /// Sentences on what was chosen for the user.
+    /// Messages on automatic choices.
     pub notes: Vec<String>,
 }
 
-/// Which matrix is taken where none is asked for.
+/// Default matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefer {
-    /// The first of X and raw that holds counts or their logarithms.
+    /// The first of X and raw that holds counts or log-normalized values.
     First,
-    /// The first of X, raw and layers named as such that holds counts; else as above.
+    /// The first of X, raw and layers with a name of counts that holds counts; else as above.
     Counts,
 }
 
-/// Layers that hold counts by their name.
+/// Names of layers with counts.
 const COUNT_LAYERS: [&str; 4] = ["counts", "raw_counts", "raw", "umi"];
 
-/// Where each column of a matrix goes; several columns of one gene are added up.
+/// Target column of each column of a matrix; several columns of one gene are summed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Columns {
     place: Vec<Option<u32>>,
-    /// Genes that columns go to.
+    /// Number of target columns.
     pub n_genes: usize,
-    /// Of those, how many the matrix has.
+    /// Target columns that the matrix has.
     pub n_matched: usize,
 }
 
 impl Cells {
-    /// Opens an AnnData file. `known` are the genes a model knows, which helps to find the names; without it the index is taken.
+    /// Opens an AnnData file. `known` is the vocabulary of a model, by which the column of names is chosen; default is the index.
     pub fn open(path: &Path, options: &Options, known: Option<&Vocabulary>) -> Result<Self, Error> {
         let table = Table::AnnData(File::open(path)?.into());
         Self::of(table, options, known, Prefer::First)
     }
 
-    /// Chooses and judges the matrix of a table of any format.
+    /// Chooses and classifies the matrix of a table of any format.
     pub fn of(
         table: Table,
         options: &Options,
@@ -169,15 +169,15 @@ impl Cells {
             return Err(Error::NoCells(path));
         }
         let mut notes = Vec::new();
-        let (source, matrix, judgement) = choose_matrix(&table, options, prefer, &mut notes)?;
+        let (source, matrix, judgment) = choose_matrix(&table, options, prefer, &mut notes)?;
         notes.push(format!(
-            "`{}`, matrix `{source}`: {judgement}",
+            "`{}`, matrix `{source}`: {judgment}",
             path.display()
         ));
         let genes = choose_names(&table, &source, options, known, &mut notes)?;
         Ok(Self {
             table,
-            judgement,
+            judgment,
             source,
             genes,
             path,
@@ -190,7 +190,7 @@ impl Cells {
         self.matrix.n_cells()
     }
 
-    /// The file's genes that are in the vocabulary, in the file's order, with where their columns go.
+    /// The file's genes that are in the vocabulary, in file order, with the mapping of their columns.
     pub fn known_genes(&self, vocabulary: &Vocabulary) -> Result<(Vec<String>, Columns), Error> {
         let mut wanted: Vec<String> = Vec::new();
         let mut seen = HashSet::new();
@@ -210,7 +210,7 @@ impl Cells {
         Ok((wanted, columns))
     }
 
-    /// Where columns go if the wanted genes, in their order, are to be read.
+    /// Mapping of columns to the wanted genes, in their order.
     pub fn columns(&self, wanted: &[String]) -> Result<Columns, Error> {
         let columns = Columns::new(&self.genes, wanted);
         if columns.n_matched == 0 {
@@ -228,21 +228,21 @@ impl Cells {
         Ok(columns.apply(&counts))
     }
 
-    /// The matrix, in a form that gives cells in order without going through all of it for each block.
+    /// The matrix in a form that reads blocks of cells without scanning all of it.
     pub fn by_cell(&self, memory: usize) -> Result<Arc<Matrix>, Error> {
         let turned = self.matrix.turned(memory)?;
         Ok(turned.map_or_else(|| Arc::clone(&self.matrix), Arc::new))
     }
 
-    /// The error that a value is negative.
+    /// The error for a negative value.
     pub fn negative(&self, value: f32) -> Error {
         self.wrong_values(format!("value {value} is negative"))
     }
 
-    /// The same on a linear scale, which undoes logarithms.
+    /// The same on a linear scale: log-normalized values are exponentiated (expm1).
     pub fn read_linear(&self, cells: Range<usize>, columns: &Columns) -> Result<Counts, Error> {
         let mut counts = self.read(cells, columns)?;
-        if self.judgement.state == State::LogNormalised {
+        if self.judgment.state == State::LogNormalized {
             counts
                 .values
                 .iter_mut()
@@ -251,18 +251,18 @@ impl Cells {
         Ok(counts)
     }
 
-    /// Ranges of cells that hold about so many values each.
+    /// Ranges of cells with about `values` values each.
     pub fn blocks(&self, values: usize) -> Result<Vec<Range<usize>>, Error> {
         Ok(self.matrix.blocks(values)?)
     }
 
-    /// Labels of all cells from a column of obs; missing ones are none.
+    /// Labels of all cells from a column of obs; none where missing.
     pub fn labels(&self, column: &str) -> Result<Vec<Option<String>>, Error> {
         let column: Column = self.table.obs(column)?;
         Ok(column.to_labels())
     }
 
-    /// The error that none of the file's genes is among those that a model knows.
+    /// The error that none of the file's genes is in the vocabulary of a model.
     pub fn no_genes(&self, known: Vec<String>) -> Error {
         Error::NoGenes {
             path: self.path.clone(),
@@ -271,18 +271,18 @@ impl Cells {
         }
     }
 
-    fn wrong_values(&self, judgement: String) -> Error {
+    fn wrong_values(&self, judgment: String) -> Error {
         Error::Values {
             path: self.path.clone(),
-            source_name: "the chosen one".into(),
-            judgement,
+            source_name: self.source.to_string(),
+            judgment,
             remedy: "choose another with `--matrix`".into(),
         }
     }
 }
 
 impl Columns {
-    /// Sends the columns of the genes that a matrix has to the places of the wanted ones.
+    /// Maps the columns of a matrix to the positions of the wanted genes.
     pub fn new(genes: &[String], wanted: &[String]) -> Self {
         let place: HashMap<&str, u32> = wanted.iter().map(String::as_str).zip(0..).collect();
         let place: Vec<Option<u32>> = genes
@@ -297,7 +297,7 @@ impl Columns {
         }
     }
 
-    /// The matrix with its columns at their places.
+    /// The matrix with its columns mapped.
     pub fn apply(&self, counts: &Counts) -> Counts {
         let row = |(columns, values): (&[u32], &[f32])| {
             let pairs = columns
@@ -317,41 +317,41 @@ impl Columns {
     }
 }
 
-/// The matrix asked for, or the preferred one of those a model can read.
+/// The matrix of the options, or the preferred one of those a model can read.
 fn choose_matrix(
     table: &Table,
     options: &Options,
     prefer: Prefer,
     notes: &mut Vec<String>,
-) -> Result<(Source, Arc<Matrix>, Judgement), Error> {
+) -> Result<(Source, Arc<Matrix>, ValueKindReport), Error> {
     let candidates = candidates(table, options, prefer)?;
-    let mut looked_at: Vec<(Source, Arc<Matrix>, Judgement)> = Vec::new();
+    let mut candidates_read: Vec<(Source, Arc<Matrix>, ValueKindReport)> = Vec::new();
     for source in &candidates {
         let matrix = table.matrix(source)?;
-        let judgement = judge(&sample(&matrix)?);
+        let judgment = judge(&sample(&matrix)?);
         let is_good = match prefer {
-            Prefer::First => !matches!(judgement.state, State::Scaled | State::Empty),
-            Prefer::Counts => judgement.state == State::RawCounts,
+            Prefer::First => !matches!(judgment.state, State::Scaled | State::Empty),
+            Prefer::Counts => judgment.state == State::RawCounts,
         };
-        looked_at.push((source.clone(), matrix, judgement));
+        candidates_read.push((source.clone(), matrix, judgment));
         if is_good {
             break;
         }
     }
     let readable =
-        |found: &&(_, _, Judgement)| !matches!(found.2.state, State::Scaled | State::Empty);
-    let last = looked_at
+        |found: &&(_, _, ValueKindReport)| !matches!(found.2.state, State::Scaled | State::Empty);
+    let last = candidates_read
         .last()
         .filter(readable)
         .filter(|found| prefer == Prefer::First || found.2.state == State::RawCounts);
-    let chosen = last.or_else(|| looked_at.iter().find(readable));
-    if let Some((source, matrix, judgement)) = chosen {
-        if let Some((first, _, why)) = looked_at.first().filter(|first| first.0 != *source) {
-            notes.push(format!("`{first}` is not used ({why}); `{source}` is"));
+    let chosen = last.or_else(|| candidates_read.iter().find(readable));
+    if let Some((source, matrix, judgment)) = chosen {
+        if let Some((first, _, why)) = candidates_read.first().filter(|first| first.0 != *source) {
+            notes.push(format!("`{source}` is read instead of `{first}` ({why})"));
         }
-        return Ok((source.clone(), Arc::clone(matrix), judgement.clone()));
+        return Ok((source.clone(), Arc::clone(matrix), judgment.clone()));
     }
-    let Some((source, _, judgement)) = looked_at.first() else {
+    let Some((source, _, judgment)) = candidates_read.first() else {
         // Neither X nor raw is there: the reader's own error lists what is.
         return Err(table
             .matrix(&Source::X)
@@ -361,18 +361,18 @@ fn choose_matrix(
     Err(Error::Values {
         path: table.path().to_owned(),
         source_name: source.to_string(),
-        judgement: judgement.to_string(),
+        judgment: judgment.to_string(),
         remedy: remedy(table, &candidates)?,
     })
 }
 
-/// The first cells, to judge a matrix by.
+/// The first cells, to classify the values of a matrix.
 fn sample(matrix: &Matrix) -> Result<Counts, Error> {
     let blocks = matrix.blocks(SAMPLE_VALUES)?;
     Ok(matrix.read(blocks.into_iter().next().unwrap_or(0..0))?)
 }
 
-/// The matrices to look at: the one asked for, or the usual ones as far as they are there.
+/// The matrices to consider: that of the options, or the usual ones that the file has.
 fn candidates(table: &Table, options: &Options, prefer: Prefer) -> Result<Vec<Source>, Error> {
     if let Some(name) = &options.matrix {
         return Ok(vec![Source::from_str(name).map_err(Error::Matrix)?]);
@@ -386,12 +386,12 @@ fn candidates(table: &Table, options: &Options, prefer: Prefer) -> Result<Vec<So
     Ok(usual)
 }
 
-/// What to do where none of the matrices looked at can be read by a model.
-fn remedy(file: &Table, refused: &[Source]) -> Result<String, Error> {
+/// Advice where a model can read none of the matrices considered.
+fn remedy(file: &Table, rejected: &[Source]) -> Result<String, Error> {
     let others: Vec<String> = file
         .sources()?
         .iter()
-        .filter(|source| !refused.contains(source))
+        .filter(|source| !rejected.contains(source))
         .map(|source| format!("`{source}`"))
         .collect();
     Ok(if others.is_empty() {
@@ -402,7 +402,7 @@ fn remedy(file: &Table, refused: &[Source]) -> Result<String, Error> {
     })
 }
 
-/// The gene names asked for, or those of which the vocabulary knows most.
+/// The gene names of the options, or those of which the vocabulary contains most.
 fn choose_names(
     file: &Table,
     source: &Source,
@@ -441,7 +441,7 @@ fn choose_names(
         let count = matches(&names);
         if count > best.0 {
             notes.push(format!(
-                "gene names are taken from the column `{name}`: the model knows {count} of them"
+                "gene names are read from the column `{name}`: {count} of them are in the vocabulary"
             ));
             best = (count, names);
         }
@@ -465,7 +465,7 @@ fn symbols_for_ids(
         return Ok(index);
     };
     notes.push(format!(
-        "gene names are taken from the column `{symbols}`: the index holds Ensembl ids"
+        "gene names are read from the column `{symbols}`: the index holds Ensembl ids"
     ));
     let names = table.var(source, symbols)?.to_labels();
     Ok(names.into_iter().map(Option::unwrap_or_default).collect())

@@ -1,4 +1,4 @@
-//! Which gene of a vocabulary each column of a table is: by its name, a user's table, an alias, or an Ensembl id without version.
+//! Mapping of gene names to a vocabulary: by name, user table, alias, or Ensembl id without version.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,27 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::vocabulary::Vocabulary;
 
-/// How genes are recognised.
+/// Options of gene mapping.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Table (tab- or comma-separated, no header needed) of a gene name in the files and the name to use instead, one pair a
-    /// line. It comes before everything else.
+    /// Table of a gene name in the files and the name to use instead, one pair per line, tab- or comma-separated, no header needed.
+    /// It takes precedence over all other rules.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub gene_map: Option<PathBuf>,
-    /// Table of an alias or previous symbol and the approved symbol, one pair a line. Used for names that the vocabulary lacks.
-    #[arg(long, value_name = "FILE")]
+    /// Table of an alias or previous symbol and the approved symbol, one pair per line. Used for names that the vocabulary does not
+    /// contain.
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub aliases: Option<PathBuf>,
-    /// What becomes of several columns that are the same gene.
-    #[arg(long)]
+    /// Handling of several columns of the same gene.
+    #[arg(long, hide_short_help = true)]
     pub duplicates: Duplicates,
-    /// Smallest share of genes that must be recognised, of the file's or of the vocabulary's, whichever are fewer; below it the
-    /// run ends with an error, because the names are probably of another kind or species.
-    #[arg(long)]
+    /// Minimum fraction of genes that must match, of those of the file or of the vocabulary, whichever are fewer. Below it the run
+    /// ends with an error, because identifier type or species are probably wrong.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_match: f64,
 }
@@ -44,31 +45,31 @@ impl Default for Options {
     }
 }
 
-/// What becomes of several columns that are the same gene.
+/// Handling of several columns of the same gene.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Duplicates {
-    /// Their values are added up.
+    /// Sum their values.
     #[default]
     Sum,
-    /// The first column is read, the others are left out.
+    /// Read the first column, drop the others.
     First,
-    /// The run ends with an error.
-    Refuse,
+    /// End with an error.
+    Error,
 }
 
-/// How a column was recognised.
+/// Mapping status of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
     Name,
     Map,
     Alias,
     Version,
-    /// Not at all.
+    /// Not in the vocabulary.
     Unmatched,
-    /// As a gene that an earlier column is already.
+    /// The same gene as an earlier column.
     Duplicate,
 }
 
@@ -85,7 +86,7 @@ impl How {
     }
 }
 
-/// The rules by which genes are recognised.
+/// The rules of gene mapping.
 #[derive(Debug, Default)]
 pub struct Naming {
     map: HashMap<String, String>,
@@ -94,15 +95,15 @@ pub struct Naming {
     min_match: f64,
 }
 
-/// The genes of a table as a vocabulary knows them.
+/// The genes of a table mapped to a vocabulary.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recognised {
-    /// Vocabulary id of every column; none for those that are left out.
+pub struct Recognized {
+    /// Vocabulary id of every column; none for those that are dropped.
     pub ids: Vec<Option<u32>>,
     pub how: Vec<How>,
 }
 
-impl Recognised {
+impl Recognized {
     /// Genes of the vocabulary that the table has.
     pub fn n_matched(&self) -> usize {
         let is_first = |how: &&How| !matches!(how, How::Unmatched | How::Duplicate);
@@ -111,7 +112,7 @@ impl Recognised {
 }
 
 impl Naming {
-    /// Reads the tables that the options name.
+    /// Reads the tables given in the options.
     pub fn read(options: &Options) -> Result<Self, Error> {
         Ok(Self {
             map: options
@@ -138,12 +139,12 @@ impl Naming {
     }
 
     /// Looks up the genes of a table.
-    pub fn recognise(
+    pub fn recognize(
         &self,
         path: &Path,
         genes: &[String],
         vocabulary: &Vocabulary,
-    ) -> Result<Recognised, Error> {
+    ) -> Result<Recognized, Error> {
         let matches = vocabulary.match_genes(genes).ids;
         let found = genes.iter().zip(matches);
         let (mut ids, mut how): (Vec<Option<u32>>, Vec<How>) = found
@@ -160,7 +161,7 @@ impl Naming {
             match self.duplicates {
                 Duplicates::Sum => {}
                 Duplicates::First => ids[at] = None,
-                Duplicates::Refuse => {
+                Duplicates::Error => {
                     return Err(Error::Duplicate {
                         path: path.to_owned(),
                         gene: vocabulary.token(id).unwrap_or_default().to_owned(),
@@ -169,9 +170,9 @@ impl Naming {
                 }
             }
         }
-        let recognised = Recognised { ids, how };
-        self.require_match(path, genes, vocabulary, &recognised)?;
-        Ok(recognised)
+        let recognized = Recognized { ids, how };
+        self.require_match(path, genes, vocabulary, &recognized)?;
+        Ok(recognized)
     }
 
     fn find(&self, gene: &str, id: Option<u32>, vocabulary: &Vocabulary) -> (Option<u32>, How) {
@@ -199,17 +200,17 @@ impl Naming {
         path: &Path,
         genes: &[String],
         vocabulary: &Vocabulary,
-        recognised: &Recognised,
+        recognized: &Recognized,
     ) -> Result<(), Error> {
         let fewer = genes.len().min(vocabulary.genes().count());
-        let matched = recognised.n_matched();
+        let matched = recognized.n_matched();
         if matched > 0 && matched as f64 >= self.min_match * fewer as f64 {
             return Ok(());
         }
-        let unmatched = genes.iter().zip(&recognised.how);
+        let unmatched = genes.iter().zip(&recognized.how);
         let found = unmatched.filter(|(_, how)| **how == How::Unmatched);
         let upper = genes.iter().map(|gene| gene.to_uppercase());
-        let in_capitals = upper
+        let in_upper_case = upper
             .filter(|gene| vocabulary.gene_id(gene).is_some())
             .count();
         Err(Error::FewGenes {
@@ -218,12 +219,12 @@ impl Naming {
             n_genes: genes.len(),
             found: found.map(|(gene, _)| gene.clone()).collect(),
             known: vocabulary.genes().take(5).map(str::to_owned).collect(),
-            remedy: if in_capitals > 2 * matched {
+            remedy: if in_upper_case > 2 * matched {
                 format!(
-                    "{in_capitals} would match in capital letters: mouse genes, or symbols written small; give `--gene-map`"
+                    "{in_upper_case} would match in upper case: mouse genes or lower-case symbols; give `--gene-map`"
                 )
             } else {
-                "name the column with gene symbols in `--gene-column`, give `--gene-map`, or lower `--min-match`".into()
+                "give the column of gene symbols with `--gene-column`, give `--gene-map`, or lower `--min-match`".into()
             },
         })
     }
@@ -255,7 +256,7 @@ fn read_pairs(path: &Path) -> Result<HashMap<String, String>, Error> {
             return Err(Error::Table {
                 path: path.to_owned(),
                 problem: format!(
-                    "line {at}: two names with a tab or a comma between them were expected, `{line}` was found"
+                    "line {at}: expected two names separated by a tab or a comma, found `{line}`"
                 ),
             });
         };
@@ -268,7 +269,7 @@ fn read_pairs(path: &Path) -> Result<HashMap<String, String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::damage;
+    use crate::fuzz_mutations;
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -277,7 +278,7 @@ mod tests {
     #[test]
     fn damaged_tables_give_names_or_an_error() {
         let table = "# old\tnew\np53\tTP53\n\"c-myc\",\"MYC\"\r\n\nENSG00000141510\tTP53\n";
-        damage::each_file(table.as_bytes(), |path| {
+        fuzz_mutations::each_file(table.as_bytes(), |path| {
             if let Err(error) = read_pairs(path) {
                 assert!(
                     error.to_string().contains(&*path.to_string_lossy()),
@@ -316,7 +317,7 @@ mod tests {
             "<cls>",
         ]);
         let found = naming()
-            .recognise(Path::new("a"), &genes, &vocabulary())
+            .recognize(Path::new("a"), &genes, &vocabulary())
             .unwrap();
         use How::{Alias, Duplicate, Map, Unmatched, Version};
         assert_eq!(
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_of_new_names_knows_every_gene_it_is_made_of() {
+    fn a_vocabulary_of_new_names_contains_every_gene_it_is_made_of() {
         let mut naming = naming();
         let symbol = ("ENSG00000141510".to_owned(), "TP53".to_owned());
         naming.aliases.extend([symbol]);
@@ -352,27 +353,27 @@ mod tests {
         );
         let vocabulary = Vocabulary::from_genes(new).unwrap();
         let found = naming
-            .recognise(Path::new("a"), &genes, &vocabulary)
+            .recognize(Path::new("a"), &genes, &vocabulary)
             .unwrap();
         assert_eq!(found.ids, [Some(0), Some(1), Some(1), Some(2), Some(3)]);
     }
 
     #[test]
-    fn duplicates_are_left_out_or_refused_as_asked() {
+    fn duplicates_are_dropped_or_rejected_by_option() {
         let genes = names(&["CD4", "old"]);
         let first = Naming {
             duplicates: Duplicates::First,
             ..naming()
         };
         let found = first
-            .recognise(Path::new("a"), &genes, &vocabulary())
+            .recognize(Path::new("a"), &genes, &vocabulary())
             .unwrap();
         assert_eq!(found.ids, [Some(0), None]);
-        let refuse = Naming {
-            duplicates: Duplicates::Refuse,
+        let strict = Naming {
+            duplicates: Duplicates::Error,
             ..naming()
         };
-        let error = refuse.recognise(Path::new("a"), &genes, &vocabulary());
+        let error = strict.recognize(Path::new("a"), &genes, &vocabulary());
         let error = error.unwrap_err().to_string();
         assert!(
             error.contains("`CD4`") && error.contains("`old`"),
@@ -381,20 +382,20 @@ mod tests {
     }
 
     #[test]
-    fn a_low_match_shows_both_sides() {
+    fn a_low_match_lists_both_sides() {
         let strict = Naming {
             min_match: 0.5,
             ..naming()
         };
         let genes = names(&["cd4", "tp53", "Gapdh"]);
-        let error = strict.recognise(Path::new("mouse.h5ad"), &genes, &vocabulary());
+        let error = strict.recognize(Path::new("mouse.h5ad"), &genes, &vocabulary());
         let error = error.unwrap_err().to_string();
         for part in [
             "mouse.h5ad",
-            "0 of its 3 genes",
+            "0 of the 3 genes",
             "`Gapdh`",
             "`TP53`",
-            "2 would match in capital letters",
+            "2 would match in upper case",
         ] {
             assert!(error.contains(part), "`{part}` is not in {error}");
         }

@@ -1,8 +1,8 @@
-//! What was done to a cell, as the labels of a column of the cell table (obs) spell it.
+//! Perturbation of each cell, read from the labels of a column of obs.
 //!
-//! Labels follow GEARS (Roohani et al. 2024, Nat Biotechnol 42:927; reference 11.4): `ctrl`, `GENE+ctrl`, `GENE1+GENE2`, with
-//! any delimiter and control name. A gene may carry a direction, `GENE(+)` or `GENE(-)`. The order of the genes and further
-//! `ctrl` parts mean nothing: `A+B`, `B+A` and `A+B+ctrl` are one perturbation.
+//! Labels follow GEARS (Roohani et al. 2024, Nat Biotechnol 42:927; docs/methods.md, "Perturbation splits"): `ctrl`,
+//! `GENE+ctrl`, `GENE1+GENE2`, with any delimiter and control name. A gene may carry a direction, `GENE(+)` or `GENE(-)`. The
+//! order of the genes and further `ctrl` parts are ignored: `A+B`, `B+A` and `A+B+ctrl` are one perturbation.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -10,9 +10,9 @@ use std::fmt;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-/// Genes that one perturbation may hit.
+/// Maximum number of genes of a perturbation.
 pub const MOST: usize = 8;
-/// Marks of direction after the name of a gene, and whether they say that it was raised.
+/// Marks of direction after the name of a gene, and whether they mean activation (over-expression).
 const DIRECTIONS: [(&str, bool); 2] = [("(+)", true), ("(-)", false)];
 /// Usual names of control cells, in lower case with hyphens.
 const CONTROLS: [&str; 16] = [
@@ -33,32 +33,37 @@ const CONTROLS: [&str; 16] = [
     "mock",
     "wt",
 ];
-/// Unreadable labels that an error shows.
-const OFFENCES_SHOWN: usize = 3;
-/// Labels found that an error shows.
-const LABELS_SHOWN: usize = 5;
+/// Invalid labels listed in an error.
+const INVALID_LISTED: usize = 3;
+/// Labels found that are listed in an error.
+const LABELS_LISTED: usize = 5;
 
-/// A gene, and whether it was raised (over-expressed, written `GENE(+)`) rather than knocked out or down (`GENE(-)` or `GENE`).
+/// A gene, and whether it was activated (over-expression, `GENE(+)`) rather than knocked out or down (`GENE(-)` or `GENE`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// Its name as in the label.
     pub gene: String,
-    pub raised: bool,
+    pub activated: bool,
 }
 
 impl Target {
     /// `GENE`, `GENE(-)` or `GENE(+)`, with or without blanks in between.
     fn read(part: &str) -> Self {
-        let marked = |&(mark, raised)| Some((part.strip_suffix(mark)?, raised));
-        let (gene, raised) = DIRECTIONS.iter().find_map(marked).unwrap_or((part, false));
+        let marked = |&(mark, activated)| Some((part.strip_suffix(mark)?, activated));
+        let (gene, activated) = DIRECTIONS.iter().find_map(marked).unwrap_or((part, false));
         let gene = gene.trim().to_owned();
-        Self { gene, raised }
+        Self { gene, activated }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.gene, if self.raised { "(+)" } else { "" })
+        write!(
+            f,
+            "{}{}",
+            self.gene,
+            if self.activated { "(+)" } else { "" }
+        )
     }
 }
 
@@ -94,9 +99,9 @@ impl fmt::Display for Perturbation {
     }
 }
 
-/// Why a label names no perturbation; completes the sentence "the label `...` ...".
+/// Why a label is no perturbation; the text follows the label in a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misspelt {
+pub enum Misspelled {
     #[error("is empty")]
     Empty,
     #[error("lacks a gene before or after a `{delimiter}`")]
@@ -107,12 +112,12 @@ pub enum Misspelt {
     ManyGenes { found: usize },
 }
 
-/// How labels are written.
+/// Delimiter and control name of labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spelling {
-    /// Between genes; `+` if not given.
+    /// Between genes; default `+`.
     pub delimiter: String,
-    /// Label of control cells, which may also stand for a missing second gene; `ctrl` if not given.
+    /// Label of control cells, also in place of a second gene; default `ctrl`.
     pub control: String,
 }
 
@@ -126,11 +131,11 @@ impl Default for Spelling {
 }
 
 impl Spelling {
-    /// Reads one label. Blanks around the label and its parts do not count, upper and lower case do.
-    pub fn parse(&self, label: &str) -> Result<Perturbation, Misspelt> {
+    /// Reads one label. Blanks around the label and its parts are ignored; case matters.
+    pub fn parse(&self, label: &str) -> Result<Perturbation, Misspelled> {
         let (label, control) = (label.trim(), self.control.trim());
         if label.is_empty() {
-            return Err(Misspelt::Empty);
+            return Err(Misspelled::Empty);
         }
         if label == control {
             return Ok(Perturbation(Vec::new()));
@@ -140,7 +145,7 @@ impl Spelling {
             let target = Target::read(part);
             if target.gene.is_empty() {
                 let delimiter = self.delimiter.clone();
-                return Err(Misspelt::EmptyPart { delimiter });
+                return Err(Misspelled::EmptyPart { delimiter });
             }
             if part != control && target.gene != control {
                 targets.push(target);
@@ -149,7 +154,7 @@ impl Spelling {
         in_order(targets)
     }
 
-    /// What stands between delimiters; a `+` or `-` in a mark of direction is none.
+    /// Text between delimiters; a `+` or `-` in a mark of direction is no delimiter.
     fn parts<'l>(&self, label: &'l str) -> Vec<&'l str> {
         let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
         while let Some(next) = label[at..].chars().next() {
@@ -171,33 +176,33 @@ impl Spelling {
 }
 
 /// Sorts targets; fails if a gene is there twice, in either direction, or if there are too many.
-fn in_order(mut targets: Vec<Target>) -> Result<Perturbation, Misspelt> {
+fn in_order(mut targets: Vec<Target>) -> Result<Perturbation, Misspelled> {
     targets.sort();
     if let Some(pair) = targets.windows(2).find(|pair| pair[0].gene == pair[1].gene) {
         let gene = pair[0].gene.clone();
-        return Err(Misspelt::Twice { gene });
+        return Err(Misspelled::Twice { gene });
     }
     match targets.len() {
-        found if found > MOST => Err(Misspelt::ManyGenes { found }),
+        found if found > MOST => Err(Misspelled::ManyGenes { found }),
         _ => Ok(Perturbation(targets)),
     }
 }
 
-/// A label and the number of cells that bear it.
+/// A label and its number of cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Borne {
+pub struct LabelCount {
     pub label: String,
     pub cells: usize,
 }
 
-impl Borne {
+impl LabelCount {
     fn new((&label, &cells): (&&str, &usize)) -> Self {
         let label = label.to_owned();
         Self { label, cells }
     }
 }
 
-impl fmt::Display for Borne {
+impl fmt::Display for LabelCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cells = if self.cells == 1 { "cell" } else { "cells" };
         write!(f, "`{}` ({} {cells})", self.label, self.cells)
@@ -207,47 +212,47 @@ impl fmt::Display for Borne {
 /// Why the labels of a file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The first unreadable labels, and the number of the others.
+    /// The first invalid labels, and the number of the others.
     #[error(
-        "the column of `--condition` has labels that name no perturbation: {}{}; expected {}; correct them, leave their cells out with `--ignore`, or say with `--delimiter` what stands between genes",
-        offences(shown), and_more(*others), forms(spelling)
+        "the column of `--condition` has labels that are no perturbation: {}{}; expected {}; correct them, exclude their cells with `--ignore`, or give the delimiter between genes with `--delimiter`",
+        invalid_labels(listed), and_more(*others), forms(spelling)
     )]
-    Misspelt {
-        shown: Vec<(Borne, Misspelt)>,
+    Misspelled {
+        listed: Vec<(LabelCount, Misspelled)>,
         others: usize,
         spelling: Spelling,
     },
     /// The first labels found, and the number of the others.
     #[error(
         "there are no control cells: no label in the column of `--condition` is `{control}`; {}; {}",
-        labels_found(shown, *others), advice(suggestion.as_deref())
+        labels_found(listed, *others), advice(suggestion.as_deref())
     )]
     NoControl {
         control: String,
-        shown: Vec<Borne>,
+        listed: Vec<LabelCount>,
         others: usize,
         suggestion: Option<String>,
     },
     #[error(
-        "`{0}` is named both as the control in `--control` and in `--ignore`, but control cells are needed: take it out of `--ignore`"
+        "`{0}` is given both as `--control` and in `--ignore`, but control cells are needed: remove it from `--ignore`"
     )]
     ControlIgnored(String),
     #[error(
-        "there are no perturbed cells: all {cells} cells with a label in the column of `--condition` are controls (`{control}`); name the column that says which gene was perturbed with `--condition`, or the label of the controls with `--control`"
+        "there are no perturbed cells: all {cells} cells with a label in the column of `--condition` are controls (`{control}`); give the column with the perturbed genes with `--condition`, or the label of the controls with `--control`"
     )]
     NoPerturbed { control: String, cells: usize },
-    #[error("no cell bears {}, named in `--ignore`; {}; correct `--ignore`", quoted(names), labels_found(shown, *others))]
+    #[error("no cell has the label {} of `--ignore`; {}; correct `--ignore`", quoted(names), labels_found(listed, *others))]
     IgnoredUnknown {
         names: Vec<String>,
-        shown: Vec<Borne>,
+        listed: Vec<LabelCount>,
         others: usize,
     },
 }
 
-fn offences(shown: &[(Borne, Misspelt)]) -> String {
-    let texts: Vec<String> = shown
+fn invalid_labels(listed: &[(LabelCount, Misspelled)]) -> String {
+    let texts: Vec<String> = listed
         .iter()
-        .map(|(borne, why)| format!("{borne} {why}"))
+        .map(|(label, why)| format!("{label} {why}"))
         .collect();
     texts.join(", ")
 }
@@ -264,22 +269,22 @@ fn forms(Spelling { delimiter, control }: &Spelling) -> String {
     format!("`{control}`, `GENE`, `GENE{delimiter}{control}` or `GENE1{delimiter}GENE2`")
 }
 
-fn labels_found(shown: &[Borne], others: usize) -> String {
-    if shown.is_empty() {
+fn labels_found(listed: &[LabelCount], others: usize) -> String {
+    if listed.is_empty() {
         return "no cell has a label that is not ignored".to_owned();
     }
-    let texts: Vec<String> = shown.iter().map(Borne::to_string).collect();
+    let texts: Vec<String> = listed.iter().map(LabelCount::to_string).collect();
     format!("the labels are {}{}", texts.join(", "), and_more(others))
 }
 
 fn advice(suggestion: Option<&str>) -> String {
     match suggestion {
-        Some(label) => format!("if `{label}` is the control, say `--control {}`", shell(label)),
-        None => "name the label of the control cells with `--control`, or another column with `--condition`".to_owned(),
+        Some(label) => format!("if `{label}` is the control, use `--control {}`", shell(label)),
+        None => "give the label of the control cells with `--control`, or another column with `--condition`".to_owned(),
     }
 }
 
-/// As typed in a shell.
+/// Quoted for a shell where needed.
 fn shell(label: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_-.+".contains(c);
     if label.chars().all(is_plain) {
@@ -297,7 +302,7 @@ fn quoted(names: &[String]) -> String {
 /// Distinct labels without blanks around, in order of appearance, with their numbers of cells.
 type Tally<'l> = IndexMap<&'l str, usize>;
 
-/// What was done to the cells of a file.
+/// Perturbations of the cells of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conditions {
     /// Sorted: the control first, then by names of genes.
@@ -314,7 +319,7 @@ impl Conditions {
         ignored: &[String],
     ) -> Result<Self, ReadError> {
         let mut tally = tally(labels);
-        require_borne(ignored, &tally)?;
+        require_used(ignored, &tally)?;
         let control = spelling.control.trim();
         if ignored.iter().any(|name| name.trim() == control) {
             return Err(ReadError::ControlIgnored(control.to_owned()));
@@ -342,48 +347,52 @@ fn tally(labels: &[Option<String>]) -> Tally<'_> {
 }
 
 /// The first labels, and the number of the others.
-fn first(tally: &Tally<'_>) -> (Vec<Borne>, usize) {
-    let shown: Vec<Borne> = tally.iter().take(LABELS_SHOWN).map(Borne::new).collect();
-    let others = tally.len() - shown.len();
-    (shown, others)
+fn first(tally: &Tally<'_>) -> (Vec<LabelCount>, usize) {
+    let listed: Vec<LabelCount> = tally
+        .iter()
+        .take(LABELS_LISTED)
+        .map(LabelCount::new)
+        .collect();
+    let others = tally.len() - listed.len();
+    (listed, others)
 }
 
-fn require_borne(ignored: &[String], tally: &Tally<'_>) -> Result<(), ReadError> {
+fn require_used(ignored: &[String], tally: &Tally<'_>) -> Result<(), ReadError> {
     let unknown = |name: &&String| !tally.contains_key(name.trim());
     let names: Vec<String> = ignored.iter().filter(unknown).cloned().collect();
     if names.is_empty() {
         return Ok(());
     }
-    let (shown, others) = first(tally);
+    let (listed, others) = first(tally);
     Err(ReadError::IgnoredUnknown {
         names,
-        shown,
+        listed,
         others,
     })
 }
 
-/// What every label says, or the first that say nothing.
+/// The perturbation of every label, or an error with the first invalid labels.
 fn parse_all<'l>(
     tally: &Tally<'l>,
     spelling: &Spelling,
 ) -> Result<IndexMap<&'l str, Perturbation>, ReadError> {
     let mut read = IndexMap::with_capacity(tally.len());
-    let mut shown = Vec::new();
+    let mut listed = Vec::new();
     for (label, cells) in tally {
         match spelling.parse(label) {
             Ok(perturbation) => {
                 read.insert(*label, perturbation);
             }
-            Err(why) => shown.push((Borne::new((label, cells)), why)),
+            Err(why) => listed.push((LabelCount::new((label, cells)), why)),
         }
     }
-    let others = shown.len().saturating_sub(OFFENCES_SHOWN);
-    shown.truncate(OFFENCES_SHOWN);
-    if shown.is_empty() {
+    let others = listed.len().saturating_sub(INVALID_LISTED);
+    listed.truncate(INVALID_LISTED);
+    if listed.is_empty() {
         return Ok(read);
     }
-    Err(ReadError::Misspelt {
-        shown,
+    Err(ReadError::Misspelled {
+        listed,
         others,
         spelling: spelling.clone(),
     })
@@ -400,10 +409,10 @@ fn in_use(
     let control = spelling.control.trim().to_owned();
     if !distinct.first().is_some_and(Perturbation::is_control) {
         let suggestion = tally.keys().find(|label| is_usual_control(label));
-        let (shown, others) = first(tally);
+        let (listed, others) = first(tally);
         return Err(ReadError::NoControl {
             control,
-            shown,
+            listed,
             others,
             suggestion: suggestion.map(|&label| label.to_owned()),
         });
@@ -415,7 +424,7 @@ fn in_use(
     Ok(distinct)
 }
 
-/// Whether controls are often called so, in whatever case and with blanks, hyphens or underscores.
+/// Whether the label is a usual name of controls, in any case and with blanks, hyphens or underscores.
 fn is_usual_control(label: &str) -> bool {
     let plain = label.to_lowercase().replace([' ', '_'], "-");
     CONTROLS.contains(&plain.as_str())
@@ -425,7 +434,7 @@ fn is_usual_control(label: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(label: &str) -> Result<String, Misspelt> {
+    fn parse(label: &str) -> Result<String, Misspelled> {
         Spelling::default().parse(label).map(|p| p.to_string())
     }
 
@@ -479,22 +488,22 @@ mod tests {
     }
 
     #[test]
-    fn wrong_labels_say_what_is_wrong() {
+    fn wrong_labels_give_the_reason() {
         let delimiter = || "+".to_owned();
-        assert_eq!(parse("  "), Err(Misspelt::Empty));
+        assert_eq!(parse("  "), Err(Misspelled::Empty));
         for label in ["A++B", "A+", "+A", "+", "(+)", "A+(-)"] {
-            let expected = Err(Misspelt::EmptyPart {
+            let expected = Err(Misspelled::EmptyPart {
                 delimiter: delimiter(),
             });
             assert_eq!(parse(label), expected, "{label}");
         }
         for label in ["A+A", "A+B+A", "A(+)+A(-)"] {
             let gene = "A".to_owned();
-            assert_eq!(parse(label), Err(Misspelt::Twice { gene }), "{label}");
+            assert_eq!(parse(label), Err(Misspelled::Twice { gene }), "{label}");
         }
         assert!(parse("A+B+C+D+E+F+G+H+ctrl").is_ok());
         let many = parse("A+B+C+D+E+F+G+H+I");
-        assert_eq!(many, Err(Misspelt::ManyGenes { found: 9 }));
+        assert_eq!(many, Err(Misspelled::ManyGenes { found: 9 }));
     }
 
     #[test]
@@ -530,10 +539,10 @@ mod tests {
     }
 
     #[test]
-    fn missing_controls_are_looked_for() {
+    fn missing_controls_are_searched() {
         let mut texts = vec!["A", "B", "A", "C", "D", "E", "F"];
         let message = failure(&texts, &[]).to_string();
-        let found = "no label in the column of `--condition` is `ctrl`; the labels are `A` (2 cells), `B` (1 cell), `C` (1 cell), `D` (1 cell), `E` (1 cell), and 1 more label; name the label of the control cells with `--control`";
+        let found = "no label in the column of `--condition` is `ctrl`; the labels are `A` (2 cells), `B` (1 cell), `C` (1 cell), `D` (1 cell), `E` (1 cell), and 1 more label; give the label of the control cells with `--control`";
         assert!(message.contains(found), "{message}");
         for name in [
             "control",
@@ -548,7 +557,7 @@ mod tests {
             texts.push(name);
             let message = failure(&texts, &[]).to_string();
             assert!(
-                message.ends_with(&format!("say `--control {name}`")),
+                message.ends_with(&format!("use `--control {name}`")),
                 "{message}"
             );
             texts.pop();
@@ -556,13 +565,13 @@ mod tests {
         texts.push("non targeting");
         let message = failure(&texts, &[]).to_string();
         assert!(
-            message.ends_with("say `--control 'non targeting'`"),
+            message.ends_with("use `--control 'non targeting'`"),
             "{message}"
         );
     }
 
     #[test]
-    fn files_without_use_are_refused() {
+    fn files_without_use_are_rejected() {
         assert!(matches!(
             failure(&["ctrl", "-", "ctrl+ctrl"], &[]),
             ReadError::NoPerturbed { cells: 2, .. }
@@ -573,7 +582,7 @@ mod tests {
         }
         let message = failure(&["ctrl", "A"], &["x", "A", "y"]).to_string();
         assert!(
-            message.contains("no cell bears `x`, `y`, named in `--ignore`"),
+            message.contains("no cell has the label `x`, `y` of `--ignore`"),
             "{message}"
         );
         assert_eq!(

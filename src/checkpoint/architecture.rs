@@ -1,6 +1,6 @@
 //! The size of the model and how it reads values, as `args.json` states it and the tensors confirm it.
 //!
-//! Source: reference sections 2.2 and 14.
+//! See docs/methods.md, "Checkpoint files".
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,25 +20,25 @@ pub enum InputStyle {
     Scaling,
 }
 
-/// What has to be known, beside the tensors, to run the model. Fields bear the names of the published `args.json`.
+/// Settings of a model, in addition to its tensors. Fields are named as in the published `args.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Architecture {
-    /// Width of embeddings and hidden states.
+    /// Embedding dimension.
     pub embsize: usize,
     /// Attention heads; divides `embsize`.
     pub nheads: usize,
-    /// Width of the feed-forward layers.
+    /// Feed-forward dimension.
     pub d_hid: usize,
     /// Transformer layers.
     pub nlayers: usize,
     /// Dense layers of the class head, the output layer included.
     pub n_layers_cls: usize,
-    /// Share of activations dropped in training.
+    /// Fraction of activations dropped in training.
     pub dropout: f64,
     pub pad_token: String,
     /// Value of padding tokens.
     pub pad_value: i64,
-    /// Value of tokens whose expression is hidden.
+    /// Value of masked tokens.
     pub mask_value: i64,
     /// Expression bins, the bin of zero included.
     pub n_bins: usize,
@@ -47,14 +47,14 @@ pub struct Architecture {
     pub max_seq_len: usize,
 }
 
-/// Why the architecture cannot be told.
+/// Why the architecture cannot be inferred.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     #[error(
         "there are no tensors named `transformer_encoder.layers.*`; this is not a state dict of scGPT"
     )]
     NoLayers,
-    #[error("`{0}` is not in `args.json` and cannot be told from the tensors; add it")]
+    #[error("`{0}` is not in `args.json` and cannot be inferred from the tensors; add it")]
     Missing(&'static str),
     #[error("`{key}` in `args.json` is {found}, expected {expected}")]
     Invalid {
@@ -63,7 +63,7 @@ pub enum Error {
         expected: &'static str,
     },
     #[error(
-        "`{key}` is {stated} in `args.json` but {found} by the tensors; the two files belong to different models"
+        "`{key}` is {stated} in `args.json` but {found} in the tensors; the two files belong to different models"
     )]
     Contradiction {
         key: &'static str,
@@ -75,9 +75,9 @@ pub enum Error {
 }
 
 impl Architecture {
-    /// Reads the architecture from `args.json` and a state dict in layout A.
+    /// Reads the architecture from `args.json` and a state dict in naming scheme A.
     ///
-    /// Also returns a sentence on each value that was not in `args.json`. Fails when a value is malformed, contradicts
+    /// Also returns a note on each value that was not in `args.json`. Fails when a value is malformed, contradicts
     /// the tensors, or is neither given nor derivable.
     pub fn read(
         arguments: &Map<String, Value>,
@@ -189,7 +189,7 @@ impl Reader<'_> {
         default
     }
 
-    /// Recipes build the class head with three layers whatever `args.json` says, so the tensors decide.
+    /// Recipes build the class head with three layers whatever `args.json` contains, so the tensors decide.
     fn class_layers(&mut self, state: &StateDict) -> Result<usize, Error> {
         let stated = self.stated_size("n_layers_cls")?;
         let has_head = state.contains_key("cls_decoder.out_layer.weight");
@@ -218,7 +218,7 @@ impl Reader<'_> {
         };
         value
             .as_f64()
-            .filter(|share| (0.0..1.0).contains(share))
+            .filter(|rate| (0.0..1.0).contains(rate))
             .ok_or_else(invalid)
     }
 
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_and_nonsense_are_refused() {
+    fn contradictions_and_nonsense_are_rejected() {
         let message = |arguments| read(arguments).unwrap_err().to_string();
         assert!(
             message(json!({"nheads": 2, "embsize": 16}))

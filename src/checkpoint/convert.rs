@@ -1,4 +1,4 @@
-//! Checkpoint directories from one form to another, without changing a bit of the tensors.
+//! Conversion of checkpoint directories between formats, without changing a bit of the tensors.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -22,28 +22,29 @@ use super::write::{self, Contents, Form};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// model.safetensors, which everything reads.
+    /// `model.safetensors`, the format of these tools.
     Safetensors,
-    /// best_model.pt, as the reference reads it.
-    Reference,
+    /// `best_model.pt`, the format of the original implementation.
+    Pytorch,
 }
 
 impl Target {
-    /// The naming used unless another is asked for.
+    /// The default naming scheme.
     ///
-    /// The reference renames layout B as it needs but never A, so that a file in layout A silently loses its attention
-    /// weights in a model with flash attention (quirk Q41); released checkpoints are in layout B.
+    /// The original implementation renames scheme B as it needs but never A, so that a file in scheme A silently loses its
+    /// attention weights in a model with flash attention (docs/methods.md, "Naming schemes"); released checkpoints are in
+    /// scheme B.
     pub fn attention(self) -> Attention {
         match self {
             Self::Safetensors => Attention::A,
-            Self::Reference => Attention::B,
+            Self::Pytorch => Attention::B,
         }
     }
 
     fn format(self) -> Format {
         match self {
             Self::Safetensors => Format::Safetensors,
-            Self::Reference => Format::Torch,
+            Self::Pytorch => Format::Torch,
         }
     }
 }
@@ -92,7 +93,7 @@ pub fn convert(
     Ok(checkpoint)
 }
 
-/// JSON files beside those that every checkpoint has, such as a vocabulary of modalities; sorted by name.
+/// JSON files other than those that every checkpoint has, such as a vocabulary of modalities; sorted by name.
 fn further_files(directory: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let failed = |path: &Path, source| Error::Read {
         path: path.to_owned(),

@@ -1,6 +1,6 @@
-//! Checkpoint directories: where they are, which files count, and all of it read and checked together.
+//! Finds, reads and validates checkpoint directories.
 //!
-//! Source: reference sections 2.1 and 2.3.
+//! See docs/methods.md, "Checkpoint files" and "Gene vocabulary".
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -13,17 +13,20 @@ use super::layout::Layout;
 use super::names::{self, Difference};
 use super::tensor::StateDict;
 use super::weights::{self, Weights};
+use crate::file_format::MODEL;
 use crate::vocabulary::{self, Vocabulary};
 
-/// Folders that hold checkpoint directories, separated by colons.
+/// Directories that hold checkpoint directories, separated by colons.
 pub const MODELS_VARIABLE: &str = "SCGPT_MODELS";
 /// Weights in the two forms that are looked for first.
 pub const SAFETENSORS_FILE: &str = "model.safetensors";
 pub const TORCH_FILE: &str = "best_model.pt";
 pub const ARGUMENTS_FILE: &str = "args.json";
 pub const VOCABULARY_FILE: &str = "vocab.json";
-/// The object in `args.json` that holds the keys of our own.
+/// The object in `args.json` that holds the settings of these tools.
 pub const OWN_KEY: &str = "scgpt_tools";
+/// The object in `args.json` that describes how our own programs pre-trained the model.
+pub const PRETRAINING_KEY: &str = "scgpt_pretraining";
 
 /// Why a checkpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +34,7 @@ pub enum Error {
     #[error("there is no directory `{0}`")]
     NoDirectory(PathBuf),
     #[error(
-        "`{name}` is neither a directory nor a model in the folders of `{MODELS_VARIABLE}`: {searched}"
+        "`{name}` is neither a directory nor a model in the directories of `{MODELS_VARIABLE}`: {searched}"
     )]
     UnknownModel { name: String, searched: String },
     #[error("could not read `{path}`")]
@@ -40,7 +43,7 @@ pub enum Error {
         source: std::io::Error,
     },
     #[error(
-        "`{directory}` has no weights: expected `{SAFETENSORS_FILE}`, `{TORCH_FILE}` or a single other file of these kinds"
+        "`{directory}` has no weights: expected `{SAFETENSORS_FILE}`, `{TORCH_FILE}` or a single other file of these formats"
     )]
     NoWeights { directory: PathBuf },
     #[error("`{directory}` has several weights files ({}); rename the one you mean to `{TORCH_FILE}` or `{SAFETENSORS_FILE}`", files.join(", "))]
@@ -49,9 +52,11 @@ pub enum Error {
         files: Vec<String>,
     },
     #[error(
-        "`{path}` does not exist; fine-tuning with the reference does not always write it, so copy it from the pre-trained model"
+        "`{path}` does not exist; fine-tuning with the original implementation does not always write it; copy it from the pre-trained model"
     )]
     NoFile { path: PathBuf },
+    #[error("`{path}` cannot be read: {problem}")]
+    Format { path: PathBuf, problem: String },
     #[error("`{path}` is not a JSON object")]
     Arguments {
         path: PathBuf,
@@ -61,7 +66,7 @@ pub enum Error {
     Weights(#[from] weights::Error),
     #[error(transparent)]
     Vocabulary(#[from] vocabulary::Error),
-    #[error("could not tell the architecture of `{directory}`")]
+    #[error("could not infer the architecture of `{directory}`")]
     Architecture {
         directory: PathBuf,
         source: Box<architecture::Error>,
@@ -75,37 +80,37 @@ pub enum Error {
         rows: usize,
     },
     #[error(
-        "the weights in `{directory}` lack {count} of the trunk's tensors or have them in another shape: {examples}"
+        "{count} backbone tensors are missing from the weights in `{directory}` or have another shape: {examples}"
     )]
-    Trunk {
+    Backbone {
         directory: PathBuf,
         count: usize,
         examples: String,
     },
 }
 
-/// A checkpoint whose trunk is complete and whose files agree.
+/// A checkpoint with a complete backbone and consistent files.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub directory: PathBuf,
     pub weights_file: PathBuf,
-    /// Naming in the file; `state` is in layout A.
+    /// Naming scheme of the file; `state` is in scheme A.
     pub layout: Layout,
     pub state: StateDict,
     pub architecture: Architecture,
     pub heads: Heads,
     /// All of `args.json`, as it is in the file.
     pub arguments: Map<String, Value>,
-    /// `vocab.json`, with the special tokens appended that it lacks.
+    /// `vocab.json`, with missing special tokens appended.
     pub vocabulary: Vocabulary,
-    /// Sentences on what was derived, assumed or ignored.
+    /// Notes on what was inferred, assumed or ignored.
     pub notes: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Opens a directory, or a model by the name of its directory in one of the folders of `SCGPT_MODELS`.
+    /// Opens a directory, or a model by the name of its directory in one of the directories of `SCGPT_MODELS`.
     ///
-    /// Fails when a file is missing or malformed, when the files contradict each other, and when a trunk tensor is
+    /// Fails when a file is missing or malformed, when the files contradict each other, and when a backbone tensor is
     /// missing or has the wrong shape.
     pub fn open(path_or_name: &Path) -> Result<Self, Error> {
         let directory = resolve(path_or_name, std::env::var_os(MODELS_VARIABLE).as_deref())?;
@@ -150,15 +155,15 @@ impl Checkpoint {
         super::heads::rows_of(&self.state, "encoder.embedding.weight").unwrap_or(0)
     }
 
-    /// What our own tools wrote into `args.json`: task, classes, preprocessing.
+    /// What these tools wrote into `args.json`: task, classes, preprocessing.
     pub fn own_settings(&self) -> Option<&Map<String, Value>> {
         self.arguments.get(OWN_KEY)?.as_object()
     }
 
     fn check(&self) -> Result<(), Error> {
         let rows = self.embedding_rows();
-        let trunk = names::trunk(&self.architecture, rows, self.heads.value_rows);
-        let differences = names::shortcomings(&self.state, &trunk);
+        let backbone = names::backbone(&self.architecture, rows, self.heads.value_rows);
+        let differences = names::shortcomings(&self.state, &backbone);
         if !differences.is_empty() {
             let examples: Vec<_> = differences
                 .iter()
@@ -166,7 +171,7 @@ impl Checkpoint {
                 .map(Difference::to_string)
                 .collect();
             let (count, examples) = (differences.len(), examples.join("; "));
-            return Err(Error::Trunk {
+            return Err(Error::Backbone {
                 directory: self.directory.clone(),
                 count,
                 examples,
@@ -184,7 +189,7 @@ impl Checkpoint {
     }
 }
 
-/// Appends missing special tokens and says so.
+/// Appends missing special tokens and adds a note.
 pub(super) fn complete_vocabulary(listed: Vocabulary, notes: &mut Vec<String>) -> Vocabulary {
     let before = listed.len();
     let vocabulary = listed.with_special_tokens();
@@ -198,7 +203,7 @@ pub(super) fn complete_vocabulary(listed: Vocabulary, notes: &mut Vec<String>) -
     vocabulary
 }
 
-/// The directory meant by a path or by a bare name, which is looked up in `models` (folders separated by colons).
+/// The directory meant by a path or by a bare name, which is looked up in `models` (directories separated by colons).
 pub fn resolve(path_or_name: &Path, models: Option<&OsStr>) -> Result<PathBuf, Error> {
     if path_or_name.is_dir() {
         return Ok(path_or_name.to_owned());
@@ -207,44 +212,48 @@ pub fn resolve(path_or_name: &Path, models: Option<&OsStr>) -> Result<PathBuf, E
     let (Some(Component::Normal(name)), None) = (components.next(), components.next()) else {
         return Err(Error::NoDirectory(path_or_name.to_owned()));
     };
-    let folders: Vec<_> = models
+    let directories: Vec<_> = models
         .iter()
         .flat_map(std::env::split_paths)
         .filter(|path| path != Path::new(""))
         .collect();
-    let found = folders
+    let found = directories
         .iter()
-        .map(|folder| folder.join(name))
+        .map(|directory| directory.join(name))
         .find(|directory| directory.is_dir());
     found.ok_or_else(|| {
         let name = name.to_string_lossy().into_owned();
         Error::UnknownModel {
             name,
-            searched: describe(&folders),
+            searched: describe(&directories),
         }
     })
 }
 
-/// The folders searched and the models in them, for the error message.
-fn describe(folders: &[PathBuf]) -> String {
-    if folders.is_empty() {
+/// The directories searched and the models in them, for the error message.
+fn describe(directories: &[PathBuf]) -> String {
+    if directories.is_empty() {
         return "the variable is not set".into();
     }
-    let describe = |folder: &PathBuf| {
-        let models = models_in(folder);
+    let describe = |directory: &PathBuf| {
+        let models = models_in(directory);
         let models = if models.is_empty() {
             "no models".into()
         } else {
             models.join(", ")
         };
-        format!("`{}` has {models}", folder.display())
+        format!("`{}` has {models}", directory.display())
     };
-    folders.iter().map(describe).collect::<Vec<_>>().join("; ")
+    directories
+        .iter()
+        .map(describe)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
-/// Names of the folders with a vocabulary, sorted.
-fn models_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+/// Names of the directories with a vocabulary, sorted.
+fn models_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let models = entries.filter(|entry| entry.path().join(VOCABULARY_FILE).is_file());
     let mut names: Vec<_> = models
         .map(|entry| format!("`{}`", entry.file_name().to_string_lossy()))
@@ -253,7 +262,7 @@ fn models_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The weights file of a directory: `model.safetensors`, `best_model.pt`, or the only file of these kinds.
+/// The weights file of a directory: `model.safetensors`, `best_model.pt`, or the only file of these formats.
 pub(super) fn find_weights(directory: &Path) -> Result<PathBuf, Error> {
     let preferred = [SAFETENSORS_FILE, TORCH_FILE].map(|name| directory.join(name));
     if let Some(file) = preferred.into_iter().find(|file| file.is_file()) {
@@ -298,7 +307,18 @@ pub(super) fn read_arguments(directory: &Path) -> Result<Map<String, Value>, Err
         path: path.clone(),
         source,
     })?;
-    serde_json::from_slice(&bytes).map_err(|source| Error::Arguments { path, source })
+    let arguments: Map<String, Value> =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Arguments {
+            path: path.clone(),
+            source,
+        })?;
+    let own = [OWN_KEY, PRETRAINING_KEY].map(|key| arguments.get(key));
+    let checked = own
+        .into_iter()
+        .flatten()
+        .try_for_each(|own| MODEL.check(own));
+    checked.map_err(|problem| Error::Format { path, problem })?;
+    Ok(arguments)
 }
 
 /// The contents of `vocab.json`, without additions.

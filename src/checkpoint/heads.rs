@@ -1,12 +1,12 @@
-//! What a state dict in layout A holds besides the trunk, told by names and shapes.
+//! Output heads and optional inputs of a state dict in naming scheme A, inferred from names and shapes.
 //!
-//! Source: reference section 2.4.
+//! See docs/methods.md, "Parameter names".
 
 use serde::Serialize;
 
 use super::tensor::StateDict;
 
-/// The class of the reference that a state dict belongs to.
+/// The class of the original implementation that a state dict belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum ModelClass {
     /// `TransformerModel`: annotation, integration, embedding.
@@ -36,7 +36,7 @@ pub struct Mvc {
     pub conditioned_query: bool,
 }
 
-/// Normalisation with statistics of its own for each technical batch.
+/// Domain-specific batch normalization (DSBN): separate statistics for each technical batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DomainNorm {
     pub domains: usize,
@@ -59,19 +59,19 @@ pub struct Heads {
     pub value_rows: Option<usize>,
     /// `decoder.fc`: expression of every token.
     pub expression: bool,
-    /// `decoder.coeff_decoder` and `decoder.bias_decoder`: expression as a line through the input value.
+    /// `decoder.coeff_decoder` and `decoder.bias_decoder`: expression as an affine function of the input value.
     pub affine_expression: bool,
     /// The expression head also predicts the probability of a zero.
     pub zero_probability: bool,
     pub mvc: Option<Mvc>,
     /// `cls_decoder`; one output means it was never trained.
     pub classes: Option<Classifier>,
-    /// `grad_reverse_discriminator`: tells technical batches.
+    /// `grad_reverse_discriminator`: predicts technical batches.
     pub discriminator: Option<Classifier>,
     /// Technical batches with an embedding.
     pub batch_labels: Option<usize>,
     pub domain_norm: Option<DomainNorm>,
-    /// `bn`: one batch normalisation before the transformer, as in releases up to 2023.
+    /// `bn`: one batch normalization before the transformer, as in releases up to 2023.
     pub batch_norm: bool,
     /// Modality tokens, specials included.
     pub modalities: Option<usize>,
@@ -84,7 +84,7 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Finds the heads of a state dict in layout A.
+    /// Finds the heads of a state dict in naming scheme A.
     pub fn find(state: &StateDict) -> Self {
         let has = |name: &str| state.contains_key(name);
         Self {
@@ -119,7 +119,7 @@ impl Heads {
         }
     }
 
-    /// Whether the decoders take a batch or modality embedding beside the hidden state.
+    /// Whether the decoders take a batch or modality embedding in addition to the hidden state.
     pub fn is_conditioned(&self) -> bool {
         self.batch_labels.is_some() || self.modalities.is_some()
     }

@@ -1,6 +1,6 @@
-//! What a checkpoint directory is, what it can be used for, and what is wrong with it.
+//! Inspection of a checkpoint directory: contents, supported tasks, problems.
 //!
-//! Unlike opening, inspecting goes on after a problem and reports it. Only unreadable weights are an error.
+//! Unlike opening, inspecting continues after a problem and reports it. Only unreadable weights are an error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,28 +19,28 @@ use crate::vocabulary::{SPECIAL_TOKENS, Vocabulary};
 
 mod text;
 
-/// How many differences of one kind are listed; further ones are counted.
+/// Differences that are listed, for each type; further ones are counted.
 const LISTED: usize = 10;
 
-/// What was found in a checkpoint directory.
+/// Contents of a checkpoint directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub directory: PathBuf,
     pub weights_file: PathBuf,
     pub format: Format,
-    pub layout: Layout,
+    pub naming: Layout,
     pub model_class: ModelClass,
     /// Tensors by element type.
     pub dtypes: BTreeMap<String, usize>,
     pub tensors: usize,
     /// Trained values: floating-point tensors without running statistics.
     pub parameters: usize,
-    /// Absent when it cannot be told; then `problems` says why.
+    /// Absent if it cannot be inferred; `problems` then has the reason.
     pub architecture: Option<Architecture>,
     pub vocabulary: Option<VocabularyReport>,
     pub heads: Heads,
     pub uses: Vec<Use>,
-    /// Values derived or assumed, and what was ignored.
+    /// Values inferred or assumed, and what was ignored.
     pub notes: Vec<String>,
     pub problems: Vec<String>,
 }
@@ -66,7 +66,7 @@ pub enum Use {
     GeneNetworks,
     /// Start of fine-tuning for any task.
     FineTuning,
-    /// Naming cell types without further training.
+    /// Cell type annotation without further training.
     Annotation,
     /// Classes are trained but their names are not in the directory.
     AnnotationWithoutNames,
@@ -107,7 +107,7 @@ pub fn inspect(path_or_name: &Path) -> Result<Report, directory::Error> {
     Ok(Report {
         directory,
         format: weights.format,
-        layout: weights.layout,
+        naming: weights.layout,
         model_class: heads.model_class(),
         dtypes: dtypes(&weights.state),
         tensors: weights.state.len(),

@@ -1,7 +1,7 @@
-//! The four naming layouts of the same tensors, brought to layout A.
+//! The four naming schemes of the same tensors, converted to scheme A.
 //!
 //! Rows inside the fused attention matrix are ordered alike in all of them, so the mapping renames and moves nothing.
-//! Source: reference section 2.5.
+//! See docs/methods.md, "Naming schemes"; `load_pretrained` in `scgpt/utils/util.py`.
 
 use std::fmt;
 
@@ -22,11 +22,11 @@ pub enum Attention {
     C,
 }
 
-/// The naming found in a weights file.
+/// The naming scheme of a weights file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Layout {
     pub attention: Attention,
-    /// Layout D: every name starts with `module.`.
+    /// Scheme D: every name starts with `module.`.
     pub data_parallel: bool,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Layout {
     }
 }
 
-/// Why names could not be brought to layout A.
+/// Why names could not be converted to scheme A.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -53,7 +53,7 @@ pub enum Error {
     )]
     MixedPrefix { with: String, without: String },
     #[error(
-        "`{first}` is named as in layout {first_layout:?} and `{second}` as in layout {second_layout:?}; names of one model follow one layout"
+        "`{first}` is named as in scheme {first_layout:?} and `{second}` as in scheme {second_layout:?}; the names of a model must follow one scheme"
     )]
     MixedAttention {
         first: String,
@@ -61,12 +61,12 @@ pub enum Error {
         second: String,
         second_layout: Attention,
     },
-    #[error("several tensors would be called `{0}` in layout A")]
+    #[error("several tensors have the name `{0}` in naming scheme A")]
     Collision(String),
 }
 
-/// Renames every tensor to layout A and says what the layout was. Files without attention count as layout A.
-pub fn normalise(state: StateDict) -> Result<(StateDict, Layout), Error> {
+/// Renames every tensor to scheme A and returns the original scheme. Files without attention count as scheme A.
+pub fn normalize(state: StateDict) -> Result<(StateDict, Layout), Error> {
     let data_parallel = has_prefix(&state)?;
     let attention = find_attention(&state)?.unwrap_or(Attention::A);
     let mut renamed = StateDict::with_capacity(state.len());
@@ -86,7 +86,7 @@ pub fn normalise(state: StateDict) -> Result<(StateDict, Layout), Error> {
     ))
 }
 
-/// The name in `attention`'s layout of a tensor named as in layout A.
+/// The name in the scheme of `attention` of a tensor named as in scheme A.
 pub fn from_plain(name: &str, attention: Attention) -> String {
     match attention {
         Attention::A => name.to_owned(),
@@ -115,7 +115,7 @@ fn has_prefix(state: &StateDict) -> Result<bool, Error> {
     }
 }
 
-/// The layout of one name; output projections are named alike in layouts A and B and tell nothing.
+/// The scheme of one name; none for output projections, which are named alike in schemes A and B.
 fn attention_of(name: &str) -> Option<Attention> {
     let (_, parameter) = name.split_once(".self_attn.")?;
     if parameter.starts_with("_impl.") {
@@ -172,7 +172,7 @@ mod tests {
                 let prefix = if data_parallel { DATA_PARALLEL } else { "" };
                 let named =
                     state(PLAIN.map(|name| format!("{prefix}{}", from_plain(name, attention))));
-                let (found, layout) = normalise(named).unwrap();
+                let (found, layout) = normalize(named).unwrap();
                 assert_eq!(found, plain);
                 assert_eq!(
                     layout,
@@ -194,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn mixed_names_are_refused() {
+    fn mixed_names_are_rejected() {
         let names = |names: &[&str]| state(names.iter().map(ToString::to_string));
-        let mixed = normalise(names(&["module.a", "b"])).unwrap_err();
+        let mixed = normalize(names(&["module.a", "b"])).unwrap_err();
         assert_eq!(
             mixed,
             Error::MixedPrefix {
@@ -204,7 +204,7 @@ mod tests {
                 without: "b".into()
             }
         );
-        let mixed = normalise(names(&[
+        let mixed = normalize(names(&[
             "l.0.self_attn.in_proj_weight",
             "l.1.self_attn.Wqkv.weight",
         ]))
@@ -215,7 +215,7 @@ mod tests {
             "l.0.self_attn._impl.out_proj.weight",
         ]);
         assert_eq!(
-            normalise(colliding).unwrap_err(),
+            normalize(colliding).unwrap_err(),
             Error::Collision("l.0.self_attn.out_proj.weight".into())
         );
     }

@@ -1,6 +1,6 @@
-//! The name and shape that every tensor of a model should have, in layout A, and how a state dict differs from that.
+//! The name and shape that every tensor of a model should have, in naming scheme A, and how a state dict differs from that.
 //!
-//! Source: reference section 2.4.
+//! See docs/methods.md, "Parameter names".
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use super::architecture::{Architecture, InputStyle};
 use super::heads::{Classifier, DomainNorm, Heads, Mvc, MvcStyle};
 use super::tensor::StateDict;
 
-/// Names with shapes, in the order of the reference's own state dicts.
+/// Names with shapes, in the order of state dicts of the original implementation.
 pub type Expected = Vec<(String, Vec<usize>)>;
 
 /// Tensors that every model must have: gene encoder (`rows` tokens), value encoder, transformer.
-pub fn trunk(architecture: &Architecture, rows: usize, value_rows: Option<usize>) -> Expected {
+pub fn backbone(architecture: &Architecture, rows: usize, value_rows: Option<usize>) -> Expected {
     let d = architecture.embsize;
     let mut table = Table::default();
     table.embedding("encoder", rows, d);
@@ -23,7 +23,7 @@ pub fn trunk(architecture: &Architecture, rows: usize, value_rows: Option<usize>
             table.norm("value_encoder.norm", d);
         }
         InputStyle::Category => {
-            // One row per bin, then padding and mask, when the tensor does not say.
+            // One row per bin, then padding and mask, when the tensor is absent.
             table.embedding(
                 "value_encoder",
                 value_rows.unwrap_or(architecture.n_bins + 2),
@@ -47,7 +47,7 @@ pub fn expected(architecture: &Architecture, rows: usize, heads: &Heads) -> Expe
     let d = architecture.embsize;
     let width = if heads.is_conditioned() { 2 * d } else { d };
     let mut table = Table {
-        rows: trunk(architecture, rows, heads.value_rows),
+        rows: backbone(architecture, rows, heads.value_rows),
     };
     table.encoders(heads, d);
     table.norms(heads, d);
@@ -157,7 +157,7 @@ impl Table {
     }
 
     fn classifier(&mut self, name: &str, classifier: Classifier, d: usize) {
-        // The sequence repeats dense layer, activation without tensors, layer normalisation.
+        // The sequence repeats dense layer, activation without tensors, layer normalization.
         for block in 1..classifier.layers {
             self.dense(&format!("{name}._decoder.{}", 3 * block - 3), d, d);
             self.norm(&format!("{name}._decoder.{}", 3 * block - 1), d);
@@ -166,7 +166,7 @@ impl Table {
     }
 
     fn mvc(&mut self, mvc: Mvc, d: usize, width: usize) {
-        /// Width of the hidden layer of the two query styles.
+        /// Size of the hidden layer of the two query styles.
         const QUERY: usize = 64;
         let (query, fc1) = match mvc.style {
             MvcStyle::InnerProduct => return self.inner_product(mvc, d, width),

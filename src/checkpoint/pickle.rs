@@ -1,9 +1,9 @@
 //! A pickle machine with exactly the instructions that a torch state dict needs.
 //!
 //! It builds plain values and can execute nothing: a global that is not on the short list below, and every instruction
-//! that is not needed, is refused by name. Containers live in an arena and values refer to them by index, so that
+//! that is not needed, is rejected by name. Containers live in an arena and values refer to them by index, so that
 //! copying a value costs nothing, cycles are harmless, dropping does not recurse, and memory grows only with the
-//! length of the input. Source: reference section 2.1 and Python's `pickletools` for the instruction set.
+//! length of the input. See docs/methods.md, "Checkpoint files"; `pickletools` of Python has the instruction set.
 
 use std::rc::Rc;
 
@@ -12,13 +12,13 @@ use machine::Machine;
 
 mod machine;
 
-/// Why a pickle was refused.
+/// Why a pickle was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("`{0}` is not something a state dict needs; refused, nothing was run")]
+    #[error("`{0}` is not allowed in a state dict; rejected without executing anything")]
     Global(String),
     #[error(
-        "instruction `{name}` at byte {at} is not something a state dict needs; refused, nothing was run"
+        "instruction `{name}` at byte {at} is not allowed in a state dict; rejected without executing anything"
     )]
     Instruction { name: String, at: usize },
     #[error(
@@ -126,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn code_is_refused_by_name() {
+    fn code_is_rejected_by_name() {
         assert_eq!(
             error(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R."),
-            "`posix.system` is not something a state dict needs; refused, nothing was run"
+            "`posix.system` is not allowed in a state dict; rejected without executing anything"
         );
         assert!(error(b"cbuiltins\neval\n.").contains("`builtins.eval`"));
         assert!(error(b"\x80\x04\x8c\x02os\x8c\x06system\x93.").contains("`os.system`"));

@@ -1,7 +1,7 @@
 //! State dicts as safetensors files.
 //!
 //! The header is parsed and validated by the `safetensors` crate; tensors are then read one by one, so that the file is
-//! never twice in memory. Source: reference section 2.1 and the format's own description.
+//! never twice in memory. See docs/methods.md, "Checkpoint files".
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +21,7 @@ pub enum Error {
     #[error("could not read or write the file")]
     Io(#[from] std::io::Error),
     #[error(
-        "the header is {header} bytes long by its own account, in a file of {file} bytes; the file is truncated or not safetensors"
+        "the header declares a length of {header} bytes in a file of {file} bytes; the file is truncated or not safetensors"
     )]
     Header { header: u64, file: u64 },
     #[error("the header is not that of a safetensors file")]
@@ -95,7 +95,7 @@ fn read_tensor(file: &mut impl Read, name: &str, info: &TensorInfo) -> Result<Te
 
 /// Writes a state dict; the same tensors give the same bytes, whatever their order.
 ///
-/// Metadata say `format` is `pt`, which other readers use to place the tensors.
+/// Metadata contain `format`: `pt`, which other readers use to create the tensors.
 pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
     // The crate can write to a file itself, but makes it readable by its owner alone.
     let bytes = to_bytes(state)?;

@@ -1,7 +1,7 @@
 //! State dicts in the file format of Python torch: a zip archive with a pickle of names and one blob per storage.
 //!
 //! Reads what `torch.save(model.state_dict(), path)` writes and one dictionary around it; nothing else that torch can
-//! serialise. Memory stays within a fixed multiple of the file. Source: reference section 2.1.
+//! serialize. Memory stays within a fixed multiple of the file. See docs/methods.md, "Checkpoint files".
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -42,11 +42,13 @@ pub enum Error {
         "the archive has no member `{0}`; it was not written by `torch.save`, or it is damaged"
     )]
     NoMember(String),
-    #[error("member `{0}` is compressed, which torch never does; refused")]
+    #[error("member `{0}` is compressed, which torch never does; rejected")]
     Compressed(String),
-    #[error("member `{0}` claims more bytes than the file has; refused")]
+    #[error("member `{0}` claims more bytes than the file has; rejected")]
     TooLarge(String),
-    #[error("the pickle of names has {0} bytes, more than the {MAX_PICKLE} that are read; refused")]
+    #[error(
+        "the pickle of names has {0} bytes, more than the {MAX_PICKLE} that are read; rejected"
+    )]
     LongPickle(u64),
     #[error("the tensors are big-endian; save the file again on a little-endian machine")]
     BigEndian,
@@ -57,7 +59,7 @@ pub enum Error {
     #[error("tensor `{name}` cannot be read: {what}")]
     Tensor { name: String, what: String },
     #[error(
-        "the tensors together would be more than {MAX_EXPANSION} times as large as the file; refused"
+        "the tensors together would be more than {MAX_EXPANSION} times as large as the file; rejected"
     )]
     Expansion,
 }
@@ -100,10 +102,10 @@ fn check_magic(file: &mut File) -> Result<(), Error> {
     }
 }
 
-/// The members of a file below their common folder.
+/// The members of a file below their common directory.
 struct Archive {
     zip: ZipArchive<File>,
-    folder: String,
+    directory: String,
     file_length: u64,
     /// Bytes that members may still claim, so that overlapping members cannot multiply.
     unread: u64,
@@ -116,12 +118,12 @@ impl Archive {
         let pickles = zip
             .file_names()
             .filter_map(|name| Some(name.ok()?.strip_suffix("/data.pkl")?.to_owned()));
-        let folder = pickles
+        let directory = pickles
             .min_by_key(String::len)
             .ok_or_else(|| Error::NoMember("data.pkl".into()))?;
         Ok(Self {
             zip,
-            folder,
+            directory,
             file_length,
             unread: file_length,
         })
@@ -129,7 +131,7 @@ impl Archive {
 
     fn has(&self, member: &str) -> bool {
         self.zip
-            .index_for_name_raw(format!("{}/{member}", self.folder).as_bytes())
+            .index_for_name_raw(format!("{}/{member}", self.directory).as_bytes())
             .is_some()
     }
 
@@ -144,7 +146,7 @@ impl Archive {
 
     /// Position and size of a member, which must lie in the archive as it is.
     fn find(&mut self, member: &str) -> Result<(usize, u64), Error> {
-        let name = format!("{}/{member}", self.folder);
+        let name = format!("{}/{member}", self.directory);
         let Some(index) = self.zip.index_for_name_raw(name.as_bytes()) else {
             return Err(Error::NoMember(name));
         };
@@ -286,7 +288,7 @@ impl Found {
                     .collect();
                 let keys = keys.join(", ");
                 Err(Error::NoStateDict(format!(
-                    "it holds several ({keys}); save the one you mean by itself"
+                    "it holds several ({keys}); save only one of them"
                 )))
             }
         }

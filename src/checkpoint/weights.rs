@@ -1,4 +1,4 @@
-//! A weights file of either format, with names brought to layout A.
+//! A weights file of either format, with names converted to naming scheme A.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,13 @@ pub enum Format {
     Torch,
 }
 
-/// The tensors of one file and what was found about it.
+/// The tensors of one file, its format and naming scheme.
 #[derive(Debug)]
 pub struct Weights {
     pub file: PathBuf,
     pub format: Format,
     pub layout: Layout,
-    /// Tensors named as in layout A.
+    /// Tensors in naming scheme A.
     pub state: StateDict,
     /// The key under which a dictionary around the state dict held it.
     pub unwrapped: Option<String>,
@@ -49,7 +49,7 @@ pub enum Cause {
 }
 
 impl Weights {
-    /// Reads a weights file; a name that ends in `.safetensors` tells the format.
+    /// Reads a weights file, as safetensors if its name ends in `.safetensors`, as a PyTorch file otherwise.
     pub fn read(file: &Path) -> Result<Self, Error> {
         Self::read_named(file).map_err(|source| Error {
             file: file.to_owned(),
@@ -66,7 +66,7 @@ impl Weights {
                 (contents.state, contents.unwrapped)
             }
         };
-        let (state, layout) = layout::normalise(state)?;
+        let (state, layout) = layout::normalize(state)?;
         Ok(Self {
             file: file.to_owned(),
             format,

@@ -1,4 +1,4 @@
-//! Whole checkpoint directories, complete or not there at all.
+//! Writes checkpoint directories, which appear only once they are complete.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use super::weights::Format;
 use super::{safetensors, torch_file};
 use crate::vocabulary::Vocabulary;
 
-/// What a directory is to hold.
+/// Contents of a checkpoint directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Contents<'a> {
-    /// Tensors named as in layout A.
+    /// Tensors in naming scheme A.
     pub state: &'a StateDict,
     pub architecture: &'a Architecture,
     /// Further keys of `args.json`; those of the architecture are set from it.
@@ -34,7 +34,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// The form of our own checkpoints: `model.safetensors` in layout A.
+    /// The form that these tools write: `model.safetensors` in naming scheme A.
     pub const OWN: Self = Self {
         format: Format::Safetensors,
         attention: Attention::A,
@@ -63,10 +63,10 @@ pub enum Cause {
     Safetensors(#[from] safetensors::Error),
 }
 
-/// Writes a checkpoint directory beside its final place and renames it when complete.
+/// Writes a checkpoint directory under a temporary name and renames it when complete.
 ///
-/// Fails when something but an empty directory is in its place, when a further file's name is taken or leads elsewhere,
-/// and when writing fails; then nothing is left behind.
+/// Fails if it exists and is not an empty directory, if the name of a further file is taken or leads elsewhere, and if writing
+/// fails; then no partial output remains.
 pub fn write(directory: &Path, contents: Contents, form: Form) -> Result<(), Error> {
     check_names(contents.files)?;
     if is_occupied(directory) {
@@ -111,12 +111,12 @@ fn write_aside(directory: &Path, contents: Contents, form: Form) -> Result<(), C
     let aside = create_aside(parent)?;
     write_files(aside.path(), contents, form)?;
     std::fs::rename(aside.path(), directory)?;
-    // The folder has its final name; what is to be cleaned up no longer exists.
+    // The directory has its final name; what is to be cleaned up no longer exists.
     let _ = aside.keep();
     Ok(())
 }
 
-/// A new folder with the permissions that the user's settings give to any new folder.
+/// A new directory with the permissions that the user's settings give to any new directory.
 fn create_aside(parent: &Path) -> std::io::Result<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt;
     let mut builder = tempfile::Builder::new();
@@ -126,22 +126,22 @@ fn create_aside(parent: &Path) -> std::io::Result<tempfile::TempDir> {
         .tempdir_in(parent)
 }
 
-fn write_files(folder: &Path, contents: Contents, form: Form) -> Result<(), Cause> {
+fn write_files(directory: &Path, contents: Contents, form: Form) -> Result<(), Cause> {
     let mut arguments = contents.arguments.clone();
     contents.architecture.write_to(&mut arguments);
     let arguments = serde_json::to_string_pretty(&arguments).expect("a JSON map is always JSON");
-    write_file(&folder.join(ARGUMENTS_FILE), arguments.as_bytes())?;
+    write_file(&directory.join(ARGUMENTS_FILE), arguments.as_bytes())?;
     write_file(
-        &folder.join(VOCABULARY_FILE),
+        &directory.join(VOCABULARY_FILE),
         contents.vocabulary.to_json().as_bytes(),
     )?;
     for (name, bytes) in contents.files {
-        write_file(&folder.join(name), bytes)?;
+        write_file(&directory.join(name), bytes)?;
     }
-    write_weights(folder, contents.state, form)
+    write_weights(directory, contents.state, form)
 }
 
-fn write_weights(folder: &Path, state: &StateDict, form: Form) -> Result<(), Cause> {
+fn write_weights(directory: &Path, state: &StateDict, form: Form) -> Result<(), Cause> {
     let renamed;
     let state = if form.attention == Attention::A {
         state
@@ -154,8 +154,8 @@ fn write_weights(folder: &Path, state: &StateDict, form: Form) -> Result<(), Cau
         &renamed
     };
     match form.format {
-        Format::Safetensors => safetensors::write(&folder.join(SAFETENSORS_FILE), state)?,
-        Format::Torch => torch_file::write(&folder.join(TORCH_FILE), state)?,
+        Format::Safetensors => safetensors::write(&directory.join(SAFETENSORS_FILE), state)?,
+        Format::Torch => torch_file::write(&directory.join(TORCH_FILE), state)?,
     }
     Ok(())
 }

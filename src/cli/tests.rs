@@ -25,9 +25,9 @@ impl Program for Works {
     type Options = Toy;
 
     fn check(options: &Toy) -> Vec<String> {
-        let clashes = options.cells.is_some() && options.batch.is_none();
+        let clashes = options.max_cells.is_some() && options.batch.is_none();
         clashes
-            .then(|| "`--cells` needs `--batch`".to_owned())
+            .then(|| "`--max-cells` needs `--batch`".to_owned())
             .into_iter()
             .collect()
     }
@@ -40,7 +40,7 @@ impl Program for Works {
 
 impl Program for Fails {
     const NAME: &'static str = "scgpt-toy fails";
-    const SUMMARY: &'static str = "Fails as told";
+    const SUMMARY: &'static str = "Fails on request";
     const FACTS: Facts = FACTS;
     type Options = Toy;
 
@@ -67,7 +67,7 @@ fn args(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
 }
 
-/// Panics are noted for the whole process; two programs at once exist only in tests.
+/// The panic hook is global to the process; only tests run two programs in one process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn code(entry: &Entry, line: &str) -> u8 {
@@ -82,23 +82,23 @@ fn code(entry: &Entry, line: &str) -> u8 {
 }
 
 #[test]
-fn exit_codes_say_what_happened() {
-    let told = |label: &str| code(&ENTRIES[1], &format!("--labels {label}"));
+fn exit_codes_follow_the_failure() {
+    let exit_code = |label: &str| code(&ENTRIES[1], &format!("--labels {label}"));
     let kinds = [
         "input", "device", "memory", "full", "stopped", "pipe", "panic", "anything",
     ];
-    assert_eq!(kinds.map(told), [65, 69, 71, 74, 75, 0, 1, 1]);
+    assert_eq!(kinds.map(exit_code), [65, 69, 71, 74, 75, 0, 1, 1]);
     assert_eq!(code(&ENTRIES[0], "--labels x"), 0);
     assert_eq!(code(&ENTRIES[0], ""), 2);
     assert_eq!(
-        code(&ENTRIES[0], "--labels x --cells 3"),
+        code(&ENTRIES[0], "--labels x --max-cells 3"),
         2,
-        "the rules of the program count as usage"
+        "violated rules of the program are usage errors"
     );
 }
 
 #[test]
-fn a_run_leaves_its_record_whether_it_works_or_not() {
+fn a_run_writes_its_record_on_success_and_failure() {
     let folder = tempfile::tempdir().unwrap();
     let record = |name: &str, entry: &Entry, label: &str| {
         let path = folder.path().join(name);
@@ -144,7 +144,7 @@ fn the_first_word_chooses_the_subcommand() {
     assert_eq!(help.exit_code(), 0);
     assert!(
         help.to_string().contains("Counts its epochs")
-            && help.to_string().contains("Fails as told")
+            && help.to_string().contains("Fails on request")
     );
     assert_eq!(choose("--version").unwrap_err().exit_code(), 0);
     assert_eq!(

@@ -1,5 +1,6 @@
-//! Cell banks of the reference (`<name>.scb`): a manifest that names the main table, `gene_vocab.json`, and the table as
-//! Parquet or as JSON: one object per line, as `datasets` writes it, or an array of objects. Reference section 13.
+//! Cell banks of the original implementation (`<name>.scb`): a manifest that names the main table, `gene_vocab.json`, and the
+//! table as Parquet or as JSON: one object per line, as `datasets` writes it, or an array of objects. See docs/methods.md,
+//! "Cell banks"; `scgpt/scbank/databank.py`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -48,7 +49,7 @@ impl Manifest {
         match is_plain(&file) {
             true => Ok((file, self.on_disk_format)),
             false => Err(format!(
-                "`main_data` is `{name}`, which is not the name of a table in the folder"
+                "`main_data` is `{name}`, which is not the name of a table in the directory"
             )),
         }
     }
@@ -58,12 +59,12 @@ impl Manifest {
 #[derive(Debug)]
 pub(super) struct Table {
     path: PathBuf,
-    groups: Vec<Stretch>,
+    groups: Vec<ByteRange>,
 }
 
 /// Some consecutive cells of a table.
 #[derive(Debug, Clone, Copy)]
-struct Stretch {
+struct ByteRange {
     start: u64,
     end: u64,
     cells: u64,
@@ -109,9 +110,9 @@ impl Table {
         })
     }
 
-    /// Sizes of the groups; a JSON table tells its tokens only when it is read.
+    /// Sizes of the groups; the tokens of a JSON table are known only after reading.
     pub fn sizes(&self) -> Vec<Size> {
-        let size = |group: &Stretch| Size {
+        let size = |group: &ByteRange| Size {
             cells: group.cells,
             tokens: 0,
         };
@@ -152,7 +153,7 @@ impl Table {
         Ok(read)
     }
 
-    fn bytes(&self, stretch: Stretch) -> io::Result<Vec<u8>> {
+    fn bytes(&self, stretch: ByteRange) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; (stretch.end - stretch.start) as usize];
         File::open(&self.path)?.read_exact_at(&mut bytes, stretch.start)?;
         Ok(bytes)
@@ -187,7 +188,7 @@ fn push(group: &mut Group, cell: &Cell, genes: usize) -> Result<(), String> {
 /// Finds the objects of a JSON file, byte by byte.
 #[derive(Default)]
 struct Finder {
-    groups: Vec<Stretch>,
+    groups: Vec<ByteRange>,
     at: u64,
     cells: u64,
     start: u64,
@@ -241,7 +242,7 @@ impl Finder {
                 group.end = end;
                 group.cells += 1;
             }
-            _ => self.groups.push(Stretch {
+            _ => self.groups.push(ByteRange {
                 start: self.start,
                 end,
                 cells: 1,

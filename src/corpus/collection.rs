@@ -1,4 +1,4 @@
-//! Several corpora as one long list of cells, which is read once through in order, or in a random order that needs little memory.
+//! Several corpora as one list of cells, read in order, or in a random order that needs little memory.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub struct Piece {
     /// Number of its first cell among all cells.
     pub first: u64,
     pub cells: u64,
-    /// Tokens, if the file says so without being read.
+    /// Tokens, if known without reading the data.
     pub tokens: u64,
 }
 
@@ -32,8 +32,8 @@ pub const TOKEN_BYTES: u64 = 8;
 
 impl Collection {
     /// Opens corpora, in the given order.
-    pub fn open(folders: &[PathBuf]) -> Result<Self, Error> {
-        let corpora = folders.iter().map(|folder| Corpus::open(folder));
+    pub fn open(directories: &[PathBuf]) -> Result<Self, Error> {
+        let corpora = directories.iter().map(|directory| Corpus::open(directory));
         let corpora: Vec<Corpus> = corpora.collect::<Result<_, _>>()?;
         let (mut pieces, mut cells) = (Vec::new(), 0);
         for (corpus, opened) in corpora.iter().enumerate() {
@@ -117,7 +117,7 @@ impl Collection {
         let mut room = 0;
         for at in random::permutation(&mut stream, self.pieces.len()) {
             let piece = self.pieces[at];
-            // Where only reading tells, a cell is taken for a large one.
+            // Where the size is unknown, a cell counts as a large one.
             let size = if piece.tokens > 0 {
                 piece.tokens
             } else {

@@ -54,7 +54,7 @@ impl Genes {
 
 /// Encodes cells, the first of which has the given id, as one row group. The same cells give the same bytes.
 ///
-/// Fails on cells that do not fit the schema: other annotations, a gene that the vocabulary lacks, a value that is not finite.
+/// Fails on cells that do not fit the schema: other annotations, a gene outside the vocabulary, a value that is not finite.
 pub fn encode(group: &Group, first_id: i64, schema: &Schema) -> Result<Encoded, Error> {
     let failed = |problem| Error::Cells { first_id, problem };
     check(group, schema).map_err(failed)?;
@@ -87,7 +87,7 @@ fn check(group: &Group, schema: &Schema) -> Result<(), String> {
             schema.genes
         ));
     }
-    // All are looked at before the first is looked for, which is faster than to stop there.
+    // All are checked before the first invalid one is searched, which is faster than an early exit.
     let are_finite = |all, value: &f32| all & value.is_finite();
     if !group.values.iter().fold(true, are_finite)
         && let Some(value) = group.values.iter().find(|value| !value.is_finite())

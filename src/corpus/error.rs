@@ -9,13 +9,13 @@ pub enum Error {
     /// A file is not what it should be.
     #[error("`{}`: {problem}", path.display())]
     Input { path: PathBuf, problem: String },
-    /// The operating system refused to read.
+    /// The operating system could not read a file.
     #[error("could not read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
     /// A shard could not be written; a full disk is the usual reason.
     #[error("could not write `{}`", path.display())]
     Write { path: PathBuf, source: ParquetError },
-    /// A file of the corpus could not be put in its place.
+    /// A file of the corpus could not be moved to its final path.
     #[error(transparent)]
     Output(#[from] crate::output::Error),
     /// The vocabulary cannot be used.
@@ -34,7 +34,7 @@ impl Error {
         }
     }
 
-    /// What the system said; a file that is absent or too short is a wrong input.
+    /// An error of the operating system; a file that is absent or too short is a wrong input.
     pub(in crate::corpus) fn read(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::UnexpectedEof => {
@@ -47,7 +47,7 @@ impl Error {
         }
     }
 
-    /// What the Parquet library said of a part of a file.
+    /// An error of the Parquet library about a part of a file.
     pub(in crate::corpus) fn parquet(path: &Path, part: &str, error: ParquetError) -> Self {
         match error {
             ParquetError::External(source) => match source.downcast::<io::Error>() {

@@ -1,4 +1,4 @@
-//! The manifest: what a corpus holds, shard by shard. It says nothing of time, threads or places.
+//! The manifest: the contents of a corpus, shard by shard. It contains no timestamps, thread counts or paths.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,11 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Error, MANIFEST, Summary, VOCABULARY};
+use crate::file_format::{CORPUS, Statement};
 use crate::output;
 use crate::vocabulary::Vocabulary;
-
-const FORMAT: &str = "scgpt-corpus";
-const VERSION: u32 = 1;
 
 /// Cells by value of an annotation, by annotation.
 pub type Composition = BTreeMap<String, BTreeMap<String, u64>>;
@@ -19,8 +17,8 @@ pub type Composition = BTreeMap<String, BTreeMap<String, u64>>;
 /// What a corpus holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    format: String,
-    version: u32,
+    #[serde(flatten)]
+    statement: Statement,
     pub cells: u64,
     pub tokens: u64,
     /// Size of the vocabulary.
@@ -40,8 +38,7 @@ impl Manifest {
         parameters: Value,
     ) -> Self {
         Self {
-            format: FORMAT.to_owned(),
-            version: VERSION,
+            statement: CORPUS.statement(),
             cells: shards.iter().map(|shard| shard.cells).sum(),
             tokens: shards.iter().map(|shard| shard.tokens).sum(),
             genes: vocabulary.len() as u64,
@@ -52,33 +49,30 @@ impl Manifest {
     }
 
     /// Writes the vocabulary, then the manifest, which completes the corpus.
-    pub fn write(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<(), Error> {
+    pub fn write(&self, directory: &Path, vocabulary: &Vocabulary) -> Result<(), Error> {
         let mut json = serde_json::to_string_pretty(self).expect("text, numbers and JSON are JSON");
         json.push('\n');
         for (name, text) in [(VOCABULARY, vocabulary.to_json()), (MANIFEST, json)] {
-            output::write_file(&folder.join(name), |file| file.write_all(text.as_bytes()))?;
+            output::write_file(&directory.join(name), |file| {
+                file.write_all(text.as_bytes())
+            })?;
         }
         Ok(())
     }
 
     /// Whether a JSON manifest is one of ours, of whatever version.
     pub(super) fn is_ours(manifest: &Value) -> bool {
-        manifest["format"] == FORMAT
+        CORPUS.is_stated(manifest)
     }
 
-    /// Takes the manifest from JSON. Fails on another version, missing entries and names that lead out of the folder.
+    /// Takes the manifest from JSON. Fails on another version, missing entries and names that lead out of the directory.
     pub(super) fn from_json(json: Value) -> Result<Self, String> {
-        if json["version"] != VERSION {
-            let found = &json["version"];
-            return Err(format!(
-                "version {found} of the format, expected {VERSION}; use programs of a matching version"
-            ));
-        }
+        CORPUS.check(&json)?;
         let manifest: Self =
             serde_json::from_value(json).map_err(|error| format!("not a manifest: {error}"))?;
         match manifest.shards.iter().find(|shard| !is_plain(&shard.file)) {
             Some(shard) => Err(format!(
-                "the shard `{}` is not the name of a file in the folder",
+                "the shard `{}` is not the name of a file in the directory",
                 shard.file
             )),
             None => Ok(manifest),
@@ -86,7 +80,7 @@ impl Manifest {
     }
 }
 
-/// Whether a name is that of a file in a folder, not a path elsewhere.
+/// Whether a name is that of a file in a directory, not a path elsewhere.
 pub(super) fn is_plain(name: &str) -> bool {
     Path::new(name).file_name().is_some_and(|file| file == name)
 }

@@ -1,29 +1,29 @@
-//! A corpus: tokenised cells in a folder of Parquet shards, with the vocabulary and a manifest. Written by `scgpt-tokenize`,
-//! streamed by pre-training, opened by anything that reads Parquet. The cell banks of the reference are read too: reference
-//! sections 7.5 and 13.
+//! A corpus: tokenized cells in a directory of Parquet shards, with the vocabulary and a manifest. Written by `scgpt-tokenize`,
+//! streamed by pre-training, opened by anything that reads Parquet. The cell banks of the original implementation
+//! are read too (docs/methods.md, "Cell banks").
 
 mod bank;
 mod collection;
+mod directory;
 mod encode;
 mod error;
-mod folder;
 mod manifest;
 mod pages;
 mod shard;
 mod table;
 
 pub use collection::{Collection, Piece, TOKEN_BYTES};
+pub use directory::{Corpus, Size, Table};
 pub use encode::{Encoded, encode};
 pub use error::Error;
-pub use folder::{Corpus, Size, Table};
 pub use manifest::{Composition, Manifest};
 pub use shard::{Shard, Summary};
 
 use crate::formats::Column;
 
-/// Name of the manifest in the folder of a corpus.
+/// Name of the manifest in the directory of a corpus.
 pub const MANIFEST: &str = "manifest.json";
-/// Name of the vocabulary in the folder of a corpus.
+/// Name of the vocabulary in the directory of a corpus.
 pub const VOCABULARY: &str = "vocab.json";
 
 const ID: &str = "id";
@@ -60,23 +60,23 @@ impl Group {
 pub struct Schema {
     /// Size of the vocabulary: every gene id is below it.
     pub genes: usize,
-    /// Names and kinds of the annotations.
+    /// Names and types of the annotations.
     pub obs: Vec<(String, Kind)>,
 }
 
-/// What an annotation holds.
+/// Type of an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Text or categories.
     Text,
     /// Numbers.
     Number,
-    /// Truth values.
+    /// Booleans.
     Boolean,
 }
 
 impl Kind {
-    /// The kind of a column.
+    /// The type of a column.
     pub fn of(column: &Column) -> Self {
         match column {
             Column::Categorical { .. } | Column::Text(_) => Self::Text,
@@ -86,7 +86,7 @@ impl Kind {
     }
 }
 
-/// Name of a shard in the folder of a corpus.
+/// Name of a shard in the directory of a corpus.
 pub fn shard_name(position: usize) -> String {
     format!("cells-{position:05}.parquet")
 }

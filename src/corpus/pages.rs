@@ -15,7 +15,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 /// The largest page that is read, in bytes once decompressed. Writers make pages of 1 MB.
 const LARGEST_PAGE: u64 = 1 << 28;
-/// The longest beginning of a page header that tells its sizes: three fields of one byte and at most ten.
+/// The longest beginning of a page header that contains its sizes: three fields of one byte and at most ten.
 const SIZES: usize = 33;
 
 /// A file read at positions, by any number of threads.
@@ -42,7 +42,7 @@ impl Length for Source {
     }
 }
 
-/// A place in a file, from which it is read on.
+/// A position in a file, from which reading continues.
 pub(super) struct Place {
     file: Arc<File>,
     at: u64,
@@ -78,7 +78,7 @@ impl ChunkReader for Source {
     }
 }
 
-/// A source that is only read page by page, and refuses a page that is too large.
+/// A source that is only read page by page, and rejects a page that is too large.
 struct Measured(Source);
 
 impl Length for Measured {
@@ -106,7 +106,7 @@ impl ChunkReader for Measured {
     }
 }
 
-/// Sizes of a page, decompressed and as stored, from its header: the second and third field, after the page's type. Each is
+/// Sizes of a page, decompressed and as stored, from its header: the second and third field, after the type. Each is
 /// the field's tag and a zigzag number in base 128.
 fn sizes(mut header: &[u8]) -> Option<[u64; 2]> {
     const NEXT_I32: u8 = 0x15;
@@ -154,7 +154,7 @@ impl Pages {
         if !page.is_dictionary_page() {
             self.entries_left -= entries;
         } else if entries > page.buffer().len() as i64 {
-            return Err(general("a dictionary is shorter than it says"));
+            return Err(general("a dictionary is shorter than declared"));
         }
         match self.entries_left {
             0.. => Ok(()),
@@ -175,7 +175,7 @@ impl PageReader for Pages {
         Ok(page)
     }
 
-    /// Reads the page too, so that the source is only ever asked for headers.
+    /// Reads page data too, so that only headers are requested from the source.
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
         self.next = self.get_next_page()?;
         Ok(self.next.as_ref().map(|page| PageMetadata {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_declares_too_much_is_refused() {
+    fn a_page_that_declares_too_much_is_rejected() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let two_gib = [0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 2];
         std::fs::write(file.path(), two_gib).unwrap();

@@ -1,4 +1,4 @@
-//! A shard while it is written: aside until it is complete.
+//! A shard while it is written, under a temporary name until it is complete.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use super::encode::{Encoded, Genes, parquet_type, properties};
 use super::{Error, Schema};
 use crate::output::Pending;
 
-/// What a manifest says of a shard.
+/// Manifest entry of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Name in the folder.
+    /// Name in the directory.
     pub file: String,
     pub cells: u64,
     pub tokens: u64,
@@ -30,7 +30,7 @@ pub struct Summary {
 pub struct Shard {
     path: PathBuf,
     pending: Pending,
-    writer: SerializedFileWriter<Hashed>,
+    writer: SerializedFileWriter<HashingRows>,
     cells: u64,
     tokens: u64,
     genes: Genes,
@@ -41,7 +41,7 @@ impl Shard {
     pub fn create(path: &Path, schema: &Schema) -> Result<Self, Error> {
         let pending = Pending::create(path)?;
         let open = || {
-            let file = Hashed {
+            let file = HashingRows {
                 file: File::create(pending.path())?,
                 hash: Sha256::new(),
             };
@@ -79,7 +79,7 @@ impl Shard {
         self.cells
     }
 
-    /// Completes the file and moves it to its place.
+    /// Completes the file and renames it to its final path.
     pub fn finish(self) -> Result<Summary, Error> {
         let written = self.writer.into_inner();
         let sink = written.map_err(Error::write(&self.path))?;
@@ -96,12 +96,12 @@ impl Shard {
 }
 
 /// A file whose checksum is taken while it is written.
-struct Hashed {
+struct HashingRows {
     file: File,
     hash: Sha256,
 }
 
-impl Write for Hashed {
+impl Write for HashingRows {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hash.update(&bytes[..written]);
@@ -115,14 +115,14 @@ impl Write for Hashed {
 
 /// Checksum of a file.
 pub(super) fn checksum(path: &Path) -> io::Result<String> {
-    let mut sink = Digesting(Sha256::new());
+    let mut sink = HashingWriter(Sha256::new());
     io::copy(&mut File::open(path)?, &mut sink)?;
     Ok(hexadecimal(sink.0))
 }
 
-struct Digesting(Sha256);
+struct HashingWriter(Sha256);
 
-impl Write for Digesting {
+impl Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

@@ -47,7 +47,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads what the file says of itself.
+    /// Reads the metadata of the file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let source = Source::open(path).map_err(|error| Error::read(path, error))?;
         let read = || ParquetMetaDataReader::new().parse_and_finish(&source);
@@ -84,7 +84,7 @@ impl Table {
         })
     }
 
-    /// Names and kinds of the annotations.
+    /// Names and types of the annotations.
     pub fn obs(&self) -> impl Iterator<Item = (&str, Kind)> {
         self.obs
             .iter()
@@ -166,7 +166,7 @@ fn is_number(column: &ColumnDescriptor) -> bool {
         )
 }
 
-/// What a column annotates cells with, if it does.
+/// The type of an annotation column; none for other columns.
 fn annotation(column: &ColumnDescriptor) -> Option<Kind> {
     let is_text = matches!(column.logical_type_ref(), Some(LogicalType::String))
         || column.converted_type() == ConvertedType::UTF8;
@@ -401,9 +401,9 @@ impl RowGroup<'_> {
             Kind::Text => {
                 let entries = self.entries::<ByteArrayType>(column)?;
                 if entries.values.iter().map(ByteArray::len).sum::<usize>() > MOST_TEXT {
-                    return Err(
-                        self.problem(format!("the texts in `{name}` are too long; leave it out"))
-                    );
+                    return Err(self.problem(format!(
+                        "the texts in `{name}` are too long; drop this column"
+                    )));
                 }
                 let texts = nullable(entries, self.rows);
                 let text = |bytes: ByteArray| match bytes.as_utf8() {

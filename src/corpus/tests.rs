@@ -1,6 +1,5 @@
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,6 +7,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::support::python::{check, python_with};
 use crate::vocabulary::Vocabulary;
 
 const GENES: usize = 40;
@@ -25,7 +25,7 @@ fn schema() -> Schema {
     }
 }
 
-/// Cells drawn by a seed, some of them empty, with every kind of annotation.
+/// Cells drawn by a seed, some of them empty, with every type of annotation.
 fn group(seed: u64, cells: usize) -> Group {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut group = Group {
@@ -74,7 +74,7 @@ fn stored(mut group: Group) -> Group {
 }
 
 /// Writes groups of the given sizes, encoded in parallel, as shards of two groups each.
-fn write(folder: &Path, sizes: &[usize]) -> Vec<Group> {
+fn write(directory: &Path, sizes: &[usize]) -> Vec<Group> {
     let groups: Vec<Group> = (1..)
         .zip(sizes)
         .map(|(seed, &cells)| group(seed, cells))
@@ -89,7 +89,7 @@ fn write(folder: &Path, sizes: &[usize]) -> Vec<Group> {
     let mut encoded = encoded.collect::<Vec<_>>().into_iter();
     let mut shards = Vec::new();
     for position in 0..sizes.len().div_ceil(2) {
-        let mut shard = Shard::create(&folder.join(shard_name(position)), &schema()).unwrap();
+        let mut shard = Shard::create(&directory.join(shard_name(position)), &schema()).unwrap();
         encoded
             .by_ref()
             .take(2)
@@ -98,7 +98,7 @@ fn write(folder: &Path, sizes: &[usize]) -> Vec<Group> {
     }
     let composition = [("tissue".into(), [("blood".into(), 3)].into())].into();
     let manifest = Manifest::new(&vocabulary(), shards, composition, json!({"min_genes": 3}));
-    manifest.write(folder, &vocabulary()).unwrap();
+    manifest.write(directory, &vocabulary()).unwrap();
     groups
 }
 
@@ -208,80 +208,82 @@ fn a_shard_is_complete_or_absent() {
 }
 
 #[test]
-fn cells_that_do_not_fit_are_refused() {
-    let refusal = |change: &dyn Fn(&mut Group)| {
+fn cells_that_do_not_fit_are_rejected() {
+    let rejection = |change: &dyn Fn(&mut Group)| {
         let mut group = group(1, 5);
         change(&mut group);
-        message(&encode(&group, 30, &schema()).err().expect("a refusal"))
+        message(&encode(&group, 30, &schema()).err().expect("a rejection"))
     };
     assert!(
-        refusal(&|group| group.genes[2] = 40).contains("from id 30 on: gene id 40 is not below 40")
+        rejection(&|group| group.genes[2] = 40)
+            .contains("from id 30 on: gene id 40 is not below 40")
     );
-    assert!(refusal(&|group| group.values[2] = f32::NAN).contains("not a finite number"));
-    assert!(refusal(&|group| group.values.truncate(3)).contains("disagree"));
-    assert!(refusal(&|group| group.offsets.clear()).contains("disagree"));
-    assert!(refusal(&|group| group.obs.swap(0, 1)).contains("annotations"));
-    assert!(refusal(&|group| group.obs.truncate(3)).contains("annotations"));
+    assert!(rejection(&|group| group.values[2] = f32::NAN).contains("not a finite number"));
+    assert!(rejection(&|group| group.values.truncate(3)).contains("disagree"));
+    assert!(rejection(&|group| group.offsets.clear()).contains("disagree"));
+    assert!(rejection(&|group| group.obs.swap(0, 1)).contains("annotations"));
+    assert!(rejection(&|group| group.obs.truncate(3)).contains("annotations"));
     let twice = Schema {
         genes: GENES,
         obs: vec![("genes".into(), Kind::Number)],
     };
-    let folder = tempfile::tempdir().unwrap();
-    assert!(Shard::create(&folder.path().join("none.parquet"), &twice).is_err());
+    let directory = tempfile::tempdir().unwrap();
+    assert!(Shard::create(&directory.path().join("none.parquet"), &twice).is_err());
 }
 
 #[test]
-fn a_folder_that_is_not_what_it_says_is_refused() {
+fn a_directory_that_does_not_match_its_manifest_is_rejected() {
     let place = tempfile::tempdir().unwrap();
-    let folder = place.path();
-    write(folder, &[7, 12]);
-    let refusal = |change: &dyn Fn(&mut Value)| {
-        let path = folder.join(MANIFEST);
+    let directory = place.path();
+    write(directory, &[7, 12]);
+    let rejection = |change: &dyn Fn(&mut Value)| {
+        let path = directory.join(MANIFEST);
         let kept = fs::read(&path).unwrap();
         let mut manifest = serde_json::from_slice(&kept).unwrap();
         change(&mut manifest);
         fs::write(&path, manifest.to_string()).unwrap();
-        let error = Corpus::open(folder)
+        let error = Corpus::open(directory)
             .and_then(|corpus| corpus.verify())
             .unwrap_err();
         fs::write(&path, kept).unwrap();
         message(&error)
     };
     assert!(
-        refusal(&|json| json["version"] = 2.into()).contains("version 2 of the format, expected 1")
+        rejection(&|json| json["format_version"] = 3.into()).contains("version 3 of the format")
     );
-    assert!(refusal(&|json| json["format"] = "other".into()).contains("neither"));
+    assert!(rejection(&|json| json["format"] = "other".into()).contains("neither"));
     assert!(
-        refusal(&|json| json["genes"] = 3.into()).contains("has 40 tokens, the manifest says 3")
-    );
-    assert!(
-        refusal(&|json| json["shards"][0]["cells"] = 3.into())
-            .contains("holds 19 cells, the manifest says 3")
+        rejection(&|json| json["genes"] = 3.into())
+            .contains("has 40 tokens, but the manifest lists 3")
     );
     assert!(
-        refusal(&|json| json["shards"][0]["file"] = "../x".into())
+        rejection(&|json| json["shards"][0]["cells"] = 3.into())
+            .contains("has 19 cells, but the manifest lists 3")
+    );
+    assert!(
+        rejection(&|json| json["shards"][0]["file"] = "../x".into())
             .contains("not the name of a file")
     );
-    assert!(refusal(&|json| json["shards"][0]["sha256"] = "0".into()).contains("SHA-256"));
-    assert!(refusal(&|json| json["shards"] = Value::Null).contains("not a manifest"));
-    fs::write(folder.join(VOCABULARY), "{\"G0\": 0}").unwrap();
-    assert!(message(&Corpus::open(folder).unwrap_err()).contains("has 1 tokens"));
+    assert!(rejection(&|json| json["shards"][0]["sha256"] = "0".into()).contains("SHA-256"));
+    assert!(rejection(&|json| json["shards"] = Value::Null).contains("not a manifest"));
+    fs::write(directory.join(VOCABULARY), "{\"G0\": 0}").unwrap();
+    assert!(message(&Corpus::open(directory).unwrap_err()).contains("has 1 tokens"));
     let small = Vocabulary::from_tokens(["G0"]).unwrap();
-    let error = Corpus::of_tables(folder, small)
+    let error = Corpus::of_tables(directory, small)
         .unwrap()
         .read_group(0, 1)
         .unwrap_err();
     assert!(message(&error).contains("row group 1: row "), "{error}");
     assert!(message(&error).contains("is not in the vocabulary, whose ids go from 0 to below 1"));
-    assert!(Corpus::open(Path::new("no such folder")).is_err());
+    assert!(Corpus::open(Path::new("no such directory")).is_err());
 }
 
 /// A bank with the given table.
-fn bank(folder: &Path, table: &str) {
+fn bank(directory: &Path, table: &str) {
     let manifest = r#"{"on_disk_format": "json", "main_data": "X", "gene_vocab_md5": null}"#;
-    fs::write(folder.join(MANIFEST), manifest).unwrap();
-    fs::write(folder.join("gene_vocab.json"), vocabulary().to_json()).unwrap();
-    fs::write(folder.join("X.datatable.json"), table).unwrap();
+    fs::write(directory.join(MANIFEST), manifest).unwrap();
+    fs::write(directory.join("gene_vocab.json"), vocabulary().to_json()).unwrap();
+    fs::write(directory.join("X.datatable.json"), table).unwrap();
 }
 
 #[test]
@@ -311,9 +313,9 @@ fn banks_in_json_are_read_in_groups() {
 }
 
 #[test]
-fn damaged_banks_say_where() {
+fn damaged_banks_are_located() {
     let place = tempfile::tempdir().unwrap();
-    let refusal = |cell: &str| {
+    let rejection = |cell: &str| {
         bank(
             place.path(),
             &format!("{{\"genes\": [], \"expressions\": []}}\n{cell}\n"),
@@ -344,9 +346,9 @@ fn damaged_banks_say_where() {
         ("genes", "is outside of the objects"),
     ] {
         assert!(
-            refusal(cell).contains(expected),
+            rejection(cell).contains(expected),
             "{cell}: {}",
-            refusal(cell)
+            rejection(cell)
         );
     }
     fs::write(
@@ -376,9 +378,9 @@ fn mutate(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
     bytes
 }
 
-/// Reads a folder with 10,000 mutations of one of its files, and says how many of them are still read.
-fn survive(folder: &Path, file: &str, open: impl Fn() -> Result<Corpus, Error>) -> usize {
-    let path = folder.join(file);
+/// Reads a directory with 10,000 mutations of one of its files, and returns how many of them are still read.
+fn survive(directory: &Path, file: &str, open: impl Fn() -> Result<Corpus, Error>) -> usize {
+    let path = directory.join(file);
     let bytes = fs::read(&path).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(4);
     let mut read = || {
@@ -408,17 +410,17 @@ fn mutations_give_cells_or_an_error() {
     let place = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap();
-    let folder = place.path();
-    write(folder, &[6, 20]);
-    let shard = survive(folder, &shard_name(0), || {
-        Corpus::of_tables(folder, vocabulary())
+    let directory = place.path();
+    write(directory, &[6, 20]);
+    let shard = survive(directory, &shard_name(0), || {
+        Corpus::of_tables(directory, vocabulary())
     });
-    write(folder, &[6, 20]);
-    let manifest = survive(folder, MANIFEST, || Corpus::open(folder));
+    write(directory, &[6, 20]);
+    let manifest = survive(directory, MANIFEST, || Corpus::open(directory));
     let cells: Vec<&str> =
         [r#"{"id": 0, "genes": [3, 0, 39], "expressions": [1, 2.5, -2.0e0]}"#].repeat(4);
-    bank(folder, &cells.join("\n"));
-    let json = survive(folder, "X.datatable.json", || Corpus::open(folder));
+    bank(directory, &cells.join("\n"));
+    let json = survive(directory, "X.datatable.json", || Corpus::open(directory));
     println!(
         "still read: {shard} shards, {manifest} manifests, {json} banks; peak {} MiB",
         peak()
@@ -426,42 +428,11 @@ fn mutations_give_cells_or_an_error() {
     assert!(peak() < 1500);
 }
 
-/// A Python with pyarrow and datasets, where there is one.
-fn python() -> Option<PathBuf> {
-    let given = std::env::var_os("ANNDATA_PYTHON").map(PathBuf::from);
-    let python =
-        given.unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/python/bin/python"));
-    let import = Command::new(&python)
-        .args(["-c", "import pyarrow, datasets"])
-        .output();
-    let found = import.is_ok_and(|done| done.status.success());
-    if !found {
-        println!(
-            "skipped the check with Python: no pyarrow and datasets; `make test` sets them up"
-        );
-    }
-    found.then_some(python)
-}
-
-fn run(python: &Path, script: &str, arguments: &[&Path]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/python")
-        .join(script);
-    let done = Command::new(python)
-        .arg(script)
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-}
-
 #[test]
 fn python_reads_a_corpus() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("pyarrow, datasets") else {
+        return;
+    };
     let place = tempfile::tempdir().unwrap();
     let groups = write(place.path(), &[7, 12, 40]);
     let mut rows = serde_json::Map::new();
@@ -473,7 +444,7 @@ fn python_reads_a_corpus() {
             Column::Text(note),
         ] = &group.obs[..]
         else {
-            panic!("the kinds of the schema");
+            panic!("the types of the schema");
         };
         for cell in 0..group.cells() {
             let span = group.offsets[cell]..group.offsets[cell + 1];
@@ -491,14 +462,16 @@ fn python_reads_a_corpus() {
     let expected = json!({"cells": 59, "columns": columns, "rows": rows});
     let path = place.path().join("expected.json");
     fs::write(&path, expected.to_string()).unwrap();
-    run(&python, "check_corpus.py", &[place.path(), &path]);
+    check(&python, "check_corpus.py", &[place.path(), &path]);
 }
 
 #[test]
-fn tables_of_other_writers_are_read_or_refused() {
-    let Some(python) = python() else { return };
+fn tables_of_other_writers_are_read_or_rejected() {
+    let Some(python) = python_with("pyarrow, datasets") else {
+        return;
+    };
     let place = tempfile::tempdir().unwrap();
-    run(&python, "write_tables.py", &[place.path()]);
+    check(&python, "write_tables.py", &[place.path()]);
     let open = |name: &str| Corpus::of_tables(&place.path().join(name), vocabulary());
     for name in [
         "snappy",
@@ -574,7 +547,7 @@ fn tables_of_other_writers_are_read_or_refused() {
         ("columns", "there is no column `genes`"),
     ] {
         let read = open(&format!("bad-{name}")).and_then(|corpus| read_all(&corpus));
-        let said = message(&read.unwrap_err());
-        assert!(said.contains(expected), "{name}: {said}");
+        let error = message(&read.unwrap_err());
+        assert!(error.contains(expected), "{name}: {error}");
     }
 }

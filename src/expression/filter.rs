@@ -1,4 +1,5 @@
-//! Which genes and cells have enough counts to be kept (reference 9.1). Returns index lists and changes nothing.
+//! Which genes and cells have enough counts to be kept (docs/methods.md, "Count filters"). Returns index lists and changes
+//! nothing.
 
 use crate::counts::Counts;
 

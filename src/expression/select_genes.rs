@@ -1,7 +1,7 @@
-//! Highly variable genes, with or without batches (reference 9.4).
+//! Highly variable genes, with or without batches (docs/methods.md, "Highly variable genes").
 //!
-//! The choice looks at the matrix it is given (quirk Q10): raw counts for [`Flavour::SeuratV3`], log-normalised values for
-//! [`Flavour::CellRanger`]. All sums are f64 and in cell order, so the result does not depend on the number of threads.
+//! The selection uses the matrix it is given: raw counts for [`Flavor::SeuratV3`], log-normalized values for
+//! [`Flavor::CellRanger`]. All sums are f64 and in cell order, so the result does not depend on the number of threads.
 //! Equal scores are ranked in column order.
 
 mod cell_ranger;
@@ -17,10 +17,10 @@ use crate::counts::Counts;
 /// How variability is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Flavour {
-    /// Variance of standardised raw counts, after removing its trend with the mean (Stuart et al. 2019).
+pub enum Flavor {
+    /// Variance of standardized raw counts, after removing its trend with the mean (Stuart et al. 2019).
     SeuratV3,
-    /// Dispersion (variance over mean) of log-normalised values, compared among genes of similar mean (Zheng et al. 2017).
+    /// Dispersion (variance over mean) of log-normalized values, compared among genes of similar mean (Zheng et al. 2017).
     CellRanger,
 }
 
@@ -41,7 +41,7 @@ pub struct Statistics {
     /// Variance (seurat_v3), or variance over mean, averaged over batches (cell_ranger).
     pub spread: f64,
     /// The spread relative to genes of similar mean, averaged over batches; not a number where such genes do not differ.
-    pub normalised_spread: f64,
+    pub normalized_spread: f64,
     /// Median of the gene's ranks (from 0) in batches where it is among the genes wanted; only seurat_v3 ranks.
     pub rank: Option<f64>,
     /// Number of batches in which the gene is among the genes wanted.
@@ -56,7 +56,7 @@ pub struct Statistics {
 pub fn select_genes(
     counts: &Counts,
     wanted: usize,
-    flavour: Flavour,
+    flavor: Flavor,
     batches: Option<&[u32]>,
 ) -> Result<Selection, Error> {
     require_non_negative(counts)?;
@@ -69,10 +69,10 @@ pub fn select_genes(
     let groups = groups(counts.n_cells(), batches)?;
     let columns = Columns::from_counts(counts);
     let wanted = wanted.min(counts.n_genes);
-    Ok(match flavour {
-        Flavour::SeuratV3 => seurat_v3::select(&columns, &groups, wanted),
-        Flavour::CellRanger if batches.is_none() => cell_ranger::select(&columns, &groups, wanted),
-        Flavour::CellRanger => cell_ranger::select_by_batch(&columns, &groups, wanted),
+    Ok(match flavor {
+        Flavor::SeuratV3 => seurat_v3::select(&columns, &groups, wanted),
+        Flavor::CellRanger if batches.is_none() => cell_ranger::select(&columns, &groups, wanted),
+        Flavor::CellRanger => cell_ranger::select_by_batch(&columns, &groups, wanted),
     })
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::expression::filter::genes_by_total;
     use crate::expression::golden;
-    use crate::expression::normalise::{Target, log1p, normalise_total};
+    use crate::expression::normalize::{Target, log1p, normalize_total};
 
     /// The golden table as columns of text by name, gene order as in the matrix.
     fn table(name: &str) -> HashMap<String, Vec<String>> {
@@ -140,8 +140,8 @@ mod tests {
     }
 
     fn assert_close(expected: &[String], actual: impl Iterator<Item = f64>, what: &str) {
-        // The table has ten digits, but the reference rounds dispersions to f32, which the division by the median deviation
-        // of genes of similar mean amplifies.
+        // The table has ten digits, but the original implementation rounds dispersions to f32, which the division by the median
+        // deviation of genes of similar mean amplifies.
         let tolerance = if what == "dispersions_norm" {
             2e-5
         } else {
@@ -160,16 +160,16 @@ mod tests {
     fn assert_matches(
         selection: &Selection,
         table: &HashMap<String, Vec<String>>,
-        [spread, normalised]: [&str; 2],
+        [spread, normalized]: [&str; 2],
     ) {
         let statistics = || selection.statistics.iter();
         assert_eq!(statistics().len(), 133);
         assert_close(&table["means"], statistics().map(|gene| gene.mean), "mean");
         assert_close(&table[spread], statistics().map(|gene| gene.spread), spread);
         assert_close(
-            &table[normalised],
-            statistics().map(|gene| gene.normalised_spread),
-            normalised,
+            &table[normalized],
+            statistics().map(|gene| gene.normalized_spread),
+            normalized,
         );
         if let Some(ranks) = table.get("highly_variable_rank") {
             assert_close(
@@ -195,9 +195,9 @@ mod tests {
         counts.select_genes(&genes_by_total(&counts, 3.0))
     }
 
-    fn log_normalised() -> Counts {
+    fn log_normalized() -> Counts {
         let mut counts = filtered();
-        normalise_total(&mut counts, Target::Sum(1e4)).unwrap();
+        normalize_total(&mut counts, Target::Sum(1e4)).unwrap();
         log1p(&mut counts).unwrap();
         counts
     }
@@ -206,29 +206,29 @@ mod tests {
     fn golden_preprocessing_hvg_seurat_v3() {
         let (counts, batches) = (filtered(), golden::batches());
         let columns = ["variances", "variances_norm"];
-        let single = select_genes(&counts, 40, Flavour::SeuratV3, None).unwrap();
+        let single = select_genes(&counts, 40, Flavor::SeuratV3, None).unwrap();
         assert_matches(&single, &table("hvg_seurat_v3_nobatch.tsv"), columns);
-        let batched = select_genes(&counts, 40, Flavour::SeuratV3, Some(&batches)).unwrap();
+        let batched = select_genes(&counts, 40, Flavor::SeuratV3, Some(&batches)).unwrap();
         assert_matches(&batched, &table("hvg_seurat_v3_batch.tsv"), columns);
     }
 
     #[test]
     fn golden_preprocessing_hvg_cell_ranger() {
-        let (counts, batches) = (log_normalised(), golden::batches());
+        let (counts, batches) = (log_normalized(), golden::batches());
         let columns = ["dispersions", "dispersions_norm"];
-        let single = select_genes(&counts, 40, Flavour::CellRanger, None).unwrap();
+        let single = select_genes(&counts, 40, Flavor::CellRanger, None).unwrap();
         assert_matches(&single, &table("hvg_cell_ranger_nobatch.tsv"), columns);
-        let batched = select_genes(&counts, 40, Flavour::CellRanger, Some(&batches)).unwrap();
+        let batched = select_genes(&counts, 40, Flavor::CellRanger, Some(&batches)).unwrap();
         assert_matches(&batched, &table("hvg_cell_ranger_batch.tsv"), columns);
     }
 
     #[test]
     fn one_batch_of_all_cells_ranks_as_no_batches_do() {
         let counts = golden::counts();
-        let batched = select_genes(&counts, 40, Flavour::SeuratV3, Some(&[7; 60])).unwrap();
+        let batched = select_genes(&counts, 40, Flavor::SeuratV3, Some(&[7; 60])).unwrap();
         assert_eq!(
             batched,
-            select_genes(&counts, 40, Flavour::SeuratV3, None).unwrap()
+            select_genes(&counts, 40, Flavor::SeuratV3, None).unwrap()
         );
     }
 
@@ -240,7 +240,7 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| select_genes(&counts, 40, Flavour::SeuratV3, Some(&batches)).unwrap())
+            pool.install(|| select_genes(&counts, 40, Flavor::SeuratV3, Some(&batches)).unwrap())
         };
         assert_eq!(format!("{:?}", select(1)), format!("{:?}", select(5)));
     }
@@ -263,10 +263,10 @@ mod tests {
             let codes: Vec<u32> = (0..counts.n_cells())
                 .map(|cell| if cell < 2 { 9 } else { 3 })
                 .collect();
-            for flavour in [Flavour::SeuratV3, Flavour::CellRanger] {
+            for flavor in [Flavor::SeuratV3, Flavor::CellRanger] {
                 for batches in [None, Some(&codes[..])] {
                     for wanted in [1, 2, 100] {
-                        let selection = select_genes(&counts, wanted, flavour, batches).unwrap();
+                        let selection = select_genes(&counts, wanted, flavor, batches).unwrap();
                         assert!(
                             selection.kept.len() >= wanted.min(counts.n_genes),
                             "{selection:?}"
@@ -282,10 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn impossible_requests_are_refused() {
+    fn impossible_requests_are_rejected() {
         let counts = Counts::from_rows(2, [vec![(0, 1.0)], vec![(1, 2.0)], vec![(1, 1.0)]]);
         let select = |counts: &Counts, wanted, batches| {
-            select_genes(counts, wanted, Flavour::SeuratV3, batches).unwrap_err()
+            select_genes(counts, wanted, Flavor::SeuratV3, batches).unwrap_err()
         };
         assert_eq!(select(&counts, 0, None), Error::NoneWanted);
         assert_eq!(

@@ -1,23 +1,23 @@
-//! What kind of values a matrix holds: raw counts, normalised counts, their logarithms, or scaled values.
+//! The type of values in a matrix: raw counts, normalized counts, log-normalized or scaled values.
 //!
-//! Nothing in a file says so reliably, so the values are asked. Negative values are scaled, whole numbers are counts.
-//! Fractional values are told apart by what they would be before the transform: counts of a cell divided by one number
-//! are whole multiples of the value of a single count, and after undoing a natural logarithm so are logarithms of them. Where
-//! that does not decide (values that never were counts, a few genes of each cell), equal sums of cells decide, and last the
-//! largest value. Other bases than e are not told apart.
+//! Files do not state it reliably, so it is inferred from the values. Negative values are scaled, whole numbers are counts.
+//! Fractional values are classified by their scale before the transform: counts of a cell divided by one number are whole
+//! multiples of the value of a single count, and so are log1p values once the logarithm is undone. Where that does not decide
+//! (values that never were counts, a few genes of each cell), equal sums of cells decide, and last the largest value. Other
+//! bases than e are not distinguished.
 
 use std::fmt;
 
 use crate::counts::Counts;
 
-/// Cells looked at for the evidence that needs more than one pass; spread evenly over the matrix.
+/// Cells that are read for the evidence that needs more than one pass; spread evenly over the matrix.
 const SAMPLED_CELLS: usize = 500;
-/// No natural logarithm of a sequencing depth comes near; the reference warns at the same value.
+/// No natural logarithm of a sequencing depth comes near; the original implementation warns at the same value.
 const LARGEST_LOGARITHM: f32 = 30.0;
 /// Relative spread (standard deviation over mean) of the cells' sums below which they are called equal.
 const EQUAL_SUMS: f64 = 0.01;
 
-/// The kind of values in a matrix.
+/// The type of values in a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -26,14 +26,14 @@ pub enum State {
     /// Non-negative whole numbers.
     RawCounts,
     /// Non-negative fractional numbers on a linear scale.
-    Normalised,
-    /// Natural logarithms of 1 + normalised counts.
-    LogNormalised,
-    /// Some values are negative: scaled, centred, or residuals of a model.
+    Normalized,
+    /// log1p (natural) of normalized counts.
+    LogNormalized,
+    /// Some values are negative: scaled, centered, or residuals of a model.
     Scaled,
 }
 
-/// One value and where it stands.
+/// One value and its position.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Example {
     pub cell: usize,
@@ -41,15 +41,15 @@ pub struct Example {
     pub value: f32,
 }
 
-/// What the judgement rests on.
+/// Evidence for the type of values.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Evidence {
     /// Smallest and largest value, zeros that are not stored included if there are any.
     pub smallest: f32,
     pub largest: f32,
-    /// Share of the non-zero values that are not whole.
+    /// Fraction of the non-zero values that are not whole.
     pub fractional: f64,
-    /// The first value that speaks for the state: negative, else fractional, else non-zero.
+    /// The first value that is evidence for the state: negative, else fractional, else non-zero.
     pub example: Option<Example>,
     /// As they are, and after undoing a natural logarithm; only for non-negative fractional values.
     pub scales: Option<[Scale; 2]>,
@@ -58,21 +58,21 @@ pub struct Evidence {
 /// How well the values look like counts of each cell times a number of its own.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Scale {
-    /// Share of the cells looked at in which all values are whole multiples of the smallest.
+    /// Fraction of the sampled cells in which all values are whole multiples of the smallest.
     pub multiples: f64,
     /// Standard deviation over mean of the sums of the cells that have values.
     pub spread_of_sums: f64,
 }
 
-/// The kind of values and the evidence for it; `Display` is one sentence for the user.
+/// The type of values and the evidence for it; `Display` is the message for the user.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Judgement {
+pub struct ValueKindReport {
     pub state: State,
     pub evidence: Evidence,
 }
 
-/// Judges a matrix by its values.
-pub fn judge(counts: &Counts) -> Judgement {
+/// Infers the type of the values of a matrix.
+pub fn judge(counts: &Counts) -> ValueKindReport {
     let (smallest, largest) = range(counts);
     let count = |matches: fn(f32) -> bool| {
         counts
@@ -88,12 +88,12 @@ pub fn judge(counts: &Counts) -> Judgement {
         _ if non_zero == 0 => State::Empty,
         _ if smallest < 0.0 => State::Scaled,
         None => State::RawCounts,
-        Some(scales) if is_logarithm(scales, largest) => State::LogNormalised,
-        Some(_) => State::Normalised,
+        Some(scales) if is_logarithm(scales, largest) => State::LogNormalized,
+        Some(_) => State::Normalized,
     };
-    let example = find(counts, state.telling());
+    let example = find(counts, state.evidence_test());
     let fractional = fractional as f64 / non_zero.max(1) as f64;
-    Judgement {
+    ValueKindReport {
         state,
         evidence: Evidence {
             smallest,
@@ -116,13 +116,13 @@ fn range(counts: &Counts) -> (f32, f32) {
 }
 
 impl State {
-    /// Whether a value is an example of what makes the state.
-    fn telling(self) -> fn(f32) -> bool {
+    /// Whether a value is evidence for the state.
+    fn evidence_test(self) -> fn(f32) -> bool {
         match self {
             Self::Empty => |_| false,
             Self::Scaled => |value| value < 0.0,
             Self::RawCounts => |value| value != 0.0,
-            Self::Normalised | Self::LogNormalised => is_fractional,
+            Self::Normalized | Self::LogNormalized => is_fractional,
         }
     }
 }
@@ -201,8 +201,8 @@ impl fmt::Display for State {
         f.write_str(match self {
             Self::Empty => "no expression at all: every value is zero",
             Self::RawCounts => "raw counts",
-            Self::Normalised => "normalised or fractional counts (not logarithms)",
-            Self::LogNormalised => "log-normalised values",
+            Self::Normalized => "normalized or fractional counts (not log-transformed)",
+            Self::LogNormalized => "log-normalized values",
             Self::Scaled => "scaled values or residuals",
         })
     }
@@ -219,7 +219,7 @@ impl fmt::Display for Scale {
     }
 }
 
-impl fmt::Display for Judgement {
+impl fmt::Display for ValueKindReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Evidence {
             smallest,
@@ -235,7 +235,7 @@ impl fmt::Display for Judgement {
         if self.state == State::RawCounts {
             return write!(
                 f,
-                " (all values looked at are whole, the largest is {largest})"
+                " (all values read are whole numbers, the largest is {largest})"
             );
         }
         write!(
@@ -248,10 +248,10 @@ impl fmt::Display for Judgement {
             "for example {value} for gene {gene} in cell {cell}, counted from 0"
         )?;
         match scales {
-            Some([_, undone]) if self.state == State::LogNormalised => {
-                write!(f, "; with logarithms undone, {undone}")?
+            Some([_, undone]) if self.state == State::LogNormalized => {
+                write!(f, "; after undoing log1p, {undone}")?
             }
-            Some([linear, _]) => write!(f, "; with values taken as they are, {linear}")?,
+            Some([linear, _]) => write!(f, "; without a transform, {linear}")?,
             None => {}
         }
         f.write_str(")")
@@ -262,39 +262,39 @@ impl fmt::Display for Judgement {
 mod tests {
     use super::*;
     use crate::expression::golden;
-    use crate::expression::normalise::{Target, log1p, normalise_total};
+    use crate::expression::normalize::{Target, log1p, normalize_total};
 
     #[test]
-    fn golden_preprocessing_states_are_told_apart() {
+    fn golden_preprocessing_states_are_distinguished() {
         let mut counts = golden::counts();
         assert_eq!(judge(&counts).state, State::RawCounts);
         let stored = golden::Tensors::read("normalised_and_log.safetensors");
         assert_eq!(
             judge(&golden::sparse(&stored.f32("normalised"), 133)).state,
-            State::Normalised
+            State::Normalized
         );
         assert_eq!(
             judge(&golden::sparse(&stored.f32("log1p"), 133)).state,
-            State::LogNormalised
+            State::LogNormalized
         );
-        normalise_total(&mut counts, Target::Median).unwrap();
-        assert_eq!(judge(&counts).state, State::Normalised);
+        normalize_total(&mut counts, Target::Median).unwrap();
+        assert_eq!(judge(&counts).state, State::Normalized);
         counts.values.iter_mut().for_each(|value| *value -= 1.0);
         assert_eq!(judge(&counts).state, State::Scaled);
     }
 
     #[test]
-    fn a_subset_of_genes_with_small_values_is_still_recognised() {
+    fn a_subset_of_genes_with_small_values_is_still_recognized() {
         let mut counts = golden::counts();
-        normalise_total(&mut counts, Target::Sum(20.0)).unwrap();
+        normalize_total(&mut counts, Target::Sum(20.0)).unwrap();
         let some: Vec<usize> = (0..150).step_by(2).collect();
-        let normalised = counts.select_genes(&some);
-        assert!(judge(&normalised).evidence.largest < LARGEST_LOGARITHM);
-        assert_eq!(judge(&normalised).state, State::Normalised);
+        let normalized = counts.select_genes(&some);
+        assert!(judge(&normalized).evidence.largest < LARGEST_LOGARITHM);
+        assert_eq!(judge(&normalized).state, State::Normalized);
         log1p(&mut counts).unwrap();
         assert_eq!(
             judge(&counts.select_genes(&some)).state,
-            State::LogNormalised
+            State::LogNormalized
         );
     }
 
@@ -305,11 +305,11 @@ mod tests {
         };
         let row = |cell: u32| (0..50).map(move |gene| (gene, value(cell, gene)));
         let mut values = Counts::from_rows(50, (0..40).map(row));
-        assert_eq!(judge(&values).state, State::LogNormalised);
-        normalise_total(&mut values, Target::Sum(1.0)).unwrap();
-        assert_eq!(judge(&values).state, State::Normalised);
+        assert_eq!(judge(&values).state, State::LogNormalized);
+        normalize_total(&mut values, Target::Sum(1.0)).unwrap();
+        assert_eq!(judge(&values).state, State::Normalized);
         values.values.iter_mut().for_each(|value| *value *= 1e6);
-        assert_eq!(judge(&values).state, State::Normalised);
+        assert_eq!(judge(&values).state, State::Normalized);
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(scaled.to_string(), expected);
         let raw = judge(&golden::counts()).to_string();
         assert!(
-            raw.starts_with("raw counts (all values looked at are whole, the largest is "),
+            raw.starts_with("raw counts (all values read are whole numbers, the largest is "),
             "{raw}"
         );
         for empty in [

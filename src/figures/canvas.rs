@@ -1,30 +1,30 @@
-//! Drawing into SVG text in pixels, the little that all figures need.
+//! Canvas for SVG text in pixels, with the primitives of all figures.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// A white page; drawing into a text cannot fail.
+/// A white canvas; rendering to text cannot fail.
 pub struct Canvas<'a>(DrawingArea<SVGBackend<'a>, Shift>);
 
-/// How a text stands to its point.
+/// Style of a text, and its anchor at its point.
 #[derive(Clone, Copy)]
 pub struct Style {
-    /// Height of the letters in pixels.
+    /// Font size in pixels.
     pub size: f64,
     pub anchor: HPos,
-    pub colour: RGBColor,
+    pub color: RGBColor,
     pub bold: bool,
-    /// Reads from bottom to top.
+    /// Rotated to read from bottom to top.
     pub upwards: bool,
 }
 
 impl Style {
-    pub fn new(size: f64, anchor: HPos, colour: RGBColor) -> Self {
+    pub fn new(size: f64, anchor: HPos, color: RGBColor) -> Self {
         Self {
             size,
             anchor,
-            colour,
+            color,
             bold: false,
             upwards: false,
         }
@@ -43,7 +43,7 @@ impl Style {
 }
 
 impl Canvas<'_> {
-    /// The SVG text of what is drawn on a page of the given width and height.
+    /// The SVG text of a figure of the given width and height.
     pub fn draw((width, height): (i32, i32), draw: impl FnOnce(&Canvas<'_>)) -> String {
         let mut svg = String::new();
         {
@@ -71,22 +71,22 @@ impl Canvas<'_> {
             .expect(CANNOT_FAIL);
     }
 
-    /// The inside of the points, which are joined in a circle.
+    /// A filled polygon.
     pub fn polygon(&self, points: Vec<(i32, i32)>, style: ShapeStyle) {
         self.0
             .draw(&Polygon::new(points, style))
             .expect(CANNOT_FAIL);
     }
 
-    pub fn circle(&self, centre: (i32, i32), radius: i32, style: ShapeStyle) {
+    pub fn circle(&self, center: (i32, i32), radius: i32, style: ShapeStyle) {
         self.0
-            .draw(&Circle::new(centre, radius, style))
+            .draw(&Circle::new(center, radius, style))
             .expect(CANNOT_FAIL);
     }
 
-    /// Text centred vertically on the point.
+    /// Text centered vertically on the point.
     pub fn text(&self, text: &str, at: (i32, i32), style: Style) {
-        // The backend divides sizes by 1.24 and this undoes it.
+        // The backend divides sizes by 1.24, which this reverts.
         let weight = if style.bold {
             FontStyle::Bold
         } else {
@@ -99,27 +99,27 @@ impl Canvas<'_> {
         };
         let font = FontDesc::new(FontFamily::SansSerif, style.size * 1.24, weight).transform(turn);
         let style = TextStyle::from(font)
-            .color(&style.colour)
+            .color(&style.color)
             .pos(Pos::new(style.anchor, VPos::Center));
         self.0.draw(&Text::new(text, at, style)).expect(CANNOT_FAIL);
     }
 }
 
-const CANNOT_FAIL: &str = "drawing into a text cannot fail";
+const CANNOT_FAIL: &str = "rendering to text cannot fail";
 
-/// Width in pixels, on the safe side for common sans-serif fonts.
+/// Upper bound of the width in pixels for common sans-serif fonts.
 pub fn text_width(text: &str, size: f64) -> i32 {
     (text.chars().count() as f64 * size * 0.58).ceil() as i32
 }
 
-/// The text without letters that an SVG file cannot hold.
+/// The text without characters that SVG does not allow.
 pub fn printable(text: &str) -> String {
     let is_printable =
         |letter: &char| !letter.is_control() && !matches!(letter, '\u{FFFE}' | '\u{FFFF}');
     text.chars().filter(is_printable).collect()
 }
 
-/// The name, its middle left out if it is long: the ends of cell type names tell them apart.
+/// The name, without its middle if it is long: the ends of cell type names distinguish them.
 pub fn short(name: &str) -> String {
     const LONGEST: usize = 36;
     let letters = printable(name).chars().collect::<Vec<_>>();

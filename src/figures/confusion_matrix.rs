@@ -1,4 +1,4 @@
-//! Which classes are taken for which: true classes in rows, shares of each row as shades and numbers.
+//! Confusion matrix: true classes in rows, fractions of each row as shades and numbers.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -7,7 +7,7 @@ use super::canvas::{Canvas, Style, short, text_width};
 use super::palette::{FAINT, INK, shade};
 
 const LETTERS: f64 = 12.0;
-/// Space between things, in pixels.
+/// Space between elements, in pixels.
 const GAP: i32 = 8;
 const TITLE: i32 = 40;
 
@@ -36,7 +36,7 @@ pub fn confusion_matrix(counts: &[Vec<u64>], classes: &[String], title: &str) ->
     })
 }
 
-/// Places in pixels.
+/// Positions in pixels.
 struct Layout {
     n: i32,
     /// Side of one field.
@@ -73,7 +73,7 @@ impl Layout {
 
     fn page(&self) -> (i32, i32) {
         let width = self.left + self.side() + 16 * GAP;
-        // The scale beside the fields is 120 high.
+        // The scale next to the fields is 120 high.
         (
             width.max(self.title_width + 4 * GAP),
             TITLE + self.side().max(136) + self.below,
@@ -105,16 +105,20 @@ impl Layout {
         let total = counts.iter().sum::<u64>();
         let top = TITLE + row as i32 * self.field;
         for (column, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let share = count as f64 / total as f64;
+            let fraction = count as f64 / total as f64;
             let left = self.left + column as i32 * self.field;
-            canvas.rectangle((left, top), (self.field, self.field), shade(share).filled());
-            let colour = if share > 0.45 { WHITE } else { INK };
+            canvas.rectangle(
+                (left, top),
+                (self.field, self.field),
+                shade(fraction).filled(),
+            );
+            let color = if fraction > 0.45 { WHITE } else { INK };
             if self.field >= 24 {
                 let at = (left + self.field / 2, top + self.field / 2);
                 canvas.text(
-                    &percent(share),
+                    &percent(fraction),
                     at,
-                    Style::new(LETTERS - 1.0, HPos::Center, colour),
+                    Style::new(LETTERS - 1.0, HPos::Center, color),
                 );
             }
         }
@@ -131,8 +135,8 @@ impl Layout {
         let left = self.left + self.side() + 10 * GAP;
         let label = Style::new(LETTERS - 1.0, HPos::Left, FAINT);
         for step in 0..STEPS {
-            let share = 1.0 - f64::from(step) / f64::from(STEPS - 1);
-            canvas.rectangle((left, TITLE + 2 * step), (12, 2), shade(share).filled());
+            let fraction = 1.0 - f64::from(step) / f64::from(STEPS - 1);
+            canvas.rectangle((left, TITLE + 2 * step), (12, 2), shade(fraction).filled());
         }
         for (text, y) in [("100%", 0), ("50%", STEPS), ("0%", 2 * STEPS)] {
             canvas.text(text, (left + 12 + GAP / 2, TITLE + y), label);
@@ -141,9 +145,9 @@ impl Layout {
     }
 }
 
-/// Whole percent; what is there but rounds to nothing says so.
-fn percent(share: f64) -> String {
-    let percent = (share * 100.0).round();
+/// Whole percent; nonzero fractions that round to zero are marked.
+fn percent(fraction: f64) -> String {
+    let percent = (fraction * 100.0).round();
     if percent < 1.0 {
         "<1".into()
     } else {
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_the_row_and_names_are_escaped() {
+    fn fractions_are_of_the_row_and_names_are_escaped() {
         let classes = [
             "CD4+ <naive> & co".to_owned(),
             "B".to_owned(),

@@ -1,4 +1,4 @@
-//! Numbers of a table as colours, with a scale that says what they mean.
+//! Heat map of a table, with a color scale.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -8,31 +8,31 @@ use super::labels::{fitted, width};
 use super::palette::{FAINT, INK};
 
 const LETTERS: f64 = 12.0;
-/// Space between things, in pixels.
+/// Space between elements, in pixels.
 const GAP: i32 = 8;
 const TITLE: i32 = 44;
-/// About how long a side with many fields is, and the sides of fields.
+/// Approximate length of a side with many fields, and limits of the side of a field.
 const SIDE: i32 = 960;
 const FIELDS: [i32; 2] = [6, 30];
-/// More rows or columns are put together.
+/// Maximum number of rows or columns; more are merged.
 const MOST: usize = 160;
 /// Height of a line of labels.
 const LINE: i32 = 12;
-/// The widest name of a row or column.
+/// Maximum name width.
 const NAME: i32 = 230;
-/// Width and least height of the scale, and space for its numbers.
+/// Width and minimum height of the scale, and space for its numbers.
 const SCALE: [i32; 3] = [14, 140, 64];
-/// Colours that are told apart; few enough that equal neighbours become one rectangle.
+/// Number of distinct colors; few enough that equal neighbors become one rectangle.
 const SHADES: f64 = 96.0;
-/// Of fields without a value.
+/// Color of fields without a value.
 const BLANK: RGBColor = RGBColor(226, 226, 226);
 
-/// What colours mean.
+/// Meaning of colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// From the lowest value (dark blue) to the highest (yellow).
     Sequential,
-    /// From blue over white, which is 0, to orange; as far below 0 as above.
+    /// From blue over white (0) to orange, symmetric around 0.
     Diverging,
 }
 
@@ -40,20 +40,19 @@ pub enum Scale {
 #[derive(Debug, Clone, Copy)]
 pub struct HeatMap<'a> {
     pub title: &'a str,
-    /// What columns are, and what rows are.
+    /// Names of the column and row axes.
     pub axes: [&'a str; 2],
     pub rows: &'a [String],
     pub columns: &'a [String],
-    /// Values by row and column. What is missing or not finite is blank.
+    /// Values by row and column. Missing values are blank.
     pub values: &'a [Vec<f64>],
-    /// What the values are, with their unit.
+    /// Name of the values, with their unit.
     pub legend: &'a str,
     pub scale: Scale,
 }
 
 impl HeatMap<'_> {
-    /// The figure as SVG. Of more than 160 rows or columns, neighbours are put together and their mean is shown; of more than 80,
-    /// every n-th name.
+    /// The figure as SVG. Above 160 rows or columns, the means of neighbors are plotted; above 80, only every n-th name.
     pub fn to_svg(&self) -> String {
         let table = Table::new(self);
         let layout = Layout::new(self, &table);
@@ -77,19 +76,19 @@ impl HeatMap<'_> {
     }
 }
 
-/// The values to draw: those given, or means of neighbours.
+/// The values to plot: those given, or means of neighbors.
 struct Table {
     names: [Vec<String>; 2],
-    /// How many columns and rows are one field.
-    together: [usize; 2],
+    /// Number of columns and rows per field.
+    merged: [usize; 2],
     values: Vec<Vec<f64>>,
 }
 
 impl Table {
     fn new(map: &HeatMap<'_>) -> Self {
-        let together = [map.columns, map.rows].map(|names| names.len().div_ceil(MOST).max(1));
+        let merged = [map.columns, map.rows].map(|names| names.len().div_ceil(MOST).max(1));
         let [columns, rows] =
-            [(map.columns, together[0]), (map.rows, together[1])].map(|(names, step)| {
+            [(map.columns, merged[0]), (map.rows, merged[1])].map(|(names, step)| {
                 let names = names.iter().step_by(step);
                 names
                     .map(|name| fitted(name, NAME, LETTERS - 1.0))
@@ -100,13 +99,13 @@ impl Table {
                 .values
                 .iter()
                 .take(map.rows.len())
-                .skip(row * together[1])
-                .take(together[1]);
+                .skip(row * merged[1])
+                .take(merged[1]);
             let values = rows.flat_map(|row| {
                 row.iter()
                     .take(map.columns.len())
-                    .skip(column * together[0])
-                    .take(together[0])
+                    .skip(column * merged[0])
+                    .take(merged[0])
             });
             let finite = values.filter(|value| value.is_finite());
             let (sum, n) = finite.fold((0.0, 0.0), |(mean, n), value| {
@@ -117,14 +116,14 @@ impl Table {
         let values =
             (0..rows.len()).map(|row| (0..columns.len()).map(|column| mean(row, column)).collect());
         Self {
-            together,
+            merged,
             values: values.collect(),
             names: [columns, rows],
         }
     }
 }
 
-/// The values that the ends of the scale stand for.
+/// Values at the ends of the scale.
 struct Range {
     low: f64,
     high: f64,
@@ -164,29 +163,29 @@ impl Range {
         self.low > self.high || self.high.is_infinite()
     }
 
-    /// Where a value is between the ends, from 0 to 1; the middle if the ends are equal.
-    fn share(&self, value: f64) -> Option<f64> {
+    /// Position of a value between the ends, from 0 to 1; the middle if the ends are equal.
+    fn fraction(&self, value: f64) -> Option<f64> {
         // Halved first, so that the span of the largest numbers stays finite.
         let span = self.high / 2.0 - self.low / 2.0;
-        let share = if span > 0.0 {
+        let fraction = if span > 0.0 {
             (value / 2.0 - self.low / 2.0) / span
         } else {
             0.5
         };
         value
             .is_finite()
-            .then(|| (share.clamp(0.0, 1.0) * SHADES).round() / SHADES)
+            .then(|| (fraction.clamp(0.0, 1.0) * SHADES).round() / SHADES)
     }
 
-    fn colour(&self, share: Option<f64>) -> RGBColor {
-        match (share, self.scale) {
+    fn color(&self, fraction: Option<f64>) -> RGBColor {
+        match (fraction, self.scale) {
             (None, _) => BLANK,
-            (Some(share), Scale::Sequential) => between(&VIRIDIS, share),
-            (Some(share), Scale::Diverging) => between(&BLUE_TO_ORANGE, share),
+            (Some(fraction), Scale::Sequential) => between(&VIRIDIS, fraction),
+            (Some(fraction), Scale::Diverging) => between(&BLUE_TO_ORANGE, fraction),
         }
     }
 
-    /// Round numbers on the scale, with as many digits as it takes to tell them apart.
+    /// Round numbers on the scale, with as many digits as needed to distinguish them.
     fn ticks(&self) -> Vec<(f64, String)> {
         let span = self.high / 4.0 - self.low / 4.0;
         if span <= 0.0
@@ -209,7 +208,7 @@ impl Range {
             true => format!("{value:.*}", decimals as usize),
             false => scientific(value),
         };
-        // Adding 0 makes a positive zero of a negative one.
+        // Adding 0 turns negative zero into positive zero.
         (first..=last)
             .map(|at| at as f64 * step + 0.0)
             .map(|value| (value, text(value)))
@@ -237,7 +236,7 @@ fn scientific(value: f64) -> String {
     }
 }
 
-/// Anchors of viridis (Smith and van der Walt 2015), which grows in lightness for any colour vision.
+/// Anchors of viridis (Smith and van der Walt 2015), whose lightness increases for any color vision.
 const VIRIDIS: [u32; 10] = [
     0x440154, 0x482878, 0x3E4A89, 0x31688E, 0x26828E, 0x1F9E89, 0x35B779, 0x6DCD59, 0xB4DE2C,
     0xFDE725,
@@ -246,10 +245,10 @@ const BLUE_TO_ORANGE: [u32; 7] = [
     0x08306B, 0x2171B5, 0x85BCDC, 0xFFFFFF, 0xFDB863, 0xE06A00, 0x7F3300,
 ];
 
-fn between(anchors: &[u32], share: f64) -> RGBColor {
-    let place = share * (anchors.len() - 1) as f64;
-    let low = (place as usize).min(anchors.len() - 2);
-    let part = place - low as f64;
+fn between(anchors: &[u32], fraction: f64) -> RGBColor {
+    let position = fraction * (anchors.len() - 1) as f64;
+    let low = (position as usize).min(anchors.len() - 2);
+    let part = position - low as f64;
     let [_, red, green, blue] = [0, 1, 2, 3].map(|byte: usize| {
         let [from, to] =
             [anchors[low], anchors[low + 1]].map(|code| f64::from(code.to_be_bytes()[byte]));
@@ -258,7 +257,7 @@ fn between(anchors: &[u32], share: f64) -> RGBColor {
     RGBColor(red, green, blue)
 }
 
-/// Places in pixels.
+/// Positions in pixels.
 struct Layout {
     /// Width and height of a field.
     field: [i32; 2],
@@ -315,15 +314,16 @@ impl Layout {
         self.left + self.sides().0 + 3 * GAP
     }
 
-    /// Fields of one colour that follow each other are one rectangle.
+    /// Consecutive fields of one color are one rectangle.
     fn draw_row(&self, canvas: &Canvas<'_>, row: usize, values: &[f64], range: &Range) {
         let [across, down] = self.field;
-        let shares: Vec<Option<f64>> = values.iter().map(|&value| range.share(value)).collect();
+        let fractions: Vec<Option<f64>> =
+            values.iter().map(|&value| range.fraction(value)).collect();
         let mut column = 0;
-        for run in shares.chunk_by(|a, b| a == b) {
+        for run in fractions.chunk_by(|a, b| a == b) {
             let at = (self.left + column * across, TITLE + row as i32 * down);
             let size = (run.len() as i32 * across, down);
-            canvas.rectangle(at, size, range.colour(run[0]).filled());
+            canvas.rectangle(at, size, range.color(run[0]).filled());
             column += run.len() as i32;
         }
     }
@@ -346,7 +346,7 @@ impl Layout {
 
     fn draw_axes(&self, canvas: &Canvas<'_>, table: &Table, axes: [&str; 2]) {
         let (across, down) = self.sides();
-        let [horizontal, vertical] = [0, 1].map(|axis| match table.together[axis] {
+        let [horizontal, vertical] = [0, 1].map(|axis| match table.merged[axis] {
             1 => axes[axis].to_owned(),
             n => format!("{} (means of {n})", axes[axis]),
         });
@@ -378,17 +378,17 @@ impl Layout {
             return;
         }
         for line in 0..self.scale {
-            let share = 1.0 - f64::from(line) / f64::from(self.scale - 1);
+            let fraction = 1.0 - f64::from(line) / f64::from(self.scale - 1);
             canvas.rectangle(
                 (left, TITLE + line),
                 (wide, 1),
-                range.colour(Some(share)).filled(),
+                range.color(Some(fraction)).filled(),
             );
         }
         canvas.rectangle((left, TITLE), (wide, self.scale), FAINT.stroke_width(1));
         for (value, text) in range.ticks() {
-            let share = range.share(value).unwrap_or(0.5);
-            let y = TITLE + ((1.0 - share) * f64::from(self.scale)).round() as i32;
+            let fraction = range.fraction(value).unwrap_or(0.5);
+            let y = TITLE + ((1.0 - fraction) * f64::from(self.scale)).round() as i32;
             canvas.line(
                 vec![(left + wide, y), (left + wide + 4, y)],
                 FAINT.stroke_width(1),
@@ -404,6 +404,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::tests::assert_on_page;
 
     fn names(what: &str, n: usize) -> Vec<String> {
         (0..n).map(|i| format!("{what}{i}")).collect()
@@ -420,51 +421,9 @@ mod tests {
             scale,
         };
         let svg = map.to_svg();
-        roxmltree::Document::parse(&svg).expect("XML");
         assert_eq!(svg, map.to_svg());
-        inside(&svg);
+        assert_on_page(&svg);
         svg
-    }
-
-    /// No text leaves the page.
-    fn inside(svg: &str) {
-        let document = roxmltree::Document::parse(svg).unwrap();
-        let number = |element: &roxmltree::Node<'_, '_>, name| {
-            element
-                .attribute(name)
-                .and_then(|text| text.parse::<f64>().ok())
-        };
-        let root = document.root_element();
-        let page = [
-            number(&root, "width").unwrap(),
-            number(&root, "height").unwrap(),
-        ];
-        for text in document
-            .descendants()
-            .filter(|element| element.has_tag_name("text"))
-        {
-            let words = text.text().unwrap_or_default().trim();
-            let length = f64::from(width(words, number(&text, "font-size").unwrap()));
-            let upwards = text
-                .attribute("transform")
-                .is_some_and(|turn| turn.contains("rotate"));
-            let before = match text.attribute("text-anchor") {
-                Some("end") => length,
-                Some("middle") => length / 2.0,
-                _ => 0.0,
-            };
-            let [x, y] = [number(&text, "x").unwrap(), number(&text, "y").unwrap()];
-            let [low, high] = if upwards {
-                [y + before - length, y + before]
-            } else {
-                [x - before, x - before + length]
-            };
-            let limit = page[usize::from(upwards)];
-            assert!(
-                low >= -1.0 && high <= limit + 1.0,
-                "`{words}` is from {low} to {high} of {limit}"
-            );
-        }
     }
 
     fn count(svg: &str, RGBColor(red, green, blue): RGBColor) -> usize {
@@ -473,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_say_the_values() {
+    fn colors_represent_the_values() {
         let values = [vec![0.0, 10.0], vec![f64::NAN, 5.0], vec![f64::INFINITY]];
         let figure = svg(
             &names("program ", 3),
@@ -482,9 +441,9 @@ mod tests {
             Scale::Sequential,
         );
         let [low, high] = [between(&VIRIDIS, 0.0), between(&VIRIDIS, 1.0)];
-        // The scale has more of the ends than one line each.
+        // The scale has several lines of each end.
         assert!(count(&figure, low) >= 2 && count(&figure, high) >= 2);
-        // Two rectangles of blanks, as those of a row that follow each other are one, and the legend's.
+        // Two rectangles of blank fields, because consecutive ones are merged, and that of the legend.
         assert_eq!(count(&figure, BLANK), 3);
         for text in [
             "program 2",
@@ -503,9 +462,9 @@ mod tests {
     fn zero_is_white_where_the_scale_diverges() {
         let range = Range::over(&[vec![-1.0, 0.0, 4.0]], Scale::Diverging);
         assert_eq!((range.low, range.high), (-4.0, 4.0));
-        assert_eq!(range.colour(range.share(0.0)), WHITE);
+        assert_eq!(range.color(range.fraction(0.0)), WHITE);
         assert_eq!(
-            range.colour(range.share(4.0)),
+            range.color(range.fraction(4.0)),
             between(&BLUE_TO_ORANGE, 1.0)
         );
         let texts: Vec<String> = range.ticks().into_iter().map(|(_, text)| text).collect();
@@ -547,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_and_columns_stay_a_small_figure() {
+    fn many_rows_and_columns_give_a_small_figure() {
         let values: Vec<Vec<f64>> = (0..1000)
             .map(|i| (0..700).map(|j| ((i * 31 + j * 17) % 101) as f64).collect())
             .collect();
@@ -573,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn means_leave_out_what_is_blank() {
+    fn means_ignore_blank_values() {
         let rows = names("r", MOST + 1);
         let mut values = vec![vec![f64::NAN]; MOST + 1];
         (values[0][0], values[1][0], values[3][0]) = (f64::MAX, f64::MAX, 2.0);
@@ -592,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_input_does_no_harm() {
+    fn unusual_input_is_handled() {
         let odd = [
             "x".repeat(10_000),
             "שלום <script>".into(),
@@ -628,6 +587,6 @@ mod tests {
             legend: &long,
             scale: Scale::Sequential,
         };
-        inside(&map.to_svg());
+        assert_on_page(&map.to_svg());
     }
 }

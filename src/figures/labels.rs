@@ -1,8 +1,8 @@
-//! Texts that fit into the space there is.
+//! Fits texts into the available space.
 
 use super::canvas::printable;
 
-/// Width in pixels, on the safe side for common sans-serif fonts and for scripts with wide letters.
+/// Upper bound of the width in pixels for common sans-serif fonts and for scripts with wide letters.
 pub fn width(text: &str, size: f64) -> i32 {
     text.chars()
         .map(|letter| advance(letter, size))
@@ -10,7 +10,7 @@ pub fn width(text: &str, size: f64) -> i32 {
         .ceil() as i32
 }
 
-/// The text without letters that an SVG file cannot hold, its middle left out if it is wider than so many pixels.
+/// The text without characters that SVG does not allow, and without its middle if it is wider than `limit` pixels.
 pub fn fitted(text: &str, limit: i32, size: f64) -> String {
     let letters: Vec<char> = printable(text).chars().collect();
     if letters
@@ -47,7 +47,7 @@ pub fn fitted(text: &str, limit: i32, size: f64) -> String {
 }
 
 fn advance(letter: char, size: f64) -> f64 {
-    // From Hangul on, most scripts have letters as wide as they are high.
+    // From Hangul on, most scripts have square characters.
     let ems = match letter {
         'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.36,
         ' ' | 'f' | 'r' | 't' | '-' | '(' | ')' | '[' | ']' | '/' => 0.42,

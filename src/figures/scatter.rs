@@ -1,4 +1,4 @@
-//! Cells in the plane, coloured by category; each category is numbered at its middle and in the legend.
+//! Scatter plot of cells, colored by category; categories are numbered at their medians and in the legend.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::canvas::{Canvas, Style, short, text_width};
-use super::palette::{FAINT, INK, UNLABELLED, colour};
+use super::palette::{FAINT, INK, UNLABELED, color};
 
 const LETTERS: f64 = 12.0;
 const GAP: i32 = 8;
@@ -16,21 +16,21 @@ const SIDE: i32 = 600;
 const LINE: i32 = 20;
 const LINES: usize = (SIDE / LINE) as usize;
 
-/// What a scatter plot shows.
+/// Data of a scatter plot.
 #[derive(Debug, Clone, Copy)]
 pub struct Scatter<'a> {
     pub title: &'a str,
     /// Names of the horizontal and vertical axis.
     pub axes: [&'a str; 2],
-    /// One point for each cell; points that are not finite are left out.
+    /// One point for each cell; points that are not finite are dropped.
     pub points: &'a [(f64, f64)],
-    /// Category of each cell, an index into `names`; `None` is drawn grey, below the others.
+    /// Category of each cell, an index into `names`; `None` is gray, below the others.
     pub categories: &'a [Option<usize>],
     pub names: &'a [String],
 }
 
 impl Scatter<'_> {
-    /// The figure as SVG. Cells on the same pixel are drawn once, so the text stays small for any number of cells.
+    /// The figure as SVG. Cells on the same pixel are plotted once, so the size is limited for any number of cells.
     pub fn to_svg(&self) -> String {
         let entries = self.entries();
         let widest = entries
@@ -78,19 +78,19 @@ impl Scatter<'_> {
 
     fn draw_points(&self, canvas: &Canvas<'_>, pixels: &[(usize, (i32, i32))]) {
         let radius = if pixels.len() > 3000 { 2 } else { 3 };
-        let (labelled, unlabelled): (Vec<_>, Vec<_>) = pixels
+        let (labeled, unlabeled): (Vec<_>, Vec<_>) = pixels
             .iter()
             .partition(|(cell, _)| self.categories[*cell].is_some());
-        for layer in [unlabelled, labelled] {
+        for layer in [unlabeled, labeled] {
             let mut taken = HashSet::new();
             for (cell, at) in layer.into_iter().filter(|(_, at)| taken.insert(*at)) {
-                let colour = self.categories[cell].map_or(UNLABELLED, colour);
-                canvas.circle(at, radius, colour.mix(0.8).filled());
+                let color = self.categories[cell].map_or(UNLABELED, color);
+                canvas.circle(at, radius, color.mix(0.8).filled());
             }
         }
     }
 
-    /// Places the cells, in an order without meaning, so that no category covers another because it comes later in the file.
+    /// Pixels of the cells in random order, so that no category systematically covers another.
     fn pixels(&self) -> Vec<(usize, (i32, i32))> {
         let finite = |(_, (x, y)): &(usize, &(f64, f64))| x.is_finite() && y.is_finite();
         let cells = self
@@ -102,13 +102,13 @@ impl Scatter<'_> {
         let cells = cells.collect::<Vec<_>>();
         let horizontal = Axis::over(cells.iter().map(|(_, (x, _))| *x));
         let vertical = Axis::over(cells.iter().map(|(_, (_, y))| *y));
-        let place = |&(cell, &(x, y)): &(usize, &(f64, f64))| {
+        let pixel = |&(cell, &(x, y)): &(usize, &(f64, f64))| {
             (
                 cell,
                 (LEFT + horizontal.pixel(x), TOP + SIDE - vertical.pixel(y)),
             )
         };
-        let mut pixels = cells.iter().map(place).collect::<Vec<_>>();
+        let mut pixels = cells.iter().map(pixel).collect::<Vec<_>>();
         pixels.sort_by_key(|(cell, _)| {
             (*cell as u64)
                 .wrapping_add(1)
@@ -117,18 +117,18 @@ impl Scatter<'_> {
         pixels
     }
 
-    /// Numbers at the medians, which stay inside a category better than means.
+    /// Numbers at the medians, which are more robust than means.
     fn draw_numbers(&self, canvas: &Canvas<'_>, pixels: &[(usize, (i32, i32))]) {
-        let mut places = vec![(Vec::new(), Vec::new()); self.names.len()];
+        let mut medians = vec![(Vec::new(), Vec::new()); self.names.len()];
         for (cell, (x, y)) in pixels {
-            if let Some(place) =
-                self.categories[*cell].and_then(|category| places.get_mut(category))
+            if let Some(median) =
+                self.categories[*cell].and_then(|category| medians.get_mut(category))
             {
-                place.0.push(*x);
-                place.1.push(*y);
+                median.0.push(*x);
+                median.1.push(*y);
             }
         }
-        for (category, (mut xs, mut ys)) in places
+        for (category, (mut xs, mut ys)) in medians
             .into_iter()
             .enumerate()
             .filter(|(_, (xs, _))| !xs.is_empty())
@@ -151,12 +151,12 @@ impl Scatter<'_> {
             .iter()
             .enumerate()
             .map(|(category, name)| (Some(category), short(name)));
-        let unlabelled = (count(None) > 0).then(|| (None, "unlabelled".to_owned()));
+        let unlabeled = (count(None) > 0).then(|| (None, "unlabeled".to_owned()));
         let entry = |(category, name)| Entry {
             category,
             text: format!("{name} ({})", count(category)),
         };
-        named.chain(unlabelled).map(entry).collect()
+        named.chain(unlabeled).map(entry).collect()
     }
 }
 
@@ -168,7 +168,7 @@ struct Entry {
 
 impl Entry {
     fn draw(&self, canvas: &Canvas<'_>, (x, y): (i32, i32)) {
-        canvas.circle((x, y), 5, self.category.map_or(UNLABELLED, colour).filled());
+        canvas.circle((x, y), 5, self.category.map_or(UNLABELED, color).filled());
         let number = self
             .category
             .map_or_else(String::new, |category| (category + 1).to_string());
@@ -187,7 +187,7 @@ impl Entry {
 
 fn draw_number(canvas: &Canvas<'_>, category: usize, at: (i32, i32)) {
     canvas.circle(at, 9, WHITE.mix(0.9).filled());
-    canvas.circle(at, 9, colour(category).stroke_width(2));
+    canvas.circle(at, 9, color(category).stroke_width(2));
     canvas.text(
         &(category + 1).to_string(),
         at,
@@ -195,7 +195,7 @@ fn draw_number(canvas: &Canvas<'_>, category: usize, at: (i32, i32)) {
     );
 }
 
-/// One axis of the data, laid over the side of the frame with a margin.
+/// Maps an axis of the data to the frame, with a margin.
 struct Axis {
     low: f64,
     high: f64,
@@ -213,12 +213,12 @@ impl Axis {
         const MARGIN: f64 = 16.0;
         // Halved first, so that the span of the largest numbers stays finite.
         let span = self.high / 2.0 - self.low / 2.0;
-        let share = if span > 0.0 {
+        let fraction = if span > 0.0 {
             (value / 2.0 - self.low / 2.0) / span
         } else {
             0.5
         };
-        (MARGIN + share * (f64::from(SIDE) - 2.0 * MARGIN)).round() as i32
+        (MARGIN + fraction * (f64::from(SIDE) - 2.0 * MARGIN)).round() as i32
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_on_one_pixel_are_drawn_once_and_counted_all() {
+    fn cells_on_one_pixel_are_plotted_once_and_all_counted() {
         let many = svg(&[(1.0, 1.0); 1000], &[Some(0); 1000], &["B & T"]);
         assert_eq!(
             many.matches("<circle").count(),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn order_of_cells_and_odd_points_do_no_harm() {
+    fn order_of_cells_and_unusual_points_are_handled() {
         let odd = [
             (f64::NAN, 0.0),
             (f64::INFINITY, 1.0),
@@ -266,7 +266,7 @@ mod tests {
             &[Some(0), Some(1), None, Some(1), Some(0)],
             &["a", "b"],
         );
-        assert!(figure.contains("unlabelled (1)"));
+        assert!(figure.contains("unlabeled (1)"));
         assert_eq!(
             figure,
             svg(

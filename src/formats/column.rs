@@ -1,4 +1,4 @@
-//! Annotations of cells and genes: categories, text, numbers and truth values.
+//! Annotations of cells and genes: categories, text, numbers and booleans.
 
 /// A column of annotations, one entry for each cell or gene.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub enum Column {
     Text(Vec<Option<String>>),
     /// Numbers of any stored type; whole numbers beyond 2^53 are rounded, NaN counts as missing.
     Number(Vec<Option<f64>>),
-    /// Truth values.
+    /// Booleans.
     Boolean(Vec<Option<bool>>),
 }
 
@@ -72,7 +72,7 @@ impl Column {
         }
     }
 
-    /// One entry of a column of truth values.
+    /// One entry of a column of booleans.
     pub fn flag(&self, at: usize) -> Option<bool> {
         match self {
             Self::Boolean(flags) => flags[at],

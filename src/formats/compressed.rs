@@ -10,14 +10,14 @@ use super::Error;
 
 const BUFFER: usize = 1 << 16;
 
-/// What files of kinds that are not read begin with.
+/// First bytes of compression formats that are not supported.
 const OTHERS: [(&[u8], &str); 3] = [
     (b"BZh", "bzip2"),
     (b"\xfd7zX", "xz"),
     (b"PK\x03\x04", "zip"),
 ];
 
-/// The text of a file that is plain, gzip (all its members) or zstd, told by its first bytes.
+/// The text of a file that is plain, gzip (all its members) or zstd, detected by its first bytes.
 pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Error> {
     let failed = |source| Error::read(path, source);
     let mut file = File::open(path).map_err(failed)?;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_refused_by_its_number() {
+    fn an_endless_line_is_rejected_by_its_number() {
         let bomb = [&b"short\n"[..], &vec![b'0'; 1 << 24]].concat();
         for bytes in [gzip(&bomb), zstd::encode_all(&bomb[..], 3).unwrap(), bomb] {
             let error = lines(&bytes, 1000).unwrap_err().to_string();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_and_foreign_compression_are_told_from_failing_disks() {
+    fn cut_and_foreign_compression_are_distinguished_from_failing_disks() {
         let text = "1\t2\t3\n".repeat(1000);
         for whole in [
             gzip(text.as_bytes()),
@@ -183,7 +183,7 @@ mod tests {
         }
         let error = lines(b"BZh91AY", 99).unwrap_err().to_string();
         assert!(error.contains("bzip2"), "{error}");
-        let folder = tempfile::tempdir().unwrap();
-        assert!(Lines::open(folder.path(), 9).is_err_and(|error| error.is_io()));
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Lines::open(directory.path(), 9).is_err_and(|error| error.is_io()));
     }
 }

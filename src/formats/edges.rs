@@ -1,7 +1,7 @@
-//! Tables of who regulates whom: curated truths (DoRothEA, TRRUST and the like) and edges that programs found.
+//! Tables of gene network edges: curated regulation (DoRothEA, TRRUST and others) and inferred networks.
 //!
 //! A header names the columns, in any order and among others; fields are separated by tabs, commas or semicolons; plain, gzip or
-//! zstd. Lines that are blank or begin with `#` are left out.
+//! zstd. Lines that are blank or begin with `#` are dropped.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub enum Sign {
 }
 
 impl Sign {
-    /// What two sources say together.
+    /// The sign from two sources.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (one, Self::Unknown) | (Self::Unknown, one) => one,
@@ -150,7 +150,7 @@ impl Columns {
     /// The edge of the current row, or what is wrong with it.
     fn edge(&self, table: &Table, edges: &mut Edges) -> Result<Edge, String> {
         let found = table.record.len();
-        // Tables of R have names of rows, which the header leaves out.
+        // Tables of R have names of rows, which the header drops.
         let extra = found.checked_sub(self.width).filter(|&extra| extra < 2);
         let extra = extra
             .ok_or_else(|| format!("{found} fields were found, {} were expected", self.width))?;
@@ -358,7 +358,7 @@ impl Edges {
 }
 
 impl Edge {
-    /// Takes what another edge of the same genes says.
+    /// Merges another edge of the same genes.
     fn merge(&mut self, other: Self) {
         self.sign = self.sign.and(other.sign);
         self.confidence = match (self.confidence.take(), other.confidence) {
@@ -380,7 +380,7 @@ mod tests {
     use flate2::{Compression, write::GzEncoder};
 
     use super::*;
-    use crate::damage;
+    use crate::fuzz_mutations;
 
     const MEMORY: usize = 1 << 24;
 
@@ -584,21 +584,21 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_and_folders_are_errors() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = read(&folder.path().join("none.tsv"), None, MEMORY).unwrap_err();
+    fn missing_files_and_directories_are_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = read(&directory.path().join("none.tsv"), None, MEMORY).unwrap_err();
         assert!(
             !missing.is_io() && missing.to_string().contains("no such file"),
             "{missing}"
         );
-        assert!(read(folder.path(), None, MEMORY).is_err());
+        assert!(read(directory.path(), None, MEMORY).is_err());
     }
 
     #[test]
     fn damaged_files_give_edges_or_an_error() {
         let text =
             "tf\tconfidence\ttarget\tmor\tscore\nAR\tA\tKLK3\t1\t0.5\nAR\tB\tACP3\t-1\t1e-3\n";
-        damage::each_file(text.as_bytes(), |path| match read(path, None, MEMORY) {
+        fuzz_mutations::each_file(text.as_bytes(), |path| match read(path, None, MEMORY) {
             Ok(edges) => assert!(
                 edges
                     .iter()

@@ -7,7 +7,7 @@ pub enum Error {
     /// The file, or an element of it, is not what it should be.
     #[error("`{}`: {problem}", path.display())]
     Input { path: PathBuf, problem: String },
-    /// An element is there, but its bytes do not make sense to the HDF5 library.
+    /// An element is there, but the HDF5 library cannot decode its bytes.
     #[error("could not read `{element}` in `{}`: the file may be truncated or damaged", path.display())]
     Damaged {
         path: PathBuf,
@@ -21,10 +21,10 @@ pub enum Error {
         element: String,
         problem: String,
     },
-    /// The operating system refused to read.
+    /// The operating system could not read a file.
     #[error("could not read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
-    /// The operating system refused to write.
+    /// The operating system could not write a file.
     #[error("could not write `{}`", path.display())]
     Write { path: PathBuf, source: io::Error },
     /// The HDF5 library could not store an element; a full disk is the usual reason.
@@ -71,7 +71,7 @@ impl Error {
         }
     }
 
-    /// The operating system's answer to opening a file.
+    /// The operating system's error on opening a file.
     pub(in crate::formats) fn opening(path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::NotFound {
             Self::input(path, "there is no such file")

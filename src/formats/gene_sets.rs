@@ -24,7 +24,7 @@ pub struct GeneSet {
 
 /// Reads the gene sets of a GMT file, in its order, with about `memory` bytes at most.
 ///
-/// Spaces around fields, empty genes, genes that come again in the same set, and blank lines are left out.
+/// Spaces around fields, empty genes, genes that come again in the same set, and blank lines are dropped.
 ///
 /// # Errors
 /// A file that cannot be read, holds no set or more than fits in memory; a line with a name or a gene that is not UTF-8, with fewer
@@ -93,7 +93,7 @@ const EXPECTED: &str =
     "a name, a description and at least one gene were expected, with tabs between them";
 
 /// Writes gene sets as GMT. Tabs, ends of lines and other control characters within names become spaces; sets without genes, which
-/// the format cannot hold, are left out.
+/// the format cannot hold, are dropped.
 ///
 /// # Errors
 /// Those of the writer.
@@ -117,7 +117,7 @@ mod tests {
     use flate2::{Compression, write::GzEncoder};
 
     use super::*;
-    use crate::damage;
+    use crate::fuzz_mutations;
 
     const MEMORY: usize = 1 << 24;
 
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_and_folders_are_errors() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = read(&folder.path().join("none.gmt"), MEMORY).unwrap_err();
+    fn missing_files_and_directories_are_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = read(&directory.path().join("none.gmt"), MEMORY).unwrap_err();
         assert!(
             !missing.is_io() && missing.to_string().contains("no such file"),
             "{missing}"
         );
-        assert!(read(folder.path(), MEMORY).is_err());
+        assert!(read(directory.path(), MEMORY).is_err());
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         let sets = [
             set("<script>&", "\"quoted\"", &["a,b", "תא", &long]),
             set(&long, "", &["X"]),
-            set("empty", "left out", &[]),
+            set("empty", "dropped", &[]),
         ];
         let mut text = Vec::new();
         write(&sets, &mut text).unwrap();
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn damaged_files_give_sets_or_an_error() {
-        damage::each_file(
+        fuzz_mutations::each_file(
             "A\tfirst\tTP53\tMYC\nB\t\tGATA1\n".as_bytes(),
             |path| match read(path, MEMORY) {
                 Ok(sets) => assert!(

@@ -22,7 +22,7 @@ pub struct Edge<'a> {
     pub from: usize,
     /// Index of a node.
     pub to: usize,
-    /// Left out if it is not finite.
+    /// Dropped if it is not finite.
     pub weight: f64,
     /// 1 for the strongest edge.
     pub rank: Option<usize>,
@@ -38,7 +38,7 @@ pub struct Graph<'a> {
     pub directed: bool,
 }
 
-/// What is known of nodes and edges: the identifier of the key, for what it is, its name and its type.
+/// Attributes of nodes and edges: identifier of the key, element, name and type.
 const KEYS: [[&str; 4]; 7] = [
     ["name", "node", "name", "string"],
     ["group", "node", "group", "string"],
@@ -150,7 +150,7 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '\r' => escaped.push_str("&#13;"),
             '\t' | '\n' => escaped.push(letter),
-            // The letters that XML 1.0 leaves out, and those it advises against.
+            // The letters that XML 1.0 drops, and those it advises against.
             letter if letter.is_control() => escaped.push('\u{FFFD}'),
             '\u{FFFE}' | '\u{FFFF}' => escaped.push('\u{FFFD}'),
             letter => escaped.push(letter),

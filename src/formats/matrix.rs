@@ -7,8 +7,8 @@ use super::Error;
 use super::h5ad::dense::Dense;
 use super::h5ad::node::Node;
 use super::h5ad::sparse::{Sparse, is_stored_by_gene, sparse_shape};
-use super::spool::{Spool, Spooled};
 use super::text::not_kept;
+use super::transpose_spool::{Spool, Spooled};
 use crate::counts::{Blocks, Counts};
 
 /// A cells-by-genes matrix of an open file.
@@ -107,7 +107,7 @@ impl Matrix {
         self.n_genes
     }
 
-    /// Number of stored values; none for a dense matrix, which does not say how many are zero.
+    /// Number of stored values; none for a dense matrix, which does not store how many are zero.
     pub fn n_stored(&self) -> Option<usize> {
         match &self.storage {
             Storage::ByCell(sparse) | Storage::ByGene(sparse) => Some(sparse.n_stored()),
@@ -116,10 +116,10 @@ impl Matrix {
         }
     }
 
-    /// Reads some cells: genes sorted within each, repeated entries summed, zeros of a dense matrix left out.
+    /// Reads some cells: genes sorted within each, repeated entries summed, zeros of a dense matrix dropped.
     ///
     /// A matrix that is stored by gene (CSC) is passed through from end to end on every call, in little memory:
-    /// ask for as many cells at once as memory allows. Values that are not finite in single precision are an error.
+    /// read as many cells at once as memory allows. Values that are not finite in single precision are an error.
     ///
     /// # Panics
     /// If there are no such cells.

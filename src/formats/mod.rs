@@ -1,7 +1,8 @@
-//! Tables of cells by genes in the formats that users have; the only module that talks to HDF5.
+//! Tables of cells by genes in common file formats; the only module that uses HDF5.
 //!
-//! [`open`] tells the format by the content and gives a [`Table`]: AnnData, a modality of MuData, 10x (HDF5 or
-//! folder), loom, Matrix Market, CSV or TSV. A table reads what is asked for and no more: names, single columns, and any cells of a [`Matrix`].
+//! [`open`] detects the format by the content and returns a [`Table`]: AnnData, a modality of MuData, 10x (HDF5 or directory),
+//! loom, Matrix Market, CSV or TSV. A table reads what is requested and no more: names, single columns, and any cells of a
+//! [`Matrix`].
 
 mod column;
 mod compressed;
@@ -16,9 +17,9 @@ mod matrix;
 mod open;
 mod plain;
 mod source;
-mod spool;
 mod table;
 mod text;
+mod transpose_spool;
 
 #[cfg(test)]
 mod tests;
@@ -30,5 +31,5 @@ pub use matrix::Matrix;
 pub use open::{Options, is_hdf5, modalities, open, read_text};
 pub use plain::Plain;
 pub use source::Source;
-pub use spool::Spool;
 pub use table::Table;
+pub use transpose_spool::Spool;

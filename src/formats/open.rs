@@ -1,4 +1,4 @@
-//! Which format a file or folder has, told by what is in it.
+//! Detects the format of a file or directory from its content.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,19 +12,19 @@ use super::h5ad::node::Node;
 use super::h5ad::{self, loom, open_root, tenx};
 use super::{Error, Orientation, Plain, Table, compressed, delimited, market};
 
-/// What to read of files that hold more than one table, or do not say how they are laid out.
+/// What to read of files that hold more than one table or do not state their orientation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
     /// Modality to read of a multi-modal file (.h5mu). Default: rna or gex, or the only one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub modality: Option<String>,
     /// Genome to read of a 10x file with several (Cell Ranger before version 3).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub genome: Option<String>,
-    /// How a text table (CSV, TSV) is laid out.
-    #[arg(long)]
+    /// Orientation of a text table (CSV, TSV).
+    #[arg(long, hide_short_help = true)]
     pub orientation: Orientation,
 }
 
@@ -35,8 +35,8 @@ const HDF5_STARTS: [usize; 5] = [0, 512, 1024, 2048, 4096];
 const LONGEST_TEXT: u64 = 64 << 20;
 const ZIP_SIGNATURE: &[u8] = b"PK\x03\x04";
 
-/// Opens a table in any of the formats that are read. `is_gene` helps to tell genes from cells in text tables. What has to be
-/// put in order first takes so much memory and, beyond that, a temporary file.
+/// Opens a table in any of the formats that are read. `is_gene` helps to distinguish genes from cells in text tables. What has to
+/// be put in order first takes so much memory and, beyond that, a temporary file.
 pub fn open(
     path: &Path,
     options: &Options,
@@ -44,7 +44,7 @@ pub fn open(
     memory: usize,
 ) -> Result<Table, Error> {
     if path.is_dir() {
-        return open_folder(path, memory);
+        return open_directory(path, memory);
     }
     let start = beginning(path)?;
     match () {
@@ -102,7 +102,7 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// As many bytes as it takes to tell HDF5 and archives from text.
+/// As many bytes as it takes to distinguish HDF5 and archives from text.
 fn beginning(path: &Path) -> Result<Vec<u8>, Error> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(|error| Error::opening(path, error))?;
@@ -121,7 +121,7 @@ fn begins_as_hdf5(start: &[u8]) -> bool {
     HDF5_STARTS.iter().any(begins)
 }
 
-fn open_folder(path: &Path, memory: usize) -> Result<Table, Error> {
+fn open_directory(path: &Path, memory: usize) -> Result<Table, Error> {
     let is_zarr = [".zgroup", ".zattrs", "zarr.json"];
     if is_zarr.iter().any(|name| path.join(name).exists()) {
         return Err(Error::input(
@@ -129,7 +129,7 @@ fn open_folder(path: &Path, memory: usize) -> Result<Table, Error> {
             "it is a zarr store, which is not read: write the table as .h5ad, with `anndata.read_zarr(...).write_h5ad(...)`",
         ));
     }
-    let text = market::open_folder(path, memory)?;
+    let text = market::open_directory(path, memory)?;
     Ok(Table::Plain(text.into_plain(path)))
 }
 
@@ -147,7 +147,7 @@ fn open_text(
     if start.contains(&0) {
         return Err(Error::input(
             path,
-            "it is of no known format: HDF5 (.h5ad, .h5mu, .h5, .loom), Matrix Market, CSV or TSV was expected",
+            "its format is not supported: HDF5 (.h5ad, .h5mu, .h5, .loom), Matrix Market, CSV or TSV was expected",
         ));
     }
     let text = if start.starts_with(b"%%MatrixMarket") {

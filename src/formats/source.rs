@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum Source {
     #[default]
     X,
-    /// The full matrix kept aside in `raw`, which has genes of its own.
+    /// The full matrix in `raw`, which has genes of its own.
     Raw,
     Layer(String),
 }

@@ -1,22 +1,9 @@
-//! What the tests of several formats share: the collection of real files, and reading all of one.
-
-use std::path::{Path, PathBuf};
+//! What the tests of several formats share: what is expected of files, and reading all of one.
 
 use super::Error;
-use super::spool::Spooled;
 use super::text::TextTable;
-
-/// The collection of files by other programs, or none, said in a line, where it is absent.
-pub(super) fn formats() -> Option<PathBuf> {
-    let data = std::env::var_os("SCGPT_TEST_DATA").map(PathBuf::from);
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = data.unwrap_or_else(beside).join("formats");
-    if !folder.is_dir() {
-        println!("skipped: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder)
-}
+use super::transpose_spool::Spooled;
+use crate::support::needs::formats;
 
 /// Cells, genes, values that are not zero, and their sum.
 pub(super) fn summary(matrix: &Spooled) -> (usize, usize, usize, f64) {
@@ -30,8 +17,8 @@ pub(super) fn summary(matrix: &Spooled) -> (usize, usize, usize, f64) {
 }
 
 /// What `EXPECTED.tsv` has for a file: what `summary` gives.
-pub(super) fn expected(formats: &Path, file: &str) -> (usize, usize, usize, f64) {
-    let table = std::fs::read_to_string(formats.join("EXPECTED.tsv")).unwrap();
+pub(super) fn expected(file: &str) -> (usize, usize, usize, f64) {
+    let table = std::fs::read_to_string(formats("EXPECTED.tsv")).unwrap();
     let row = table
         .lines()
         .map(|line| line.split('\t').collect::<Vec<_>>())
@@ -54,7 +41,7 @@ pub(super) fn dense(matrix: &Spooled) -> Vec<Vec<f32>> {
     counts.rows().map(row).collect()
 }
 
-/// Reads all of a table: it makes sense, or an error says what does not and blames no disk.
+/// Reads all of a table: it is consistent, or an error, not one of the disk, states the problem.
 pub(super) fn exercise(opened: Result<TextTable, Error>) {
     match opened {
         Err(error) => assert!(!error.is_io(), "{error}"),

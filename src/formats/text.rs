@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::spool::Spooled;
+use super::transpose_spool::Spooled;
 use super::{Column, Error, Matrix, Plain, Source};
 
 /// A table of cells by genes from text files.
@@ -30,7 +30,7 @@ impl TextTable {
     }
 }
 
-/// Memory that a name takes beside its letters.
+/// Memory that a name takes in addition to its letters.
 const NAME_MEMORY: usize = 40;
 
 /// Memory left for names; there are never more of them than 32 bits count.
@@ -66,7 +66,7 @@ pub(super) fn longest_line(memory: usize) -> usize {
     (memory / 8).max(1 << 20)
 }
 
-/// A failure to keep the entries of a file in the folder for temporary files, or what is wrong with them.
+/// A failure to keep the entries of a file in the directory for temporary files, or what is wrong with them.
 pub(super) fn not_kept(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     move |error| match error.kind() {
         io::ErrorKind::InvalidData => Error::input(path, error.to_string()),

@@ -4,7 +4,7 @@ use super::layers::Linear;
 use super::store::{Init, Store};
 use tch::{Device, Kind, Tensor};
 
-/// Which tokens of the flat `[tokens, width]` stream form a cell.
+/// Which tokens of the flat `[tokens, dim]` stream form a cell.
 ///
 /// The stream holds the cells one after the other, without padding, and everything but attention works on single tokens.
 /// Attention goes cell by cell on a CPU; a GPU prefers all cells at once, padded for that one operation.
@@ -18,14 +18,14 @@ pub struct Sequences {
 #[derive(Debug)]
 struct Padding {
     longest: i64,
-    /// Place of every token in the padded stream, `[tokens]`; none if the stream holds the pads itself.
+    /// Position of every token in the padded stream, `[tokens]`; none if the stream holds the pads itself.
     places: Option<Tensor>,
     /// True at keys that are not pads, `[cells, 1, 1, longest]`.
     keys: Tensor,
 }
 
 impl Sequences {
-    /// Cells of the given lengths, laid out as the device likes them.
+    /// Cells of the given lengths, padded if the device is a GPU.
     pub fn new(lengths: Vec<i64>, device: Device) -> Self {
         let padding = (device != Device::Cpu).then(|| Padding::new(&lengths, device));
         Self { lengths, padding }
@@ -60,25 +60,25 @@ impl Sequences {
         self.lengths.iter().sum()
     }
 
-    /// A per-cell tensor `[cells, width]` repeated for every token of the cell.
+    /// A per-cell tensor `[cells, dim]` repeated for every token of the cell.
     pub fn spread(&self, per_cell: &Tensor) -> Tensor {
         let repeats = Tensor::from_slice(&self.lengths).to_device(per_cell.device());
         per_cell.repeat_interleave_self_tensor(&repeats, 0, None)
     }
 }
 
-/// Perceived tokens, whose values are known, and generated tokens, whose values are to be told, of the same cells.
+/// Perceived tokens, whose values are known, and generated tokens, whose values are predicted, of the same cells.
 #[derive(Debug)]
 pub struct Split {
     pub perceived: Sequences,
     pub generated: Sequences,
-    /// The perceived tokens of every cell with one more behind them, which stands for whoever asks.
+    /// The perceived tokens of every cell with one more behind them, which stands for the query itself.
     keys: Sequences,
-    /// For every token of `keys`, its place among the perceived tokens; the place behind the last for the additional ones.
+    /// For every token of `keys`, its position among the perceived tokens; the position behind the last for the additional ones.
     places: Tensor,
 }
 
-/// Columns that are added to queries, keys and values; a multiple of what fused kernels on GPUs ask for.
+/// Columns that are added to queries, keys and values; a multiple of what fused kernels on GPUs need.
 const EXTRA_COLUMNS: i64 = 8;
 
 impl Split {
@@ -97,31 +97,31 @@ impl Split {
         }
     }
 
-    /// Context of the generated tokens, `[generated, width]`, in memory linear in the tokens: their queries, keys and values, and
-    /// keys and values of the perceived ones, `[tokens, heads, head width]` each.
+    /// Context of the generated tokens, `[generated, dim]`, in memory linear in the tokens: their queries, keys and values, and
+    /// keys and values of the perceived ones, `[tokens, heads, head dim]` each.
     ///
-    /// The own key differs from query to query, which no fused kernel knows. But weights depend on differences of scores alone:
+    /// The own key differs from query to query, which no fused kernel supports. But weights depend on differences of scores alone:
     /// with its own score taken off all scores of a query, the own key scores 0 for every query, and one key of zeros per cell
     /// stands for it. Two of the additional columns take the score off (in two parts, so that it keeps its digits in a short
-    /// number format); one of the values' tells the weight that fell on the key of zeros, which belongs to the own value.
+    /// number format); one of the values' returns the weight of the key of zeros, which belongs to the own value.
     pub fn attend(&self, [q, k, v]: [&Tensor; 3], (keys, values): (&Tensor, &Tensor)) -> Tensor {
-        let width = q.size()[2];
+        let dim = q.size()[2];
         let own = (q.to_kind(Kind::Float) * k).sum_dim_intlist(-1, true, Kind::Float);
         let whole = own.detach().to_kind(q.kind());
         let rest = (own - &whole).to_kind(q.kind());
-        let q = widen(&Tensor::cat(&[q, &-whole, &-rest], 2), width);
+        let q = widen(&Tensor::cat(&[q, &-whole, &-rest], 2), dim);
         let ones = Tensor::ones([keys.size()[0], keys.size()[1], 2], (q.kind(), q.device()));
-        let keys = self.with_own(&widen(&Tensor::cat(&[keys, &ones], 2), width), None);
-        let values = self.with_own(&widen(values, width), Some(width));
-        let scale = 1.0 / (width as f64).sqrt();
+        let keys = self.with_own(&widen(&Tensor::cat(&[keys, &ones], 2), dim), None);
+        let values = self.with_own(&widen(values, dim), Some(dim));
+        let scale = 1.0 / (dim as f64).sqrt();
         let context = attend(
             (&q, &self.generated),
             (&keys, &values, &self.keys),
             Some(scale),
         )
         .view([q.size()[0], q.size()[1], -1]);
-        let own_weight = context.narrow(2, width, 1);
-        (context.narrow(2, 0, width) + own_weight * v).flatten(1, 2)
+        let own_weight = context.narrow(2, dim, 1);
+        (context.narrow(2, 0, dim) + own_weight * v).flatten(1, 2)
     }
 
     /// The tokens in the order of `keys`, with zeros in the additional places but for a one in the given column.
@@ -135,9 +135,9 @@ impl Split {
     }
 }
 
-/// `[tokens, heads, columns]` with zeros behind, as wide as `width` and the additional columns.
-fn widen(tokens: &Tensor, width: i64) -> Tensor {
-    let missing = width + EXTRA_COLUMNS - tokens.size()[2];
+/// `[tokens, heads, columns]` with zeros behind, for `dim` and the additional columns.
+fn widen(tokens: &Tensor, dim: i64) -> Tensor {
+    let missing = dim + EXTRA_COLUMNS - tokens.size()[2];
     tokens.constant_pad_nd([0, missing])
 }
 
@@ -167,24 +167,24 @@ impl Padding {
         }
     }
 
-    /// `[tokens, heads, head width]` to `[cells, longest, heads, head width]`.
+    /// `[tokens, heads, head dim]` to `[cells, longest, heads, head dim]`.
     fn pad(&self, tokens: &Tensor) -> Tensor {
-        let [heads, width] = [tokens.size()[1], tokens.size()[2]];
+        let [heads, dim] = [tokens.size()[1], tokens.size()[2]];
         let padded = match &self.places {
             None => tokens.shallow_clone(),
             Some(places) => {
                 let cells = self.keys.size()[0];
                 Tensor::zeros(
-                    [cells * self.longest, heads, width],
+                    [cells * self.longest, heads, dim],
                     (tokens.kind(), tokens.device()),
                 )
                 .index_copy(0, places, tokens)
             }
         };
-        padded.view([-1, self.longest, heads, width])
+        padded.view([-1, self.longest, heads, dim])
     }
 
-    /// `[cells, longest, width]` back to `[tokens, width]`.
+    /// `[cells, longest, dim]` back to `[tokens, dim]`.
     fn unpad(&self, padded: &Tensor) -> Tensor {
         let flat = padded.flatten(0, 1);
         self.places
@@ -193,7 +193,8 @@ impl Padding {
     }
 }
 
-/// Multi-head self-attention with fused projections (reference section 3, layout A of section 2.5).
+/// Multi-head self-attention with fused projections (docs/methods.md, "Transformer layer"), named as in scheme A ("Naming
+/// schemes").
 #[derive(Debug)]
 pub struct Attention {
     projection: Linear,
@@ -202,29 +203,29 @@ pub struct Attention {
 }
 
 impl Attention {
-    pub fn new(store: &mut Store, name: &str, width: i64, heads: i64) -> Self {
+    pub fn new(store: &mut Store, name: &str, dim: i64, heads: i64) -> Self {
         // Xavier-uniform over the fused matrix, biases zero: torch's own start.
-        let bound = (6.0 / (4.0 * width as f64)).sqrt();
+        let bound = (6.0 / (4.0 * dim as f64)).sqrt();
         let weight = store.parameter(
             &format!("{name}.in_proj_weight"),
-            &[3 * width, width],
+            &[3 * dim, dim],
             Init::Uniform(bound),
         );
         let bias = store.parameter(
             &format!("{name}.in_proj_bias"),
-            &[3 * width],
+            &[3 * dim],
             Init::Constant(0.0),
         );
-        let bound = 1.0 / (width as f64).sqrt();
+        let bound = 1.0 / (dim as f64).sqrt();
         let output = Linear {
             weight: store.parameter(
                 &format!("{name}.out_proj.weight"),
-                &[width, width],
+                &[dim, dim],
                 Init::Uniform(bound),
             ),
             bias: Some(store.parameter(
                 &format!("{name}.out_proj.bias"),
-                &[width],
+                &[dim],
                 Init::Constant(0.0),
             )),
         };
@@ -238,16 +239,16 @@ impl Attention {
         }
     }
 
-    /// Tokens `[tokens, width]` to contextualised tokens of the same shape.
+    /// Tokens `[tokens, dim]` to contextualized tokens of the same shape.
     pub fn forward(&self, x: &Tensor, sequences: &Sequences) -> Tensor {
         let [q, k, v] = self.project(x);
         self.output
             .forward(&attend((&q, sequences), (&k, &v, sequences), None))
     }
 
-    /// The same for the first token of every cell only, `[cells, width]`; `first` are those tokens.
+    /// The same for the first token of every cell only, `[cells, dim]`; `first` are those tokens.
     pub fn forward_first(&self, x: &Tensor, first: &Tensor, sequences: &Sequences) -> Tensor {
-        let width = x.size()[1];
+        let dim = x.size()[1];
         let rows = |from: i64, count: i64, x: &Tensor| {
             let bias = self
                 .projection
@@ -259,8 +260,8 @@ impl Attention {
                 bias.as_ref(),
             )
         };
-        let q = rows(0, width, first).view([-1, self.heads, width / self.heads]);
-        let kv = rows(width, 2 * width, x).view([-1, 2, self.heads, width / self.heads]);
+        let q = rows(0, dim, first).view([-1, self.heads, dim / self.heads]);
+        let kv = rows(dim, 2 * dim, x).view([-1, 2, self.heads, dim / self.heads]);
         let queries = Sequences::new(vec![1; sequences.lengths.len()], x.device());
         let (k, v) = (kv.select(1, 0), kv.select(1, 1));
         self.output
@@ -268,8 +269,8 @@ impl Attention {
     }
 
     /// Perceived tokens to their context, and generated tokens to theirs: of the perceived tokens of their cell and of
-    /// themselves, never of each other (reference section 7.1). `x [tokens, width]` holds the perceived tokens of all cells, then
-    /// the generated ones.
+    /// themselves, never of each other (docs/methods.md, "Generative attention"). `x [tokens, dim]` holds the perceived
+    /// tokens of all cells, then the generated ones.
     ///
     /// As in the published models, the output projection is applied to the perceived tokens only.
     pub fn forward_split(&self, x: &Tensor, split: &Split) -> Tensor {
@@ -288,7 +289,7 @@ impl Attention {
         Tensor::cat(&[perceived, generated], 0)
     }
 
-    /// Attention weights of every cell, `[heads, length, length]` each: for looking at, not for training.
+    /// Attention weights of every cell, `[heads, length, length]` each: for analysis, not for training.
     pub fn weights(&self, x: &Tensor, lengths: &[i64]) -> Vec<Tensor> {
         let [q, k, _] = self.project(x);
         let scale = ((x.size()[1] / self.heads) as f64).sqrt();
@@ -299,25 +300,25 @@ impl Attention {
         starts(lengths).iter().zip(lengths).map(scores).collect()
     }
 
-    /// Queries and keys of every token, `[tokens, heads, head width]` each.
+    /// Queries and keys of every token, `[tokens, heads, head dim]` each.
     pub fn queries_and_keys(&self, x: &Tensor) -> [Tensor; 2] {
         let [q, k, _] = self.project(x);
         [q, k]
     }
 
-    /// Queries, keys and values, `[tokens, heads, width / heads]` each.
+    /// Queries, keys and values, `[tokens, heads, dim / heads]` each.
     fn project(&self, x: &Tensor) -> [Tensor; 3] {
-        let width = x.size()[1];
+        let dim = x.size()[1];
         let fused = self
             .projection
             .forward(x)
-            .view([-1, 3, self.heads, width / self.heads]);
+            .view([-1, 3, self.heads, dim / self.heads]);
         [0, 1, 2].map(|part| fused.select(1, part))
     }
 }
 
-/// Scaled dot-product attention inside cells: queries `[query tokens, heads, head width]` and keys and values of the same cells.
-/// `scale` multiplies the scores; by default it is 1 / sqrt(head width).
+/// Scaled dot-product attention inside cells: queries `[query tokens, heads, head dim]` and keys and values of the same cells.
+/// `scale` multiplies the scores; by default it is 1 / sqrt(head dim).
 fn attend(
     (q, queries): (&Tensor, &Sequences),
     (k, v, keys): (&Tensor, &Tensor, &Sequences),
@@ -353,10 +354,10 @@ fn attend_by_cell(
     let cell = |(query, key)| {
         fused(&cut(q, query), &cut(k, key), &cut(v, key), None, scale).squeeze_dim(0)
     };
-    let asking = spans(queries)
+    let query_spans = spans(queries)
         .zip(spans(keys))
         .filter(|((_, length), _)| *length > 0);
-    let mut cells: Vec<Tensor> = asking.map(cell).collect();
+    let mut cells: Vec<Tensor> = query_spans.map(cell).collect();
     if cells.len() == 1 {
         cells.remove(0)
     } else {
@@ -364,7 +365,7 @@ fn attend_by_cell(
     }
 }
 
-/// `[cells, tokens, heads, head width]` to `[cells, query tokens, width]` by libtorch's fused kernel.
+/// `[cells, tokens, heads, head dim]` to `[cells, query tokens, dim]` by libtorch's fused kernel.
 fn fused(q: &Tensor, k: &Tensor, v: &Tensor, keep: Option<&Tensor>, scale: Option<f64>) -> Tensor {
     let heads_first = |t: &Tensor| t.transpose(1, 2);
     let context = Tensor::scaled_dot_product_attention(

@@ -1,4 +1,4 @@
-//! The front-ends: what a gene is, and how much of it there is (reference section 3).
+//! Input encoders: gene and value embeddings (docs/methods.md, "Gene encoder" and "Value encoder").
 
 use super::layers::{LayerNorm, Linear};
 use super::noise::Noise;
@@ -6,10 +6,10 @@ use super::store::{Init, Store};
 use crate::checkpoint::{Architecture, InputStyle};
 use tch::{Kind, Tensor};
 
-/// Largest value the continuous encoder tells apart.
+/// The continuous encoder clips larger values.
 const MAX_VALUE: f64 = 512.0;
 
-/// A table of vectors and a layer norm: genes, batches and modalities are all encoded so.
+/// An embedding table and a layer norm, for genes, batches and modalities.
 #[derive(Debug)]
 pub struct GeneEncoder {
     embedding: Tensor,
@@ -22,18 +22,18 @@ impl GeneEncoder {
     pub fn new(
         store: &mut Store,
         name: &str,
-        (rows, width): (i64, i64),
+        (rows, dim): (i64, i64),
         init: Init,
         padding: Option<i64>,
     ) -> Self {
         Self {
-            embedding: store.parameter(&format!("{name}.embedding.weight"), &[rows, width], init),
-            norm: LayerNorm::new(store, &format!("{name}.enc_norm"), width),
+            embedding: store.parameter(&format!("{name}.embedding.weight"), &[rows, dim], init),
+            norm: LayerNorm::new(store, &format!("{name}.enc_norm"), dim),
             padding: padding.unwrap_or(-1),
         }
     }
 
-    /// Ids `[tokens]` to vectors `[tokens, width]`.
+    /// Ids `[tokens]` to vectors `[tokens, dim]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         self.norm.forward(&Tensor::embedding(
             &self.embedding,
@@ -56,18 +56,18 @@ pub enum ValueEncoder {
     },
     /// A table with a row for every bin.
     Category(GeneEncoder),
-    /// No encoder: the gene vector is multiplied by the value.
+    /// No encoder: the gene embedding is multiplied by the value.
     Scaling,
 }
 
 impl ValueEncoder {
     pub fn new(store: &mut Store, architecture: &Architecture) -> Self {
-        let (name, width) = ("value_encoder", architecture.embsize as i64);
+        let (name, dim) = ("value_encoder", architecture.embsize as i64);
         match architecture.input_emb_style {
             InputStyle::Continuous => Self::Continuous {
-                linear1: Linear::new(store, &format!("{name}.linear1"), 1, width),
-                linear2: Linear::new(store, &format!("{name}.linear2"), width, width),
-                norm: LayerNorm::new(store, &format!("{name}.norm"), width),
+                linear1: Linear::new(store, &format!("{name}.linear1"), 1, dim),
+                linear2: Linear::new(store, &format!("{name}.linear2"), dim, dim),
+                norm: LayerNorm::new(store, &format!("{name}.norm"), dim),
             },
             InputStyle::Category => {
                 let rows = architecture.n_bins as i64 + 2;
@@ -75,7 +75,7 @@ impl ValueEncoder {
                 Self::Category(GeneEncoder::new(
                     store,
                     name,
-                    (rows, width),
+                    (rows, dim),
                     Init::Normal,
                     padding,
                 ))
@@ -84,7 +84,7 @@ impl ValueEncoder {
         }
     }
 
-    /// Adds values `[tokens]` to gene vectors `[tokens, width]`.
+    /// Adds values `[tokens]` to gene embeddings `[tokens, dim]`.
     pub fn add_to(&self, genes: &Tensor, values: &Tensor, noise: &mut Noise) -> Tensor {
         match self {
             Self::Scaling => genes * values.to_kind(genes.kind()).unsqueeze(-1),
@@ -92,7 +92,7 @@ impl ValueEncoder {
         }
     }
 
-    /// Values `[tokens]` to vectors `[tokens, width]`, before dropout.
+    /// Values `[tokens]` to vectors `[tokens, dim]`, before dropout.
     pub fn forward(&self, values: &Tensor) -> Tensor {
         match self {
             Self::Continuous {
@@ -112,34 +112,34 @@ impl ValueEncoder {
     }
 }
 
-/// The mark of a token whose value is to be generated; it stands where others have their value.
+/// The flag of a token whose value is to be generated, in place of a value embedding.
 #[derive(Debug)]
 pub struct Flag(Tensor);
 
 impl Flag {
-    pub fn new(store: &mut Store, width: i64) -> Self {
-        Self(store.parameter("flag_encoder.weight", &[2, width], Init::Normal))
+    pub fn new(store: &mut Store, dim: i64) -> Self {
+        Self(store.parameter("flag_encoder.weight", &[2, dim], Init::Normal))
     }
 
-    /// Marks gene vectors `[tokens, width]`. Published tables have two rows, of which the second is the mark.
+    /// Adds the flag to gene embeddings `[tokens, dim]`. Published tables have two rows, of which the second is the flag.
     pub fn add_to(&self, genes: &Tensor) -> Tensor {
         genes + self.0.get(1)
     }
 }
 
 /// One category per gene and cell, added to the others: a condition such as a pathway (the third input; paper, Methods,
-/// "Condition tokens"), or what was done to the gene (reference section 5).
+/// "Condition tokens"), or the perturbation of the gene (docs/methods.md, "Perturbation tokens").
 #[derive(Debug)]
 pub struct ConditionEncoder(Tensor);
 
 impl ConditionEncoder {
     /// A table of `rows` categories. Row 0 is that of genes without one: it starts at zero and is never trained.
-    pub fn new(store: &mut Store, name: &str, rows: i64, width: i64) -> Self {
+    pub fn new(store: &mut Store, name: &str, rows: i64, dim: i64) -> Self {
         let name = format!("{name}.weight");
-        Self(store.parameter(&name, &[rows, width], Init::NormalAfterFirst))
+        Self(store.parameter(&name, &[rows, dim], Init::NormalAfterFirst))
     }
 
-    /// Ids `[tokens]` to vectors `[tokens, width]`.
+    /// Ids `[tokens]` to vectors `[tokens, dim]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.0, ids, 0, false, false)
     }

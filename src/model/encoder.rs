@@ -1,4 +1,4 @@
-//! The trunk: a stack of post-norm transformer layers over embedded tokens (reference section 3, "Encoder layer").
+//! Transformer encoder: a stack of post-norm layers over embedded tokens (docs/methods.md, "Transformer layer").
 
 use super::attention::{Attention, Sequences, Split};
 use super::layers::{LayerNorm, Linear};
@@ -7,13 +7,13 @@ use super::store::Store;
 use crate::checkpoint::Architecture;
 use tch::Tensor;
 
-/// How much of the last layer's output is wanted.
+/// Tokens for which the last layer is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Width {
+pub enum OutputTokens {
     /// Every token.
-    AllTokens,
+    All,
     /// The first token of each cell, `<cls>`: the rest of the last layer is not computed.
-    FirstToken,
+    First,
 }
 
 #[derive(Debug)]
@@ -27,18 +27,18 @@ struct Layer {
 
 impl Layer {
     fn new(store: &mut Store, name: &str, architecture: &Architecture) -> Self {
-        let (width, hidden) = (architecture.embsize as i64, architecture.d_hid as i64);
+        let (dim, hidden) = (architecture.embsize as i64, architecture.d_hid as i64);
         Self {
             attention: Attention::new(
                 store,
                 &format!("{name}.self_attn"),
-                width,
+                dim,
                 architecture.nheads as i64,
             ),
-            linear1: Linear::new(store, &format!("{name}.linear1"), width, hidden),
-            linear2: Linear::new(store, &format!("{name}.linear2"), hidden, width),
-            norm1: LayerNorm::new(store, &format!("{name}.norm1"), width),
-            norm2: LayerNorm::new(store, &format!("{name}.norm2"), width),
+            linear1: Linear::new(store, &format!("{name}.linear1"), dim, hidden),
+            linear2: Linear::new(store, &format!("{name}.linear2"), hidden, dim),
+            norm1: LayerNorm::new(store, &format!("{name}.norm1"), dim),
+            norm2: LayerNorm::new(store, &format!("{name}.norm2"), dim),
         }
     }
 
@@ -85,13 +85,13 @@ impl Encoder {
         }
     }
 
-    /// Embedded tokens `[tokens, width]` to the last layer's output: `[tokens, width]`, or `[cells, width]` for the first
+    /// Embedded tokens `[tokens, dim]` to the last layer's output: `[tokens, dim]`, or `[cells, dim]` for the first
     /// tokens.
     pub fn forward(
         &self,
         x: &Tensor,
         sequences: &Sequences,
-        wanted: Width,
+        wanted: OutputTokens,
         noise: &mut Noise,
     ) -> Tensor {
         let (last, before) = self
@@ -102,18 +102,18 @@ impl Encoder {
             layer.forward(&x, sequences, noise)
         });
         match wanted {
-            Width::AllTokens => last.forward(&x, sequences, noise),
-            Width::FirstToken => last.forward_first(&x, sequences, noise),
+            OutputTokens::All => last.forward(&x, sequences, noise),
+            OutputTokens::First => last.forward_first(&x, sequences, noise),
         }
     }
 
-    /// Perceived tokens, then generated ones, `[tokens, width]`, to the last layer's output of the same shape.
+    /// Perceived tokens, then generated ones, `[tokens, dim]`, to the last layer's output of the same shape.
     pub fn forward_split(&self, x: &Tensor, split: &Split, noise: &mut Noise) -> Tensor {
         let step = |x: Tensor, layer: &Layer| layer.forward_split(&x, split, noise);
         self.layers.iter().fold(x.shallow_clone(), step)
     }
 
-    /// The output of every layer, first to last, `[tokens, width]` each.
+    /// The output of every layer, first to last, `[tokens, dim]` each.
     pub fn hidden_states(&self, x: &Tensor, sequences: &Sequences) -> Vec<Tensor> {
         let mut x = x.shallow_clone();
         let step = |layer: &Layer| {
@@ -123,7 +123,7 @@ impl Encoder {
         self.layers.iter().map(step).collect()
     }
 
-    /// Queries and keys of every token in some layers, counted from 0 and increasing, `[tokens, heads, head width]` each.
+    /// Queries and keys of every token in some layers, counted from 0 and increasing, `[tokens, heads, head dim]` each.
     pub fn queries_and_keys(
         &self,
         x: &Tensor,

@@ -1,4 +1,5 @@
-//! What is read off the trunk: expression per token, class per cell, expression from the cell alone (reference section 3).
+//! Output heads: expression per token, class per cell, expression from the cell embedding (docs/methods.md,
+//! "Expression decoder" to "Classifier and discriminator").
 
 use super::layers::{LayerNorm, Linear};
 use super::store::Store;
@@ -12,10 +13,10 @@ pub struct ExpressionDecoder {
 }
 
 impl ExpressionDecoder {
-    /// `input` is the width of a token, twice the model's when a batch embedding is appended.
-    pub fn new(store: &mut Store, name: &str, input: i64, width: i64, explicit_zero: bool) -> Self {
+    /// `input` is the dimension of a token, twice the model's when a batch embedding is appended.
+    pub fn new(store: &mut Store, name: &str, input: i64, dim: i64, explicit_zero: bool) -> Self {
         let mut network = |part: &str| {
-            [(0, input, width), (2, width, width), (4, width, 1)]
+            [(0, input, dim), (2, dim, dim), (4, dim, 1)]
                 .map(|(at, from, to)| Linear::new(store, &format!("{name}.{part}.{at}"), from, to))
         };
         Self {
@@ -44,7 +45,7 @@ impl ExpressionDecoder {
     }
 }
 
-/// How an [`AffineDecoder`] makes its line; published models have the default.
+/// Options of an [`AffineDecoder`]; published models have the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Line {
     /// The intercept is multiplied by the mean of the cell's values that are not zero.
@@ -53,7 +54,8 @@ pub struct Line {
     pub softplus: bool,
 }
 
-/// Expression as a line through the value that went in (reference section 3): slope and intercept are told for every token.
+/// Affine expression decoder (docs/methods.md, "Affine decoder"): expression as slope times input value plus intercept, both
+/// predicted for every token (`AffineExprDecoder`).
 #[derive(Debug)]
 pub struct AffineDecoder {
     slope: ExpressionDecoder,
@@ -62,10 +64,10 @@ pub struct AffineDecoder {
 }
 
 impl AffineDecoder {
-    pub fn new(store: &mut Store, name: &str, width: i64, explicit_zero: bool, line: Line) -> Self {
+    pub fn new(store: &mut Store, name: &str, dim: i64, explicit_zero: bool, line: Line) -> Self {
         let mut decoder = |part: &str| {
             let name = format!("{name}.{part}_decoder");
-            ExpressionDecoder::new(store, &name, width, width, explicit_zero)
+            ExpressionDecoder::new(store, &name, dim, dim, explicit_zero)
         };
         Self {
             slope: decoder("coeff"),
@@ -74,22 +76,22 @@ impl AffineDecoder {
         }
     }
 
-    /// Tokens `[tokens, width]` and their values `[tokens]` to predicted values `[tokens]`. `mean` is that of the values of each
+    /// Tokens `[tokens, dim]` and their values `[tokens]` to predicted values `[tokens]`. `mean` is that of the values of each
     /// token's cell that are not zero, `[tokens]`.
     pub fn forward(&self, x: &Tensor, values: &Tensor, mean: impl FnOnce() -> Tensor) -> Tensor {
-        let tell = |decoder: &ExpressionDecoder| {
-            let told = decoder.forward(x);
+        let predict = |decoder: &ExpressionDecoder| {
+            let output = decoder.forward(x);
             if self.line.softplus {
-                told.softplus()
+                output.softplus()
             } else {
-                told
+                output
             }
         };
-        let mut intercept = tell(&self.intercept);
+        let mut intercept = predict(&self.intercept);
         if self.line.adaptive_bias {
             intercept *= mean();
         }
-        tell(&self.slope) * values + intercept
+        predict(&self.slope) * values + intercept
     }
 
     /// Probability of every value being other than zero, `[tokens]`, if the head has it.
@@ -120,25 +122,25 @@ impl ClassDecoder {
         store: &mut Store,
         name: &str,
         layers: usize,
-        (width, classes): (i64, i64),
+        (dim, classes): (i64, i64),
         activation: Activation,
     ) -> Self {
         let mut block = |i: usize| {
-            let dense = Linear::new(store, &format!("{name}._decoder.{}", 3 * i), width, width);
+            let dense = Linear::new(store, &format!("{name}._decoder.{}", 3 * i), dim, dim);
             (
                 dense,
-                LayerNorm::new(store, &format!("{name}._decoder.{}", 3 * i + 2), width),
+                LayerNorm::new(store, &format!("{name}._decoder.{}", 3 * i + 2), dim),
             )
         };
         let hidden = (0..layers.saturating_sub(1)).map(&mut block).collect();
         Self {
             hidden,
-            output: Linear::new(store, &format!("{name}.out_layer"), width, classes),
+            output: Linear::new(store, &format!("{name}.out_layer"), dim, classes),
             activation,
         }
     }
 
-    /// Cell embeddings `[cells, width]` to scores `[cells, classes]`.
+    /// Cell embeddings `[cells, dim]` to scores `[cells, classes]`.
     pub fn forward(&self, cells: &Tensor) -> Tensor {
         let mut x = cells.shallow_clone();
         for (dense, norm) in &self.hidden {
@@ -153,7 +155,7 @@ impl ClassDecoder {
     }
 }
 
-/// Expression from the cell embedding alone (GEPC, called MVC in the reference): every gene asks the cell for its value.
+/// Expression from the cell embedding alone (GEPC, called MVC in the original implementation): gene embeddings are the queries.
 #[derive(Debug)]
 pub struct CellDecoder {
     query: Linear,
@@ -162,37 +164,38 @@ pub struct CellDecoder {
 }
 
 impl CellDecoder {
-    /// `cell_width` is the width of a cell embedding, twice the model's when a batch embedding is appended.
+    /// `cell_dim` is the dimension of a cell embedding, twice the model's when a batch embedding is appended.
     pub fn new(
         store: &mut Store,
         name: &str,
-        width: i64,
-        cell_width: i64,
+        dim: i64,
+        cell_dim: i64,
         explicit_zero: bool,
     ) -> Self {
         Self {
-            query: Linear::new(store, &format!("{name}.gene2query"), width, width),
-            value: Linear::without_bias(store, &format!("{name}.W"), width, cell_width),
+            query: Linear::new(store, &format!("{name}.gene2query"), dim, dim),
+            value: Linear::without_bias(store, &format!("{name}.W"), dim, cell_dim),
             nonzero: explicit_zero
-                .then(|| Linear::new(store, &format!("{name}.W_zero_logit"), width, cell_width)),
+                .then(|| Linear::new(store, &format!("{name}.W_zero_logit"), dim, cell_dim)),
         }
     }
 
-    /// Gene vectors `[tokens, width]` and the embedding of each token's cell `[tokens, cell width]` to values `[tokens]` and,
+    /// Gene embeddings `[tokens, dim]` and the embedding of each token's cell `[tokens, cell dim]` to values `[tokens]` and,
     /// if the head has it, the probability of each being other than zero.
     pub fn forward(&self, genes: &Tensor, cells: &Tensor) -> (Tensor, Option<Tensor>) {
         let query = self.query.forward(genes).sigmoid();
-        let ask = |layer: &Linear| {
+        let predict = |layer: &Linear| {
             (layer.forward(&query) * cells).sum_dim_intlist(-1, false, None::<tch::Kind>)
         };
         (
-            ask(&self.value),
-            self.nonzero.as_ref().map(|layer| ask(layer).sigmoid()),
+            predict(&self.value),
+            self.nonzero.as_ref().map(|layer| predict(layer).sigmoid()),
         )
     }
 }
 
-/// The same tensor, whose gradient comes back with its sign turned: a discriminator behind it teaches the model to mislead it.
+/// Gradient reversal: the same tensor, with the sign of its gradient flipped, so that a discriminator trains the model against
+/// it.
 pub fn reverse_gradient(x: &Tensor) -> Tensor {
     // 2x is exact in floating point, so the difference is x itself, bit for bit.
     x.detach() * 2.0 - x

@@ -35,7 +35,7 @@ impl Linear {
     }
 }
 
-/// Normalisation over the last axis, affine.
+/// Normalization over the last axis, affine.
 #[derive(Debug)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -43,10 +43,10 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub fn new(store: &mut Store, name: &str, width: i64) -> Self {
+    pub fn new(store: &mut Store, name: &str, dim: i64) -> Self {
         Self {
-            weight: store.parameter(&format!("{name}.weight"), &[width], Init::Constant(1.0)),
-            bias: store.parameter(&format!("{name}.bias"), &[width], Init::Constant(0.0)),
+            weight: store.parameter(&format!("{name}.weight"), &[dim], Init::Constant(1.0)),
+            bias: store.parameter(&format!("{name}.bias"), &[dim], Init::Constant(0.0)),
         }
     }
 

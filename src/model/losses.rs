@@ -1,9 +1,9 @@
-//! Every loss of the reference (section 8). Sums are given apart from their counts, so that a minibatch can be computed in
+//! Every loss (docs/methods.md, "Losses"). Sums are given apart from their counts, so that a minibatch can be computed in
 //! parts and still be averaged exactly; they are f32 whatever the model computes in.
 
 use tch::{Kind, Reduction, Tensor};
 
-/// Smallest probability told apart from 0 and 1: float32 epsilon.
+/// Probabilities are clipped to at least this and at most 1 less this: float32 epsilon.
 const PROBABILITY_EPS: f64 = f32::EPSILON as f64;
 
 /// Sum of squared differences over the masked tokens.
@@ -33,7 +33,7 @@ pub fn relative_error(predicted: &Tensor, target: &Tensor, masked: &Tensor) -> T
 }
 
 /// Sum of cross-entropies of scores `[cells, classes]` against classes `[cells]`, each weighted by its class if weights
-/// `[classes]` are given. `smoothing` is the share of certainty given to all classes alike.
+/// `[classes]` are given. `smoothing` is the fraction of certainty given to all classes alike.
 pub fn cross_entropy(
     scores: &Tensor,
     classes: &Tensor,
@@ -66,7 +66,7 @@ pub fn contrast(first: &Tensor, second: &Tensor) -> Tensor {
 }
 
 /// Elastic cell similarity (ECS): pushes similarities away from the threshold. Mean over all pairs, the diagonal counted as
-/// similarity 0 (quirk Q36).
+/// similarity 0 (docs/methods.md, "Elastic cell similarity").
 pub fn elastic_similarity(cells: &Tensor, threshold: f64) -> Tensor {
     let off_diagonal: Tensor = 1.0f64 - Tensor::eye(cells.size()[0], (Kind::Float, cells.device()));
     let similarity = (cosine(cells, cells) * off_diagonal).relu();

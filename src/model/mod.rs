@@ -1,8 +1,8 @@
 //! The network: tensors only, no files and no options.
 //!
-//! A gene front-end and a value front-end embed tokens, the trunk (a transformer encoder) contextualises them, and heads read
-//! expression, cell type, batch or similarity off its output. Each is a module of its own, so that objectives, and later other
-//! model families, plug in without touching the trunk. Source: reference sections 3 and 4; paper, Methods, "scGPT model".
+//! A gene encoder and a value encoder embed tokens, a transformer contextualizes them, and output heads predict expression, cell
+//! type or batch. Each is a module of its own, so that objectives, and later other model families, plug in without changes to
+//! the transformer. See docs/methods.md, "Model"; paper, Methods, "scGPT model".
 
 mod attention;
 mod embedding;
@@ -20,7 +20,7 @@ pub mod weights;
 
 pub use attention::{Sequences, Split};
 pub use embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
-pub use encoder::{Encoder, Width};
+pub use encoder::{Encoder, OutputTokens};
 pub use heads::{
     AffineDecoder, CellDecoder, ClassDecoder, ExpressionDecoder, Line, reverse_gradient,
 };
@@ -29,6 +29,6 @@ pub use norm::{DomainNorm, Moments, PlainNorm};
 pub use perceptron::Perceptron;
 pub use perturbation::PerturbedCell;
 pub use scgpt::{
-    Encoded, Generated, Genes, Heads, Inputs, Model, Perturbed, Pooling, SplitInputs, Told,
+    Encoded, Generated, Genes, Heads, Inputs, Model, Perturbed, Pooling, Predictions, SplitInputs,
 };
 pub use store::{Flat, Init, Store};

@@ -1,4 +1,4 @@
-//! Dropout whose masks come from a stream of ours, so that a training run can be repeated, resumed and spread over threads.
+//! Dropout with masks from seeded random streams, so that a training run can be repeated, resumed and spread over threads.
 
 use crate::random::{Seed, Stream};
 use rand::Rng;
@@ -19,7 +19,7 @@ impl Noise {
         }
     }
 
-    /// Dropout at the given rate; the stream is told apart by the indices (step, shard).
+    /// Dropout at the given rate; the indices (step, shard) select the random stream.
     pub fn new(rate: f64, seed: Seed, indices: &[u64]) -> Self {
         let stream = (rate > 0.0).then(|| seed.stream("dropout", indices));
         Self { rate, stream }
@@ -28,7 +28,7 @@ impl Noise {
     /// Zeroes elements at random and scales the others up so that the mean is kept.
     ///
     /// On the CPU sixteen random bits decide an element, so the rate is met to 1 in 65,536; on a GPU the device draws, from a
-    /// seed of ours.
+    /// seed of the stream.
     pub fn apply(&mut self, x: Tensor) -> Tensor {
         let Some(stream) = &mut self.stream else {
             return x;

@@ -1,13 +1,14 @@
-//! Normalisation of the embedded tokens: by batch (DSBN), or plain as models of 2023 have it (quirk Q5).
+//! Batch normalization of the embedded tokens: domain-specific (DSBN), or plain as in models of 2023 (docs/methods.md, "Plain batch
+//! normalization").
 //!
-//! The plain one is applied with the statistics of its checkpoint, in fine-tuning too, so that an answer never depends on who
-//! shares a minibatch. The one by batch learns its statistics, as integration is about them.
+//! The plain one is applied with the statistics of its checkpoint, in fine-tuning too, so that a prediction never depends on
+//! the other cells of a minibatch. DSBN updates its running statistics in training.
 
 use super::attention::Sequences;
 use super::store::{Init, Store};
 use tch::{Kind, Tensor, no_grad};
 
-/// Epsilon of the reference's batch norms.
+/// Epsilon of the batch norms of the original implementation.
 const EPS: f64 = 6.1e-5;
 
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct PlainNorm {
 }
 
 impl PlainNorm {
-    pub fn new(store: &mut Store, name: &str, width: i64) -> Self {
+    pub fn new(store: &mut Store, name: &str, dim: i64) -> Self {
         let _ = store.buffer(
             &format!("{name}.num_batches_tracked"),
             &[],
@@ -27,49 +28,42 @@ impl PlainNorm {
             Kind::Int64,
         );
         Self {
-            weight: store.parameter(&format!("{name}.weight"), &[width], Init::Constant(1.0)),
-            bias: store.parameter(&format!("{name}.bias"), &[width], Init::Constant(0.0)),
-            mean: store.buffer(&format!("{name}.running_mean"), &[width], 0.0, Kind::Float),
-            variance: store.buffer(&format!("{name}.running_var"), &[width], 1.0, Kind::Float),
+            weight: store.parameter(&format!("{name}.weight"), &[dim], Init::Constant(1.0)),
+            bias: store.parameter(&format!("{name}.bias"), &[dim], Init::Constant(0.0)),
+            mean: store.buffer(&format!("{name}.running_mean"), &[dim], 0.0, Kind::Float),
+            variance: store.buffer(&format!("{name}.running_var"), &[dim], 1.0, Kind::Float),
         }
     }
 
-    /// Tokens `[tokens, width]`, normalised feature by feature.
+    /// Tokens `[tokens, dim]`, normalized feature by feature.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let scale = (&self.variance + EPS).rsqrt() * &self.weight;
         (x - &self.mean) * scale + &self.bias
     }
 }
 
-/// How much of the statistics of a minibatch goes into the running ones.
+/// Weight of the statistics of a minibatch in the running ones.
 const MOMENTUM: f64 = 0.1;
 
-/// A normalisation for every batch, without weights of its own (reference section 3; quirk Q12: where the reference counts
-/// pads, there are none here).
+/// A normalization for every batch, without weights of its own (docs/methods.md, "Domain-specific batch normalization";
+/// `scgpt/model/dsbn.py`). The original implementation counts pads; here are none.
 ///
-/// Every cell is normalised by its own batch, also where cells of several share a minibatch; the reference takes the batch of
-/// the first one for all.
+/// Every cell is normalized by its own batch, also where cells of several share a minibatch; the original implementation takes
+/// the batch of the first one for all.
 #[derive(Debug)]
 pub struct DomainNorm {
     means: Vec<Tensor>,
     variances: Vec<Tensor>,
 }
 
-/// For every batch the number of tokens, their sum and the sum of their squares, `[batches, 1 + 2 width]` in f32.
+/// For every batch the number of tokens, their sum and the sum of their squares, `[batches, 1 + 2 dim]` in f32.
 pub type Moments = Tensor;
 
 impl DomainNorm {
-    pub fn new(store: &mut Store, batches: usize, width: i64) -> Self {
+    pub fn new(store: &mut Store, batches: usize, dim: i64) -> Self {
         let mut statistic = |name: &str, value: f64| -> Vec<Tensor> {
             (0..batches)
-                .map(|n| {
-                    store.buffer(
-                        &format!("dsbn.bns.{n}.{name}"),
-                        &[width],
-                        value,
-                        Kind::Float,
-                    )
-                })
+                .map(|n| store.buffer(&format!("dsbn.bns.{n}.{name}"), &[dim], value, Kind::Float))
                 .collect()
         };
         Self {
@@ -78,8 +72,8 @@ impl DomainNorm {
         }
     }
 
-    /// Tokens `[tokens, width]`, normalised feature by feature with the statistics of the batch of their cell: those of the given
-    /// moments, or the learnt ones.
+    /// Tokens `[tokens, dim]`, normalized feature by feature with the statistics of the batch of their cell: those of the given
+    /// moments, or the running ones.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -101,7 +95,7 @@ impl DomainNorm {
         ((x.to_kind(Kind::Float) - mean) * scale).to_kind(x.kind())
     }
 
-    /// The moments of tokens `[tokens, width]`.
+    /// The moments of tokens `[tokens, dim]`.
     pub fn moments(&self, x: &Tensor, (batches, sequences): (&[i64], &Sequences)) -> Moments {
         let x = x.to_kind(Kind::Float);
         let tokens = sequences.spread(&ids(batches, &x));
@@ -118,17 +112,17 @@ impl DomainNorm {
         Tensor::stack(&rows.collect::<Vec<_>>(), 0)
     }
 
-    /// Moves the learnt statistics towards those of a minibatch; batches without a token there keep theirs.
+    /// Moves the running statistics towards those of a minibatch; batches without a token there keep theirs.
     pub fn learn(&self, moments: &Moments) {
         self.move_towards(moments, MOMENTUM);
     }
 
-    /// Takes the statistics of some cells for the learnt ones of their batches.
+    /// Sets the running statistics of batches to those of some of their cells.
     pub fn set(&self, moments: &Moments) {
         self.move_towards(moments, 1.0);
     }
 
-    fn move_towards(&self, moments: &Moments, share: f64) {
+    fn move_towards(&self, moments: &Moments, weight: f64) {
         let counts = Vec::<f32>::try_from(moments.select(1, 0)).expect("a column of numbers");
         let (means, variances) = statistics(moments);
         for (batch, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
@@ -138,29 +132,29 @@ impl DomainNorm {
                 let at = batch as i64;
                 let _ = self.means[batch]
                     .shallow_clone()
-                    .lerp_(&means.get(at), share);
+                    .lerp_(&means.get(at), weight);
                 let _ = self.variances[batch]
                     .shallow_clone()
-                    .lerp_(&(variances.get(at) * unbiased), share);
+                    .lerp_(&(variances.get(at) * unbiased), weight);
             });
         }
     }
 }
 
-/// Means and variances, `[batches, width]` each.
+/// Means and variances, `[batches, dim]` each.
 fn statistics(moments: &Moments) -> (Tensor, Tensor) {
-    let width = (moments.size()[1] - 1) / 2;
+    let dim = (moments.size()[1] - 1) / 2;
     let counts = moments.narrow(1, 0, 1).clamp_min(1.0);
-    let mean = moments.narrow(1, 1, width) / &counts;
-    let variance = moments.narrow(1, 1 + width, width) / counts - mean.square();
+    let mean = moments.narrow(1, 1, dim) / &counts;
+    let variance = moments.narrow(1, 1 + dim, dim) / counts - mean.square();
     (mean, variance.clamp_min(0.0))
 }
 
-fn ids(batches: &[i64], beside: &Tensor) -> Tensor {
-    Tensor::from_slice(batches).to_device(beside.device())
+fn ids(batches: &[i64], like: &Tensor) -> Tensor {
+    Tensor::from_slice(batches).to_device(like.device())
 }
 
-/// The batch of all cells, if it is one.
+/// The batch of all cells, if they have one in common.
 fn one_batch(batches: &[i64]) -> Option<i64> {
     let first = *batches.first()?;
     batches.iter().all(|batch| *batch == first).then_some(first)

@@ -1,23 +1,23 @@
-//! Dense layers with nothing between them but the positive part, a simple method beside a transformer.
+//! Multilayer perceptron with ReLU, a baseline.
 
 use super::layers::Linear;
 use super::store::Store;
 use tch::Tensor;
 
-/// A multi-layer perceptron.
+/// A multilayer perceptron.
 #[derive(Debug)]
 pub struct Perceptron(Vec<Linear>);
 
 impl Perceptron {
-    /// Layers between the given widths, the first of which is that of the input.
-    pub fn new(store: &mut Store, widths: &[i64]) -> Self {
+    /// Layers with the given dimensions, from input to output.
+    pub fn new(store: &mut Store, dims: &[i64]) -> Self {
         let layer = |(at, pair): (usize, &[i64])| {
             Linear::new(store, &format!("layers.{at}"), pair[0], pair[1])
         };
-        Self(widths.windows(2).enumerate().map(layer).collect())
+        Self(dims.windows(2).enumerate().map(layer).collect())
     }
 
-    /// Rows `[rows, first width]` to rows `[rows, last width]`.
+    /// Rows `[rows, input dim]` to rows `[rows, output dim]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let Some((last, hidden)) = self.0.split_last() else {
             return x.shallow_clone();

@@ -1,24 +1,24 @@
-//! Cells and what is done to their genes, as a model of perturbations reads them (reference section 5).
+//! Perturbed cells as input of a perturbation model (docs/methods.md, "Perturbation tokens").
 
-use super::encoder::Width;
+use super::encoder::OutputTokens;
 use super::noise::Noise;
 use super::scgpt::{Inputs, Model, Perturbed};
 use tch::{Device, Tensor};
 
-/// A cell and what is done to it.
+/// A cell and the perturbation of its genes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PerturbedCell {
     pub genes: Vec<i64>,
-    /// Log-normalised expression before.
+    /// Log-normalized expression before the perturbation.
     pub values: Vec<f32>,
-    /// What is done to every gene; see [`Perturbed`].
+    /// Perturbation flag of every gene; see [`Perturbed`].
     pub flags: Vec<i64>,
-    /// How much of it is done to every gene; none where every dose is 1.
+    /// Dose of every gene; empty where every dose is 1.
     pub doses: Vec<f32>,
 }
 
 impl Inputs {
-    /// Cells and what is done to them as tensors.
+    /// Perturbed cells as tensors.
     pub fn perturbed<'c>(
         cells: impl ExactSizeIterator<Item = &'c PerturbedCell> + Clone,
         device: Device,
@@ -51,16 +51,18 @@ fn doses(cell: &PerturbedCell) -> Vec<f32> {
 }
 
 impl Model {
-    /// Values of all tokens of some cells after what is done to them, `[tokens]`.
-    pub fn tell_perturbed<'c>(
+    /// Predicted values of all tokens of some cells after the perturbation, `[tokens]`.
+    pub fn predict_perturbed<'c>(
         &self,
         cells: impl ExactSizeIterator<Item = &'c PerturbedCell> + Clone,
         device: Device,
         noise: &mut Noise,
     ) -> Tensor {
         let inputs = Inputs::perturbed(cells, device);
-        let encoded = self.encode(&inputs, Width::AllTokens, noise);
-        let told = self.tell_expression(&encoded, &inputs);
-        told.expect("a model of perturbations tells expression").0
+        let encoded = self.encode(&inputs, OutputTokens::All, noise);
+        let predicted = self.predict_expression(&encoded, &inputs);
+        predicted
+            .expect("a perturbation model predicts expression")
+            .0
     }
 }

@@ -1,8 +1,9 @@
-//! The assembled model: front-ends, trunk and the heads that an architecture or a task asks for (reference section 4).
+//! The scGPT model: input encoders, transformer and the output heads of an architecture or a task (docs/methods.md, "Model";
+//! `TransformerModel.forward` in `scgpt/model/model.py`).
 
 use super::attention::{Sequences, Split};
 use super::embedding::{ConditionEncoder, Flag, GeneEncoder, ValueEncoder};
-use super::encoder::{Encoder, Width};
+use super::encoder::{Encoder, OutputTokens};
 use super::heads::{Activation, AffineDecoder, CellDecoder, ClassDecoder, ExpressionDecoder, Line};
 use super::noise::Noise;
 use super::norm::{DomainNorm, Moments, PlainNorm};
@@ -10,7 +11,7 @@ use super::store::{Init, Store};
 use crate::checkpoint::{self, Architecture};
 use tch::{Device, Kind, Tensor};
 
-/// Which heads a model has beside its trunk.
+/// The output heads and optional inputs of a model, in addition to its backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Heads {
     /// Cell types of the classifier.
@@ -21,30 +22,31 @@ pub struct Heads {
     pub cell_expression: bool,
     /// Batches of the discriminator (DAR).
     pub batches: Option<usize>,
-    /// A plain batch norm before the trunk, as checkpoints of 2023 have it.
+    /// A plain batch norm before the transformer, as checkpoints of 2023 have it.
     pub plain_norm: bool,
     /// The mark of tokens whose value is to be generated.
     pub generative: bool,
-    /// Conditions of a gene in a cell that the third input tells apart.
+    /// Conditions of a gene in a cell that the third input distinguishes.
     pub conditions: Option<usize>,
-    /// Both expression heads also tell how likely a value is not zero.
+    /// Both expression heads also predict the probability that a value is not zero.
     pub zero_probability: bool,
-    /// Batches that the expression heads are told.
+    /// Batches that the expression heads are conditioned on.
     pub batch_labels: Option<usize>,
-    /// Batches with a norm of the embedded tokens of their own (DSBN).
+    /// Batches with their own normalization of the embedded tokens (DSBN).
     pub domain_norm: Option<usize>,
-    /// Kinds of tokens, the special ones included, that the expression heads are told.
+    /// Modalities of tokens, the special ones included, that the expression heads are conditioned on.
     pub modalities: Option<usize>,
-    /// The queries of the cell's expression head are told batch and modality too, as in the reference's multi-omic model.
+    /// The queries of the GEPC head are conditioned on batch and modality too, as in the multi-omic model of the original
+    /// implementation.
     pub conditioned_query: bool,
-    /// The input that says what was done to a gene.
+    /// The input with the perturbation of each gene.
     pub perturbation: bool,
-    /// Expression of every token as a line through its value.
+    /// Expression of every token as an affine function of its value.
     pub affine_expression: Option<Line>,
 }
 
 impl Heads {
-    /// A trunk alone.
+    /// The backbone alone.
     pub const NONE: Self = Self {
         classes: None,
         expression: false,
@@ -82,18 +84,18 @@ impl Heads {
         }
     }
 
-    /// Whether the expression heads are told more than the hidden state.
+    /// Whether the expression heads are conditioned on more than the hidden state.
     fn is_conditioned(&self) -> bool {
         self.batch_labels.is_some() || self.modalities.is_some()
     }
 }
 
-/// The table of gene vectors.
+/// The table of gene embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Genes {
-    /// Vectors, one for every token of the vocabulary.
+    /// Embeddings, one for every token of the vocabulary.
     pub rows: i64,
-    /// The id of `<pad>`, whose vector is never trained.
+    /// The id of `<pad>`, whose embedding is never trained.
     pub pad: Option<i64>,
 }
 
@@ -107,29 +109,30 @@ pub struct Inputs {
     pub sequences: Sequences,
     /// Condition of every gene in its cell, `[tokens]` int64, 0 for none; absent where the model has no third input.
     pub conditions: Option<Tensor>,
-    /// Batch of every cell that the expression heads are told, for models with batch labels.
+    /// Batch of every cell, on which the expression heads are conditioned, for models with batch labels.
     pub batches: Option<Vec<i64>>,
-    /// Batch of every cell whose statistics normalise its tokens, for models with a norm for each (DSBN).
+    /// Batch of every cell whose statistics normalize its tokens, for models with DSBN.
     pub domains: Option<Vec<i64>>,
-    /// Kind of every token, `[tokens]` int64, for models with modalities.
+    /// Modality of every token, `[tokens]` int64, for models with modalities.
     pub modalities: Option<Tensor>,
-    /// What was done to every gene, for models of perturbations.
+    /// Perturbation of every gene, for perturbation models.
     pub perturbed: Option<Perturbed>,
 }
 
-/// What was done to genes.
+/// Perturbations of genes.
 #[derive(Debug)]
 pub struct Perturbed {
-    /// Of every token, `[tokens]` int64: 0 nothing, 1 knocked out or down, or perturbed in any way if there is one only, 2 raised.
+    /// Of every token, `[tokens]` int64: 0 unperturbed, 1 knocked out or down (or perturbed, in models with one flag), 2
+    /// over-expressed.
     pub flags: Tensor,
-    /// How much of it, `[tokens]` f32; 1 where absent.
+    /// Dose, `[tokens]` f32; 1 where absent.
     pub doses: Option<Tensor>,
 }
 
-/// Rows of the table of what is done to a gene.
+/// Rows of the table of perturbation flags.
 const PERTURBATION_FLAGS: i64 = 3;
 
-/// Tokens of some cells of which the model is to tell the values of a part.
+/// Tokens of some cells, for a part of which the model predicts the values.
 #[derive(Debug)]
 pub struct SplitInputs {
     /// Vocabulary ids of the perceived tokens, then of the generated ones, `[tokens]` int64.
@@ -149,8 +152,8 @@ impl SplitInputs {
         device: Device,
     ) -> Self {
         let lengths = perceived.clone().map(|(genes, _)| genes.len() as i64);
-        let asked = generated.clone().map(|genes| genes.len() as i64);
-        let split = Split::new(lengths.collect(), asked.collect(), device);
+        let requested = generated.clone().map(|genes| genes.len() as i64);
+        let split = Split::new(lengths.collect(), requested.collect(), device);
         let known = perceived.clone().map(|(genes, _)| genes);
         let genes: Vec<i64> = known.chain(generated).flatten().copied().collect();
         let values: Vec<f32> = perceived.flat_map(|(_, values)| values).copied().collect();
@@ -163,16 +166,16 @@ impl SplitInputs {
     }
 }
 
-/// What the trunk made of them.
+/// Outputs of the transformer for perceived and generated tokens.
 #[derive(Debug)]
 pub struct Generated {
-    /// Gene vectors of the generated tokens before anything was added, `[generated, width]`.
+    /// Gene embeddings of the generated tokens before anything was added, `[generated, dim]`.
     pub genes: Tensor,
-    /// Contextualised perceived tokens, `[perceived, width]`.
+    /// Contextualized perceived tokens, `[perceived, dim]`.
     pub perceived: Tensor,
-    /// Contextualised generated tokens, `[generated, width]`.
+    /// Contextualized generated tokens, `[generated, dim]`.
     pub hidden: Tensor,
-    /// The `<cls>` token of each cell, `[cells, width]`.
+    /// The `<cls>` token of each cell, `[cells, dim]`.
     pub cells: Tensor,
 }
 
@@ -204,27 +207,28 @@ impl Inputs {
 }
 
 /// Predicted values of tokens `[tokens]` and, if the head has it, the probability of each not being zero.
-pub type Told = (Tensor, Option<Tensor>);
+pub type Predictions = (Tensor, Option<Tensor>);
 
-/// What the trunk made of them.
+/// Outputs of the transformer.
 #[derive(Debug)]
 pub struct Encoded {
-    /// Gene vectors before values were added, `[tokens, width]`.
+    /// Gene embeddings before values were added, `[tokens, dim]`.
     pub genes: Tensor,
-    /// Contextualised tokens, `[tokens, width]`; the first of each cell only if no more was asked for.
+    /// Contextualized tokens, `[tokens, dim]`; the first of each cell only with [`OutputTokens::First`].
     pub hidden: Tensor,
-    /// The `<cls>` token of each cell, `[cells, width]`.
+    /// The `<cls>` token of each cell, `[cells, dim]`.
     pub cells: Tensor,
 }
 
-/// How a cell embedding is made of its tokens.
+/// How token outputs are pooled into a cell embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
     /// The `<cls>` token.
     Cls,
-    /// The mean of all tokens that are not pads (quirk Q18: the reference averages pads too).
+    /// The mean of all tokens that are not pads (docs/methods.md, "Cell embedding"; the original implementation averages pads
+    /// too).
     Mean,
-    /// The mean weighted by the values, normalised to length 1.
+    /// The mean weighted by the values, normalized to length 1.
     Weighted,
 }
 
@@ -249,54 +253,54 @@ pub struct Model {
 }
 
 impl Model {
-    /// Builds the model on a store: new tensors are initialised there, those already there are used.
+    /// Builds the model on a store: new tensors are initialized there, those already there are used.
     pub fn new(store: &mut Store, architecture: &Architecture, genes: Genes, heads: Heads) -> Self {
-        let width = architecture.embsize as i64;
+        let dim = architecture.embsize as i64;
         let layers = architecture.n_layers_cls;
         let classifier = |store: &mut Store, name: &str, classes: usize, activation| {
-            ClassDecoder::new(store, name, layers, (width, classes as i64), activation)
+            ClassDecoder::new(store, name, layers, (dim, classes as i64), activation)
         };
         let table = |store: &mut Store, name: &str, rows: usize| {
-            GeneEncoder::new(store, name, (rows as i64, width), Init::Normal, None)
+            GeneEncoder::new(store, name, (rows as i64, dim), Init::Normal, None)
         };
-        let told = if heads.is_conditioned() {
-            2 * width
+        let conditioned = if heads.is_conditioned() { 2 * dim } else { dim };
+        let query = if heads.conditioned_query {
+            conditioned
         } else {
-            width
+            dim
         };
-        let asking = if heads.conditioned_query { told } else { width };
         let explicit_zero = heads.zero_probability;
         Self {
             gene_encoder: GeneEncoder::new(
                 store,
                 "encoder",
-                (genes.rows, width),
+                (genes.rows, dim),
                 Init::Uniform(0.1),
                 genes.pad,
             ),
             value_encoder: ValueEncoder::new(store, architecture),
-            norm: heads.plain_norm.then(|| PlainNorm::new(store, "bn", width)),
-            domain_norm: heads.domain_norm.map(|n| DomainNorm::new(store, n, width)),
+            norm: heads.plain_norm.then(|| PlainNorm::new(store, "bn", dim)),
+            domain_norm: heads.domain_norm.map(|n| DomainNorm::new(store, n, dim)),
             batch_encoder: heads.batch_labels.map(|n| table(store, "batch_encoder", n)),
             modality_encoder: heads.modalities.map(|n| table(store, "mod_encoder", n)),
             conditioned_query: heads.conditioned_query,
-            flag: heads.generative.then(|| Flag::new(store, width)),
+            flag: heads.generative.then(|| Flag::new(store, dim)),
             conditions: heads
                 .conditions
-                .map(|n| ConditionEncoder::new(store, "condition_encoder", n as i64 + 1, width)),
+                .map(|n| ConditionEncoder::new(store, "condition_encoder", n as i64 + 1, dim)),
             perturbation: heads
                 .perturbation
-                .then(|| ConditionEncoder::new(store, "pert_encoder", PERTURBATION_FLAGS, width)),
+                .then(|| ConditionEncoder::new(store, "pert_encoder", PERTURBATION_FLAGS, dim)),
             encoder: Encoder::new(store, architecture),
             expression: heads
                 .expression
-                .then(|| ExpressionDecoder::new(store, "decoder", told, width, explicit_zero)),
+                .then(|| ExpressionDecoder::new(store, "decoder", conditioned, dim, explicit_zero)),
             classifier: heads
                 .classes
                 .map(|k| classifier(store, "cls_decoder", k, Activation::Relu)),
             cell_expression: heads
                 .cell_expression
-                .then(|| CellDecoder::new(store, "mvc_decoder", asking, told, explicit_zero)),
+                .then(|| CellDecoder::new(store, "mvc_decoder", query, conditioned, explicit_zero)),
             discriminator: heads.batches.map(|n| {
                 classifier(
                     store,
@@ -307,12 +311,12 @@ impl Model {
             }),
             affine: heads
                 .affine_expression
-                .map(|line| AffineDecoder::new(store, "decoder", width, explicit_zero, line)),
+                .map(|line| AffineDecoder::new(store, "decoder", dim, explicit_zero, line)),
         }
     }
 
-    /// Gene vectors and embedded tokens, the trunk's input, `[tokens, width]` each. A norm by batch takes the statistics of
-    /// the given moments, or those it has learnt.
+    /// Gene embeddings and embedded tokens, the input of the transformer, `[tokens, dim]` each. DSBN uses the statistics of the
+    /// given moments, or its running ones.
     pub fn embed(
         &self,
         inputs: &Inputs,
@@ -329,80 +333,80 @@ impl Model {
         (genes, tokens)
     }
 
-    /// The moments of the embedded tokens of some cells, batch by batch, for a norm by batch.
+    /// The moments of the embedded tokens of some cells, batch by batch, for DSBN.
     pub fn moments(&self, inputs: &Inputs, noise: &mut Noise) -> Option<Tensor> {
         let (norm, domains) = (self.domain_norm.as_ref()?, inputs.domains.as_ref()?);
         let (_, tokens) = self.join(inputs, noise);
         Some(norm.moments(&tokens, (domains, &inputs.sequences)))
     }
 
-    /// Gene vectors, and those with everything known of the tokens added, before any norm by batch.
+    /// Gene embeddings, and their sum with the embeddings of values and perturbations, before DSBN.
     fn join(&self, inputs: &Inputs, noise: &mut Noise) -> (Tensor, Tensor) {
         let genes = self.gene_encoder.forward(&inputs.gene_ids);
         let mut tokens = self.value_encoder.add_to(&genes, &inputs.values, noise);
         if let (Some(encoder), Some(perturbed)) = (&self.perturbation, &inputs.perturbed) {
-            let done = encoder.forward(&perturbed.flags);
+            let perturbation = encoder.forward(&perturbed.flags);
             tokens += match &perturbed.doses {
-                Some(doses) => done * doses.unsqueeze(-1),
-                None => done,
+                Some(doses) => perturbation * doses.unsqueeze(-1),
+                None => perturbation,
             };
         }
         (genes, self.finish(tokens, inputs.conditions.as_ref()))
     }
 
-    /// Moves the learnt statistics of a norm by batch towards those of a minibatch.
+    /// Moves the running statistics of DSBN towards those of a minibatch.
     pub fn learn_moments(&self, moments: &Moments) {
         if let Some(norm) = &self.domain_norm {
             norm.learn(moments);
         }
     }
 
-    /// Takes the statistics of batches in the given moments for those of a norm by batch.
+    /// Sets the statistics of DSBN to those of the given moments.
     pub fn set_moments(&self, moments: &Moments) {
         if let Some(norm) = &self.domain_norm {
             norm.set(moments);
         }
     }
 
-    /// Vectors of genes by id, `[tokens, width]`.
-    pub fn gene_vectors(&self, ids: &Tensor) -> Tensor {
+    /// Gene embeddings by id, `[tokens, dim]`.
+    pub fn gene_embeddings(&self, ids: &Tensor) -> Tensor {
         self.gene_encoder.forward(ids)
     }
 
-    /// The values of all tokens as their own hidden state tells them (GEP).
-    pub fn tell_expression(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Told> {
+    /// Values of all tokens predicted from their own hidden state (GEP).
+    pub fn predict_expression(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Predictions> {
         if let Some(decoder) = &self.affine {
             let x = &encoded.hidden;
-            let told = decoder.forward(x, &inputs.values, || mean_of_cells(inputs));
-            return Some((told, decoder.nonzero_probability(x)));
+            let values = decoder.forward(x, &inputs.values, || mean_of_cells(inputs));
+            return Some((values, decoder.nonzero_probability(x)));
         }
         let decoder = self.expression.as_ref()?;
-        let hidden = beside(&encoded.hidden, self.condition_of_tokens(inputs));
+        let hidden = concat(&encoded.hidden, self.condition_of_tokens(inputs));
         Some((
             decoder.forward(&hidden),
             decoder.nonzero_probability(&hidden),
         ))
     }
 
-    /// The values of all tokens as the cell embedding tells them (GEPC).
-    pub fn tell_from_cell(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Told> {
+    /// Values of all tokens predicted from the cell embedding (GEPC).
+    pub fn predict_from_cell(&self, encoded: &Encoded, inputs: &Inputs) -> Option<Predictions> {
         let decoder = self.cell_expression.as_ref()?;
-        let cells = beside(&encoded.cells, self.condition_of_cells(inputs));
+        let cells = concat(&encoded.cells, self.condition_of_cells(inputs));
         let genes = match self.conditioned_query {
-            true => beside(&encoded.genes, self.condition_of_tokens(inputs)),
+            true => concat(&encoded.genes, self.condition_of_tokens(inputs)),
             false => encoded.genes.shallow_clone(),
         };
         Some(decoder.forward(&genes, &inputs.sequences.spread(&cells)))
     }
 
-    /// Batch and modality of every token, `[tokens, width]`, for models that are told them.
+    /// Batch and modality of every token, `[tokens, dim]`, for models that are conditioned on them.
     fn condition_of_tokens(&self, inputs: &Inputs) -> Option<Tensor> {
         let batches = self.batch_vectors(inputs);
         let batches = batches.map(|batches| inputs.sequences.spread(&batches));
         sum(batches, self.modality_vectors(inputs))
     }
 
-    /// Batch of every cell and modality of its first token, `[cells, width]`.
+    /// Batch of every cell and modality of its first token, `[cells, dim]`.
     fn condition_of_cells(&self, inputs: &Inputs) -> Option<Tensor> {
         let first = |modalities: Tensor| {
             let starts = Tensor::from_slice(&inputs.sequences.starts());
@@ -425,7 +429,7 @@ impl Model {
         Some(encoder.forward(inputs.modalities.as_ref()?))
     }
 
-    /// Adds conditions and normalises, where the model does.
+    /// Adds conditions and normalizes, where the model does.
     fn finish(&self, mut tokens: Tensor, conditions: Option<&Tensor>) -> Tensor {
         if let (Some(encoder), Some(conditions)) = (&self.conditions, conditions) {
             tokens += encoder.forward(conditions);
@@ -436,8 +440,8 @@ impl Model {
         }
     }
 
-    /// Contextualises perceived and generated tokens; given cell embeddings `[cells, width]` take the place of the `<cls>`
-    /// tokens, the first perceived of each cell (reference section 7.1).
+    /// Contextualizes perceived and generated tokens; given cell embeddings `[cells, dim]` take the place of the `<cls>`
+    /// tokens, the first perceived of each cell (docs/methods.md, "Generative attention").
     pub fn generate(
         &self,
         inputs: &SplitInputs,
@@ -451,15 +455,15 @@ impl Model {
         let starts = Tensor::from_slice(&inputs.split.perceived.starts())
             .to_device(inputs.gene_ids.device());
         let genes = self.gene_encoder.forward(&inputs.gene_ids);
-        let [known, asked] =
+        let [known, requested] =
             [0, 1].map(|part| genes.split_with_sizes(sizes, 0)[part].shallow_clone());
         let flag = self
             .flag
             .as_ref()
-            .expect("a generative model marks what it is asked for");
+            .expect("a generative model has a flag encoder");
         let tokens = [
             self.value_encoder.add_to(&known, &inputs.values, noise),
-            flag.add_to(&asked),
+            flag.add_to(&requested),
         ];
         let mut tokens = self.finish(Tensor::cat(&tokens, 0), inputs.conditions.as_ref());
         if let Some(cells) = cells {
@@ -469,23 +473,23 @@ impl Model {
         let mut parts = hidden.split_with_sizes(sizes, 0);
         let (hidden, perceived) = (parts.remove(1), parts.remove(0));
         Generated {
-            genes: asked,
+            genes: requested,
             cells: perceived.index_select(0, &starts),
             perceived,
             hidden,
         }
     }
 
-    pub fn encode(&self, inputs: &Inputs, wanted: Width, noise: &mut Noise) -> Encoded {
+    pub fn encode(&self, inputs: &Inputs, wanted: OutputTokens, noise: &mut Noise) -> Encoded {
         self.encode_with(inputs, None, wanted, noise)
     }
 
-    /// The same with tokens normalised by the given moments.
+    /// The same with tokens normalized by the given moments.
     pub fn encode_with(
         &self,
         inputs: &Inputs,
         moments: Option<&Moments>,
-        wanted: Width,
+        wanted: OutputTokens,
         noise: &mut Noise,
     ) -> Encoded {
         let (genes, tokens) = self.embed(inputs, moments, noise);
@@ -493,8 +497,8 @@ impl Model {
             .encoder
             .forward(&tokens, &inputs.sequences, wanted, noise);
         let cells = match wanted {
-            Width::FirstToken => hidden.shallow_clone(),
-            Width::AllTokens => hidden.index_select(
+            OutputTokens::First => hidden.shallow_clone(),
+            OutputTokens::All => hidden.index_select(
                 0,
                 &Tensor::from_slice(&inputs.sequences.starts()).to_device(hidden.device()),
             ),
@@ -506,7 +510,7 @@ impl Model {
         }
     }
 
-    pub fn trunk(&self) -> &Encoder {
+    pub fn transformer(&self) -> &Encoder {
         &self.encoder
     }
 }
@@ -524,8 +528,8 @@ fn mean_of_cells(inputs: &Inputs) -> Tensor {
     ))
 }
 
-/// Vectors with what they are told appended, if they are told anything.
-fn beside(vectors: &Tensor, condition: Option<Tensor>) -> Tensor {
+/// Vectors with the condition appended, if there is one.
+fn concat(vectors: &Tensor, condition: Option<Tensor>) -> Tensor {
     match condition {
         Some(condition) => Tensor::cat(&[vectors, &condition], -1),
         None => vectors.shallow_clone(),
@@ -540,7 +544,7 @@ fn sum(one: Option<Tensor>, other: Option<Tensor>) -> Option<Tensor> {
 }
 
 impl Encoded {
-    /// Cell embeddings of ragged cells, `[cells, width]`; `values` are the tokens' input values.
+    /// Cell embeddings of ragged cells, `[cells, dim]`; `values` are the tokens' input values.
     pub fn pool(&self, pooling: Pooling, values: &Tensor, lengths: &[i64]) -> Tensor {
         let pooled = |hidden: Tensor, values: Tensor| match pooling {
             Pooling::Cls => hidden.select(0, 0),

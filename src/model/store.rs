@@ -18,7 +18,7 @@ pub enum Init {
 
 /// Parameters (trained) and buffers (kept with them) by the names that published checkpoints use.
 ///
-/// Asking twice for a name gives the same tensor, so a second model built on a shared store shares every weight: that is how
+/// A name requested twice gives the same tensor, so a second model built on a shared store shares every weight: that is how
 /// worker threads get a model each.
 #[derive(Debug)]
 pub struct Store {
@@ -53,7 +53,7 @@ impl Store {
         self.device
     }
 
-    /// The parameter of that name, made and initialised if it is new.
+    /// The parameter of that name, made and initialized if it is new.
     pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Tensor {
         if let Some(tensor) = self.parameters.get(name) {
             return tensor.shallow_clone();

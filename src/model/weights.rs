@@ -1,4 +1,5 @@
-//! Weights from a state dict into a model and back, with an account of every tensor (reference section 2.6; quirks Q1, Q2).
+//! Weights from a state dict into a model and back, with a list of loaded, missing and unused tensors (docs/methods.md, "Loading
+//! weights").
 
 use super::store::Store;
 use crate::checkpoint::{StateDict, Tensor as Stored};
@@ -6,10 +7,10 @@ use serde::Serialize;
 use std::fmt;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Prefixes of the trunk: without these tensors a model is not the published one.
-const TRUNK: [&str; 3] = ["encoder.", "value_encoder.", "transformer_encoder."];
+/// Prefixes of the backbone: without these tensors a model is not the published one.
+const BACKBONE: [&str; 3] = ["encoder.", "value_encoder.", "transformer_encoder."];
 
-/// What became of every tensor of a checkpoint and of a model.
+/// Loading status of every tensor of a checkpoint and of a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Table {
     pub loaded: Vec<String>,
@@ -28,15 +29,15 @@ pub struct WrongShape {
     pub model: Vec<usize>,
 }
 
-/// Tensors that had to be there and were not.
+/// Required tensors that are missing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the checkpoint does not hold the model: {}; run `scgpt-checkpoint inspect` on it", .0.join(", "))]
 pub struct Incomplete(pub Vec<String>);
 
 impl Table {
-    /// Fails if a tensor of the trunk was not loaded.
-    pub fn require_trunk(&self) -> Result<(), Incomplete> {
-        self.require(|name| TRUNK.iter().any(|prefix| name.starts_with(prefix)))
+    /// Fails if a tensor of the backbone was not loaded.
+    pub fn require_backbone(&self) -> Result<(), Incomplete> {
+        self.require(|name| BACKBONE.iter().any(|prefix| name.starts_with(prefix)))
     }
 
     /// Fails if any tensor of the model was not loaded.
@@ -120,29 +121,29 @@ pub fn load(store: &Store, state: &StateDict) -> Table {
     table
 }
 
-/// The state dict with the first gene vectors of a stored table, so many as are known, and this model's own for the others; none
-/// if the table has as many rows as the model's and nothing is to be done.
+/// The state dict with the first `known` gene embeddings of a stored table and this model's own for the others; none if the table
+/// already has the rows of the model.
 pub fn with_more_genes(store: &Store, state: &StateDict, known: usize) -> Option<StateDict> {
     const TABLE: &str = "encoder.embedding.weight";
     let (stored, own) = (state.get(TABLE)?, store.tensor(TABLE)?);
-    let (rows, width) = (own.size()[0], own.size()[1]);
-    if stored.shape() == [rows as usize, width as usize] && known as i64 == rows {
+    let (rows, dim) = (own.size()[0], own.size()[1]);
+    if stored.shape() == [rows as usize, dim as usize] && known as i64 == rows {
         return None;
     }
-    let &[stored_rows, stored_width] = stored.shape() else {
+    let &[stored_rows, stored_dim] = stored.shape() else {
         return None;
     };
-    if stored_width as i64 != width || known > stored_rows {
+    if stored_dim as i64 != dim || known > stored_rows {
         return None;
     }
     let mut values = from_torch(own).to_f32();
-    let kept = known * stored_width;
+    let kept = known * stored_dim;
     values[..kept].copy_from_slice(&stored.to_f32()[..kept]);
     let mut extended = state.clone();
-    let table = Stored::from_f32(vec![rows as usize, stored_width], &values);
+    let table = Stored::from_f32(vec![rows as usize, stored_dim], &values);
     extended.insert(
         TABLE.to_owned(),
-        table.expect("as many values as the shape says"),
+        table.expect("as many values as the shape"),
     );
     Some(extended)
 }
@@ -169,8 +170,8 @@ fn from_torch(tensor: &Tensor) -> Stored {
         .view([-1]);
     if tensor.kind() == Kind::Int64 {
         let values = Vec::<i64>::try_from(&tensor).expect("an int64 vector");
-        return Stored::from_i64(shape, &values).expect("as many values as the shape says");
+        return Stored::from_i64(shape, &values).expect("as many values as the shape");
     }
     let values = Vec::<f32>::try_from(&tensor.to_kind(Kind::Float)).expect("a float vector");
-    Stored::from_f32(shape, &values).expect("as many values as the shape says")
+    Stored::from_f32(shape, &values).expect("as many values as the shape")
 }

@@ -1,4 +1,4 @@
-//! The command line: what clap shows and reads, with defaults and choices from the schema, and texts turned into JSON.
+//! Command line: help and parsing by clap, with defaults and choices from the schema, and conversion of texts to JSON.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -11,48 +11,103 @@ use serde_json::{Map, Value};
 
 use super::schema;
 
-/// Arguments that steer the reading of options and are none themselves.
-pub const NOT_OPTIONS: [&str; 2] = ["params", "schema"];
+/// Arguments that control the reading of options and are not options themselves.
+pub const NOT_OPTIONS: [&str; 4] = ["params", "schema", "help", "version"];
 
-/// What a command line said.
+/// Content of a command line.
 pub struct Line {
     pub given: Map<String, Value>,
     pub params: Option<PathBuf>,
     pub problems: Vec<String>,
 }
 
-/// The command as help shows it; clap enforces nothing but syntax when [`read`] uses it.
+/// Headings that every program has: what must be given, what most runs set, and what all programs share.
+const REQUIRED: &str = "Required";
+const OPTIONS: &str = "Options";
+const GENERAL: &str = "General";
+
+/// The command as help shows it; clap checks only the syntax when [`read`] uses it.
 pub fn build<'a>(
     name: &'static str,
     summary: &'static str,
     args: impl Iterator<Item = &'a Arg>,
     schema: &Value,
 ) -> Command {
-    let required = schema["required"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let argument = |arg: &Arg| {
-        let id = arg.get_id().as_str();
-        argument(arg.clone(), &schema["properties"][id])
-            .required(required.iter().any(|name| name == id))
+    let is_required = |arg: &Arg| {
+        let names = schema["required"].as_array().into_iter().flatten();
+        names.into_iter().any(|name| name == arg.get_id().as_str())
     };
-    let params = Arg::new("params")
-        .long("params")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf));
-    let schema_flag = Arg::new("schema").long("schema").action(ArgAction::SetTrue);
+    let shown = |arg: &Arg| {
+        let required = is_required(arg);
+        let heading = match arg.get_help_heading() {
+            _ if required => REQUIRED,
+            heading => heading.unwrap_or(OPTIONS),
+        };
+        let heading = heading.to_owned();
+        argument(arg.clone(), &schema["properties"][arg.get_id().as_str()])
+            .required(required)
+            .help_heading(heading)
+    };
+    let mut args: Vec<Arg> = args.map(shown).collect();
+    args.sort_by_key(|arg| position(arg, &schema["properties"][arg.get_id().as_str()]));
     Command::new(name)
         .bin_name(name)
         .about(summary)
         .version(env!("CARGO_PKG_VERSION"))
-        .args(args.map(argument))
-        .next_help_heading("General")
-        .arg(params.help("Read options from a JSON object; flags on the command line win"))
-        .arg(schema_flag.help("Print the JSON Schema of the options and exit"))
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(args)
+        .next_help_heading(GENERAL)
+        .args(general())
 }
 
-/// The argument, reading texts of any content, with default and choices shown.
+/// Required options come first, inputs before outputs, and what all programs share comes last.
+fn position(arg: &Arg, property: &Value) -> u8 {
+    match (arg.get_help_heading(), property["x-direction"].as_str()) {
+        (Some(REQUIRED), Some("input")) => 0,
+        (Some(REQUIRED), Some("output")) => 2,
+        (Some(REQUIRED), _) => 1,
+        (Some(OPTIONS), _) => 3,
+        (Some(GENERAL), _) => 5,
+        _ => 4,
+    }
+}
+
+/// Arguments of every command line in addition to the options of the schema.
+fn general() -> [Arg; 4] {
+    let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let params = Arg::new("params")
+        .long("params")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf));
+    [
+        params.help("JSON object of options; flags on the command line override it"),
+        flag("schema").help("Print the JSON Schema of the options and exit"),
+        flag("help")
+            .short('h')
+            .help("Print help: the most used options with -h, all with --help"),
+        flag("version").short('V').help("Print the version"),
+    ]
+}
+
+/// The command with the most used options only, and the first clause of each description.
+pub fn short(command: &Command) -> Command {
+    let brief = |arg: Arg| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(first_sentence(&help).to_owned())
+    };
+    let all = format!("All options: {} --help", command.get_name());
+    command.clone().mut_args(brief).after_help(all)
+}
+
+/// The text up to the first full stop or colon that ends a clause.
+fn first_sentence(text: &str) -> &str {
+    let ends = [". ", ": ", "; "].map(|end| text.find(end).unwrap_or(text.len()));
+    let end = ends.into_iter().min().unwrap_or(text.len());
+    text[..end].trim_end_matches('.')
+}
+
+/// The argument, accepting any text, with default and choices shown.
 fn argument(arg: Arg, property: &Value) -> Arg {
     let choice = |(name, help): (&str, Option<&str>)| match help {
         Some(help) => PossibleValue::new(name.to_owned()).help(help.to_owned()),
@@ -84,7 +139,7 @@ fn argument(arg: Arg, property: &Value) -> Arg {
     }
 }
 
-/// `--flag` alone means true; `--flag=false` can take back what a parameter file or a default says.
+/// `--flag` alone means true; `--flag=false` overrides a parameter file or a default.
 fn boolean(arg: Arg) -> Arg {
     let values = ["true", "false"].map(PossibleValue::new).to_vec();
     arg.action(ArgAction::Set)
@@ -103,7 +158,7 @@ fn plain(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Takes any text and only tells clap which ones are meant, because the schema judges all values together.
+/// Accepts any text and only lists the choices for clap, because the schema validates all values together.
 #[derive(Clone)]
 struct Text(Vec<PossibleValue>);
 
@@ -125,7 +180,7 @@ impl TypedValueParser for Text {
     }
 }
 
-/// Reads the arguments. What cannot be read is a problem and left aside, so that the rest is still looked at.
+/// Reads the arguments. Arguments that cannot be parsed are reported as problems and skipped, so that the rest is still checked.
 pub fn read(command: &Command, args: &[OsString], properties: &Map<String, Value>) -> Line {
     let lenient = command
         .clone()
@@ -168,7 +223,7 @@ fn problem(error: &clap::Error, command: &Command) -> String {
     first.trim_start_matches("error: ").replace('\'', "`")
 }
 
-/// The argument that clap stumbled over, without its value.
+/// The argument that clap rejected, without its value.
 fn culprit(error: &clap::Error) -> Option<String> {
     match error.get(ContextKind::InvalidArg)? {
         ContextValue::String(shown) => shown.split([' ', '=', '[']).next().map(str::to_owned),
@@ -176,7 +231,7 @@ fn culprit(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Takes the argument and its value away; false if it cannot be found.
+/// Removes the argument and its value; false if it cannot be found.
 fn remove_culprit(args: &mut Vec<OsString>, error: &clap::Error) -> bool {
     let Some(name) = culprit(error) else {
         return false;
@@ -197,11 +252,11 @@ fn remove_culprit(args: &mut Vec<OsString>, error: &clap::Error) -> bool {
     true
 }
 
-/// `; did you mean ...` with the nearest name, if one is near.
+/// `; did you mean ...` with the most similar name, if one is similar enough.
 pub fn did_you_mean(name: &str, known: impl Iterator<Item = String>) -> String {
     let near = known
         .map(|known| (strsim::jaro_winkler(name, &known), known))
-        .filter(|(likeness, _)| *likeness > 0.8);
+        .filter(|(similarity, _)| *similarity > 0.8);
     let nearest = near.max_by(|(a, _), (b, _)| a.total_cmp(b));
     nearest.map_or_else(String::new, |(_, known)| {
         format!("; did you mean `{known}`?")
@@ -235,8 +290,8 @@ fn json(texts: &[&str], property: &Value) -> Value {
     }
 }
 
-/// The text as the type that the schema names; a text that is none stays a text, which the schema then refuses.
-/// `none` is no value, except where any text is one.
+/// The text as the type in the schema; a text that does not parse stays a text, which the schema then rejects.
+/// `none` means no value, except where any text is valid.
 fn scalar(text: &str, schema: &Value) -> Value {
     let allows = |kind| schema::allows(schema, kind);
     let is_enumerated = !schema::choices(schema).is_empty();

@@ -1,4 +1,4 @@
-//! Checks files and folders named by options before any work: inputs exist, outputs can be written, no output is an input.
+//! Checks of input and output files before any work: inputs exist, outputs can be written, no output is an input.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::problems::Names;
 use crate::output;
 
-/// What is wrong with the files that valid options name.
+/// Problems of the files of valid options.
 pub fn problems(names: &Names<'_>, values: &Map<String, Value>) -> Vec<String> {
     let properties = names.definition.properties();
     let mut problems = Vec::new();
@@ -48,14 +48,14 @@ fn output_problem(path: &Path) -> Option<String> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         let path = path.display();
         return Some(format!(
-            "`{path}` is neither a file nor a folder; name another output"
+            "`{path}` is neither a file nor a directory; name another output"
         ));
     }
     let folder = output::parent(path);
-    // An unnamed file is the only honest question: permissions do not tell of full quotas or read-only mounts.
+    // Creates an unnamed file: permissions alone do not show full quotas or read-only mounts.
     let error = tempfile::tempfile_in(folder).err()?;
     Some(format!(
-        "could not write into folder `{}`: {error}",
+        "could not write into directory `{}`: {error}",
         folder.display()
     ))
 }

@@ -1,4 +1,4 @@
-//! What is wrong with given options, in words that need no knowledge of JSON or schemas.
+//! Problems of options, described without JSON or schema terms.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 use super::command::did_you_mean;
 use super::{Definition, schema};
 
-/// Something wrong with one option.
+/// A problem of one option.
 pub struct Problem {
     pub property: String,
     pub text: String,
 }
 
-/// Knows what to call an option: as it was given.
+/// Names options as they were given: flag, or key of the parameter file.
 pub struct Names<'a> {
     pub definition: &'a Definition,
     pub given: &'a Map<String, Value>,
@@ -22,7 +22,7 @@ pub struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// All that the schema finds wrong with the values; one problem for each option.
+    /// Problems found by the schema; at most one for each option.
     pub fn problems(&self, values: &Map<String, Value>) -> Vec<Problem> {
         let validator = jsonschema::draft202012::new(&self.definition.schema)
             .expect("generated schemas are valid");
@@ -92,7 +92,7 @@ impl Names<'_> {
     }
 
     fn wrong(&self, name: &str, whole: &Value, part: &Value) -> String {
-        // A wrong element speaks for itself in a list; a list of wrong length does not.
+        // Of a list, the message has the wrong element only, or the whole list if its length is wrong.
         let found = if whole.is_array() && !part.is_array() {
             part
         } else {
@@ -106,7 +106,7 @@ impl Names<'_> {
         )
     }
 
-    /// Whether a rule across options speaks of one that has a problem of its own.
+    /// Whether a rule across options concerns an option that has a problem of its own.
     pub fn is_moot(&self, rule: &str, problems: &[String]) -> bool {
         let mut options = self.definition.properties().keys();
         options.any(|name| {
@@ -162,7 +162,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// What the schema accepts, as the end of a sentence that starts with "expected".
+/// What the schema accepts, to follow "expected".
 pub fn expected(property: &Value) -> String {
     let or_none = match schema::allows(property, "null") && !schema::allows(property, "string") {
         true => " (or `none`)",
@@ -196,7 +196,7 @@ fn examples(property: &Value) -> String {
 }
 
 fn list(property: &Value) -> String {
-    let limit = |key: &str, words: &str| property[key].as_u64().map(|n| format!("{words} {n}"));
+    let limit = |key: &str, bound: &str| property[key].as_u64().map(|n| format!("{bound} {n}"));
     let limits = [limit("minItems", "at least"), limit("maxItems", "at most")];
     let limits = limits
         .into_iter()

@@ -1,4 +1,4 @@
-//! The schema as generated from types, brought into the form that people, engines and our own checks share.
+//! JSON Schema of options: generated from types, then normalized for help, workflow engines and validation.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -29,8 +29,8 @@ pub fn object(value: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// Gives every property its default, and removes from `defaults` what must be given instead.
-pub fn settle(properties: &mut Map<String, Value>, defaults: &mut Map<String, Value>) {
+/// Sets the default of every property, and removes required options from `defaults`.
+pub fn resolve(properties: &mut Map<String, Value>, defaults: &mut Map<String, Value>) {
     for (name, property) in properties {
         let mut default = defaults.get(name).cloned().unwrap_or(Value::Null);
         if property["format"] == "float" {
@@ -92,7 +92,7 @@ fn shortest(value: &Value) -> Value {
         .map_or(value.clone(), Value::from)
 }
 
-/// Removes number formats that are no part of JSON Schema, and unfolds the lines of descriptions.
+/// Removes number formats that are not part of JSON Schema, and joins the lines of descriptions.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {

@@ -1,4 +1,4 @@
-//! An amount of memory as people write it: `512M`, `1.5GiB`, `2000000`. Units are binary, as workflow engines mean them.
+//! Amount of memory with an optional unit: `512M`, `1.5GiB`, `2000000`. Units are binary, as in workflow engines.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A number of bytes. Flags, parameter files and records have it as text.
+/// A number of bytes, written as text in flags, parameter files and records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Size(pub u64);
@@ -98,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn any_text_is_a_size_or_refused() {
+    fn any_text_is_a_size_or_rejected() {
         for text in ["1.5 GiB", "512m", "18446744073709551615"] {
-            crate::damage::each(text.as_bytes(), |bytes| {
+            crate::fuzz_mutations::each(text.as_bytes(), |bytes| {
                 let text = String::from_utf8_lossy(bytes);
                 if let Ok(size) = text.parse::<Size>() {
                     assert!(bytes.iter().any(u8::is_ascii_digit), "`{text}` is {size}");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_binary_and_written_in_any_usual_way() {
+    fn units_are_binary_and_accepted_in_common_spellings() {
         for text in [
             "1G",
             "1g",
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_with_examples() {
+    fn invalid_sizes_are_rejected_with_examples() {
         for text in [
             "",
             "G",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_show_as_they_are_read() {
+    fn sizes_round_trip_through_text() {
         let shown = ["1G", "1.5GiB", "2000000", "512m", "0"]
             .map(|text| Size(bytes(text).unwrap()).to_string());
         assert_eq!(shown, ["1G", "1536M", "2000000", "512M", "0"]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_schema_accepts_is_a_size_and_the_other_way_round() {
+    fn schema_and_parser_accept_the_same_sizes() {
         let schema = schemars::schema_for!(Size).to_value();
         let texts = [
             "1G",

@@ -3,34 +3,34 @@ use clap::ValueEnum;
 use super::*;
 use crate::progress::Format;
 
-/// A toy with every kind of option that programs use.
+/// A toy program with every type of option that programs use.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub(crate) struct Toy {
-    /// Cells to read, as raw counts. Never changed.
+    /// AnnData with raw counts. All cells are read.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Where to write
-    /// the annotated cells.
+    /// AnnData: input with
+    /// annotations added.
     #[arg(long, short)]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
     /// Name of the obs column with the labels.
     #[arg(long)]
     pub labels: String,
-    /// Lists of genes to leave out.
+    /// Genes to drop.
     #[arg(long)]
     pub without: Vec<String>,
-    /// Widths of the layers.
+    /// Sizes of the layers.
     #[arg(long)]
     #[schemars(inner(range(min = 1)), length(min = 1))]
-    pub widths: Vec<u32>,
+    pub layer_sizes: Vec<u32>,
     /// Number of cells to keep.
     #[arg(long)]
     #[schemars(range(min = 1))]
-    pub cells: Option<usize>,
+    pub max_cells: Option<usize>,
     /// Column of technical batches.
     #[arg(long)]
     pub batch: Option<String>,
@@ -55,7 +55,7 @@ pub(crate) struct Training {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub learning_rate: f64,
-    /// Share of values that are hidden.
+    /// Fraction of values to mask.
     #[arg(long)]
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: f32,
@@ -65,10 +65,10 @@ pub(crate) struct Training {
     /// Shuffle the cells.
     #[arg(long)]
     pub shuffle: bool,
-    /// How the rate falls.
+    /// Learning rate schedule.
     #[arg(long)]
-    pub schedule: Schedule,
-    /// How the rate rises.
+    pub lr_schedule: Schedule,
+    /// Schedule of the warm-up.
     #[arg(long)]
     pub warm_up: Option<Schedule>,
 }
@@ -90,7 +90,7 @@ impl Default for Training {
             mask_ratio: 0.4,
             offset: 0,
             shuffle: true,
-            schedule: Schedule::Constant,
+            lr_schedule: Schedule::Constant,
             warm_up: None,
         }
     }
@@ -107,8 +107,8 @@ impl Default for Toy {
             output: PathBuf::new(),
             labels: String::new(),
             without: Vec::new(),
-            widths: vec![128, 64],
-            cells: None,
+            layer_sizes: vec![128, 64],
+            max_cells: None,
             batch: None,
             memory: Size(1 << 30),
             training,
@@ -117,7 +117,7 @@ impl Default for Toy {
 }
 
 fn toy() -> Definition {
-    Definition::of::<Toy>("scgpt-toy", "Does nothing, thoroughly")
+    Definition::of::<Toy>("scgpt-toy", "A program for tests")
 }
 
 fn args(line: &str) -> Vec<OsString> {
@@ -134,7 +134,7 @@ fn files(line: &str) -> Vec<OsString> {
 
 fn resolve(args: &[OsString]) -> Result<Toy, Vec<String>> {
     let resolved = toy().resolve(args, |_| Vec::new());
-    let resolved = resolved.map_err(|refusal| refusal.problems)?;
+    let resolved = resolved.map_err(|invalid| invalid.problems)?;
     Ok(serde_json::from_value(Value::Object(resolved.program)).unwrap())
 }
 
@@ -164,7 +164,7 @@ fn flags_properties_and_descriptions_agree() {
 }
 
 #[test]
-fn the_schema_is_valid_and_says_what_the_types_say() {
+fn the_schema_is_valid_and_agrees_with_the_types() {
     let schema = toy().schema;
     assert!(jsonschema::meta::is_valid(&schema));
     assert_eq!(schema["title"], "scgpt-toy");
@@ -176,7 +176,7 @@ fn the_schema_is_valid_and_says_what_the_types_say() {
     let property = |name: &str| schema["properties"][name].clone();
     assert_eq!(
         property("input"),
-        serde_json::json!({"description": "Cells to read, as raw counts. Never changed.", "type": "string",
+        serde_json::json!({"description": "AnnData with raw counts. All cells are read.", "type": "string",
             "x-format": "h5ad", "x-direction": "input", "minLength": 1})
     );
     assert_eq!(
@@ -186,10 +186,10 @@ fn the_schema_is_valid_and_says_what_the_types_say() {
     assert_eq!(property("mask_ratio")["default"].to_string(), "0.4");
     assert_eq!(
         property("output")["description"],
-        "Where to write the annotated cells."
+        "AnnData: input with annotations added."
     );
     assert_eq!(
-        schema::choices(&property("schedule"))[1],
+        schema::choices(&property("lr_schedule"))[1],
         ("per-epoch", Some("Down by a factor after each epoch."))
     );
     assert_eq!(schema::choices(&property("warm_up")).len(), 2);
@@ -199,7 +199,7 @@ fn the_schema_is_valid_and_says_what_the_types_say() {
 #[test]
 fn help_shows_defaults_choices_and_headings() {
     let help = toy()
-        .text_asked_for(&args("--epochs x --bogus --help"))
+        .requested_text(&args("--epochs x --bogus --help"))
         .unwrap();
     for expected in [
         "[default: 10]",
@@ -215,16 +215,16 @@ fn help_shows_defaults_choices_and_headings() {
     }
     assert!(
         toy()
-            .text_asked_for(&args("-h"))
+            .requested_text(&args("-h"))
             .unwrap()
             .contains("possible values: constant, per-epoch")
     );
     assert_eq!(
-        toy().text_asked_for(&args("--version")).unwrap().trim(),
+        toy().requested_text(&args("--version")).unwrap().trim(),
         concat!("scgpt-toy ", env!("CARGO_PKG_VERSION"))
     );
     assert_eq!(
-        toy().text_asked_for(&args("--input --output x -- --help")),
+        toy().requested_text(&args("--input --output x -- --help")),
         None
     );
 }
@@ -234,17 +234,17 @@ fn an_empty_command_line_equals_an_empty_parameter_file() {
     let (_folder, empty) = params("{}");
     let bare = resolve(&files("")).unwrap();
     assert_eq!(bare, resolve(&files(&format!("--params {empty}"))).unwrap());
-    let own = |toy: &Toy| (toy.widths.clone(), toy.training.clone(), toy.cells);
+    let own = |toy: &Toy| (toy.layer_sizes.clone(), toy.training.clone(), toy.max_cells);
     assert_eq!(own(&bare), own(&Toy::default()));
 }
 
 #[test]
-fn every_kind_of_value_arrives() {
-    let line = "--without a,b --without c --widths 8,9 --cells 5 --batch none --epochs 7 --learning-rate 1e-3 --mask-ratio=0.25 \
-                --offset -3 --shuffle=false --schedule per-epoch --warm-up constant";
+fn every_type_of_value_arrives() {
+    let line = "--without a,b --without c --layer-sizes 8,9 --max-cells 5 --batch none --epochs 7 --learning-rate 1e-3 --mask-ratio=0.25 \
+                --offset -3 --shuffle=false --lr-schedule per-epoch --warm-up constant";
     let toy = resolve(&files(line)).unwrap();
     assert_eq!(
-        (toy.without.join(" "), toy.widths, toy.cells),
+        (toy.without.join(" "), toy.layer_sizes, toy.max_cells),
         ("a b c".into(), vec![8, 9], Some(5))
     );
     assert_eq!(
@@ -258,14 +258,14 @@ fn every_kind_of_value_arrives() {
         mask_ratio: 0.25,
         offset: -3,
         shuffle: false,
-        schedule: Schedule::PerEpoch,
+        lr_schedule: Schedule::PerEpoch,
         warm_up: Some(Schedule::Constant),
     };
     assert_eq!(toy.training, expected);
 }
 
 #[test]
-fn sizes_are_texts_with_units_in_both_ways_in() {
+fn sizes_are_texts_with_units_in_flags_and_parameter_files() {
     let (_folder, path) = params(r#"{"memory": "1.5GiB"}"#);
     let memory = |line: &str| resolve(&files(line)).unwrap().memory;
     assert_eq!(memory(""), Size(1 << 30));
@@ -281,45 +281,46 @@ fn sizes_are_texts_with_units_in_both_ways_in() {
 }
 
 #[test]
-fn flags_win_over_the_parameter_file() {
+fn flags_override_the_parameter_file() {
     let (_folder, path) = params(
-        r#"{"epochs": 5, "cells": 9, "shuffle": false, "warm_up": "constant", "widths": [1]}"#,
+        r#"{"epochs": 5, "max_cells": 9, "shuffle": false, "warm_up": "constant", "layer_sizes": [1]}"#,
     );
-    let line = format!("--params {path} --epochs 6 --cells none --shuffle --warm-up none");
+    let line = format!("--params {path} --epochs 6 --max-cells none --shuffle --warm-up none");
     let toy = resolve(&files(&line)).unwrap();
     assert_eq!(
-        (toy.training.epochs, toy.cells, toy.training.shuffle),
+        (toy.training.epochs, toy.max_cells, toy.training.shuffle),
         (6, None, true)
     );
-    assert_eq!((toy.training.warm_up, toy.widths), (None, vec![1]));
+    assert_eq!((toy.training.warm_up, toy.layer_sizes), (None, vec![1]));
 }
 
 #[test]
-fn all_problems_are_reported_together_in_plain_words() {
+fn all_problems_are_reported_together() {
     let (_folder, path) = params(
-        r#"{"epoch": 5, "cells": 0, "learning_rate": "fast", "widths": [4, -1], "shuffle": null}"#,
+        r#"{"epoch": 5, "max_cells": 0, "learning_rate": "fast", "layer_sizes": [4, -1], "shuffle": null}"#,
     );
     let line = format!(
-        "--params {path} --input gone.h5ad --output nowhere/x.h5ad --epochs abc --mask-ratio 1 --schedule never --epocs 4"
+        "--params {path} --input gone.h5ad --output nowhere/x.h5ad --epochs abc --mask-ratio 1 --lr-schedule never --epocs 4"
     );
     let problems = resolve(&args(&line)).unwrap_err();
     let expected = [
         "unknown option `--epocs`; did you mean `--epochs`?".to_owned(),
         "`--input`: could not find `gone.h5ad`: No such file or directory (os error 2)".to_owned(),
-        "`--output`: could not write into folder `nowhere`: No such file or directory".to_owned(),
+        "`--output`: could not write into directory `nowhere`: No such file or directory"
+            .to_owned(),
         format!("unknown option `epoch` in `{path}`; did you mean `epochs`?"),
         "`--labels` is required: name of the obs column with the labels".to_owned(),
         format!(
-            "`widths` in `{path}`: found `-1`, expected a comma-separated list of at least 1, each a whole number of at least 1"
+            "`layer_sizes` in `{path}`: found `-1`, expected a comma-separated list of at least 1, each a whole number of at least 1"
         ),
         format!(
-            "`cells` in `{path}`: found `0`, expected a whole number of at least 1 (or `none`)"
+            "`max_cells` in `{path}`: found `0`, expected a whole number of at least 1 (or `none`)"
         ),
         "`--epochs`: found `abc`, expected a whole number of at least 1".to_owned(),
         format!("`learning_rate` in `{path}`: found `fast`, expected a number between 0 and 1"),
         "`--mask-ratio`: found `1.0`, expected a number between 0 and 1, both excluded".to_owned(),
         format!("`shuffle` in `{path}`: found `null`, expected `true` or `false`"),
-        "`--schedule`: found `never`, expected one of `constant`, `per-epoch`".to_owned(),
+        "`--lr-schedule`: found `never`, expected one of `constant`, `per-epoch`".to_owned(),
     ];
     for text in &expected {
         assert!(
@@ -333,10 +334,10 @@ fn all_problems_are_reported_together_in_plain_words() {
 
 #[test]
 fn wrong_syntax_is_a_problem_like_any_other() {
-    let problems = resolve(&files("--epochs 1 --epochs 2 stray --cells --batch"))
+    let problems = resolve(&files("--epochs 1 --epochs 2 stray --max-cells --batch"))
         .unwrap_err()
         .join("\n");
-    for expected in ["`--epochs", "`stray`", "`--cells", "`--batch"] {
+    for expected in ["`--epochs", "`stray`", "`--max-cells", "`--batch"] {
         assert!(
             problems.contains(expected),
             "{expected} is not in\n{problems}"
@@ -352,12 +353,12 @@ fn numbers_must_be_finite_whole_and_in_range() {
         "--epochs 1.5",
         "--epochs -1",
         "--offset 3000000000",
-        "--widths ,",
+        "--layer-sizes ,",
     ];
     for line in numbers.into_iter().chain([
         "--epochs 99999999999999999999999",
         "--threads 0",
-        "--widths 4294967296",
+        "--layer-sizes 4294967296",
     ]) {
         let outcome = toy().resolve(&files(line), |options| {
             let read = serde_json::from_value::<Toy>(Value::Object(options.clone()));
@@ -371,7 +372,7 @@ fn numbers_must_be_finite_whole_and_in_range() {
 }
 
 #[test]
-fn parameter_files_of_any_content_are_refused_clearly() {
+fn parameter_files_of_any_content_are_rejected_clearly() {
     for (text, expected) in [
         ("[1]", "expected a JSON object"),
         ("{\"epochs\": ", "not JSON"),
@@ -400,7 +401,7 @@ fn an_output_cannot_be_an_input() {
 }
 
 #[test]
-fn devices_are_no_outputs() {
+fn devices_are_not_outputs() {
     let problems = resolve(&files("--record /dev/null")).unwrap_err();
     assert!(
         problems[0].starts_with("`--record`: `/dev/null` is neither"),
@@ -410,14 +411,14 @@ fn devices_are_no_outputs() {
 
 #[test]
 fn rules_of_the_program_come_with_the_other_problems() {
-    let rule = "`--cells` needs `--batch`";
-    let refused = |line: &str| {
+    let rule = "`--max-cells` needs `--batch`";
+    let rejected = |line: &str| {
         toy()
             .resolve(&files(line), |_| vec![rule.to_owned()])
             .unwrap_err()
     };
-    assert_eq!(refused("").problems, [rule]);
-    let problems = refused("--epochs 0").problems;
+    assert_eq!(rejected("").problems, [rule]);
+    let problems = rejected("--epochs 0").problems;
     assert!(problems.len() == 2 && problems[1] == rule, "{problems:?}");
     assert_eq!(
         toy()
@@ -430,24 +431,24 @@ fn rules_of_the_program_come_with_the_other_problems() {
 }
 
 #[test]
-fn rules_are_silent_on_options_that_are_wrong_by_themselves() {
+fn rules_are_silent_on_options_with_problems_of_their_own() {
     let (_folder, path) = params(r#"{"batch": 3}"#);
     for line in [
         "--batch",
         "--bach x",
-        "--cells few",
+        "--max-cells few",
         "--params gone.json",
         &format!("--params {path}"),
     ] {
         let outcome = toy().resolve(&files(line), |_| {
-            vec!["`--cells` needs `--batch`".to_owned()]
+            vec!["`--max-cells` needs `--batch`".to_owned()]
         });
         assert_eq!(outcome.unwrap_err().problems.len(), 1, "{line}");
     }
 }
 
 #[test]
-fn a_refusal_knows_the_form_of_messages_from_either_way_in() {
+fn invalid_options_keep_the_log_format_of_flags_and_parameter_files() {
     let (_folder, path) = params(r#"{"log_format": "json", "epochs": 0}"#);
     for (line, format) in [
         ("--epochs 0", Format::Text),
@@ -456,9 +457,9 @@ fn a_refusal_knows_the_form_of_messages_from_either_way_in() {
         (&format!("--params {path}"), Format::Json),
         (&format!("--params {path} --log-format text"), Format::Text),
     ] {
-        let refusal = toy().resolve(&files(line), |_| Vec::new()).unwrap_err();
+        let invalid = toy().resolve(&files(line), |_| Vec::new()).unwrap_err();
         assert_eq!(
-            (refusal.log_format, refusal.problems.len()),
+            (invalid.log_format, invalid.problems.len()),
             (format, 1),
             "{line}"
         );

@@ -1,6 +1,7 @@
-//! A trained annotation model: everything its directory says, ready to name cells.
+//! Cell type prediction with a fine-tuned model.
 
 use crate::checkpoint::{Architecture, Checkpoint};
+use crate::file_format::Statement;
 use crate::model::{Genes, Heads, Model, Store, weights};
 use crate::random::Seed;
 use crate::tokens::{Settings as TokenSettings, Tokenizer};
@@ -10,26 +11,25 @@ use tch::{Device, Kind};
 
 use super::{Workers, settings};
 
-/// What prediction needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
+/// Settings for prediction, stored with weights, architecture and vocabulary in `args.json` under `scgpt_tools`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    pub format: u32,
-    pub version: String,
+    #[serde(flatten)]
+    pub statement: Statement,
     pub task: String,
     /// Names of the classes, in the order of the classifier's outputs.
     pub classes: Vec<String>,
-    /// Genes whose values are binned and read.
+    /// Genes that the model reads.
     pub genes: Vec<String>,
     pub tokens: TokenSettings,
-    /// Seed of both-sided bins and of sampled genes.
+    /// Seed of both-sided binning and of sampled genes.
     pub seed: u64,
-    /// Stands for the options and input files that the model was made from.
+    /// Fingerprint of the options and input files that the model was trained with.
     pub fingerprint: String,
 }
 
-impl settings::OfTask for Settings {
+impl settings::TaskSettings for Settings {
     const TASK: &'static str = "annotation";
-    const FORMAT: u32 = 1;
     const PROGRAM: &'static str = "scgpt-finetune-annotation";
 
     fn fingerprint(&self) -> &str {
@@ -37,7 +37,7 @@ impl settings::OfTask for Settings {
     }
 }
 
-/// Why a directory is not a model that can name cells.
+/// Why a directory is not a model for cell type annotation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -46,11 +46,11 @@ pub enum Error {
     Weights(#[from] weights::Incomplete),
 }
 
-/// A model that names cells.
-pub struct Annotator {
+/// A model that predicts cell types.
+pub struct CellTypePredictor {
     pub settings: Settings,
     pub vocabulary: Vocabulary,
-    /// Of the genes in the settings.
+    /// Vocabulary ids of the genes in the settings.
     ids: Vec<i64>,
     architecture: Architecture,
     genes: Genes,
@@ -58,8 +58,8 @@ pub struct Annotator {
     store: Store,
 }
 
-impl Annotator {
-    /// Loads a directory that was opened; every weight must be there.
+impl CellTypePredictor {
+    /// Loads an open checkpoint; no weight may be missing.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let settings: Settings = settings::require(&checkpoint)?;
         let ids = settings::gene_ids(&settings.genes, &checkpoint)?;

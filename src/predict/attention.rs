@@ -1,14 +1,15 @@
-//! Which genes attend to which: the attention of some layers, as ranks, over the cells of a condition (reference section 11.7).
+//! Attention between genes: ranked attention scores of some layers over the cells of a condition (docs/methods.md,
+//! "Attention networks").
 //!
 //! Scores of queries and keys are taken as they are, without scale or softmax, which change no order. For every head each
-//! score is replaced by its rank among the keys of its query, then by its rank among the queries of its key; equal ranks are told
-//! apart by the order of the tokens (quirk Q23). The mean over heads and layers lies between 0 and 1. A row is a query, the
-//! gene that is influenced; a column is a key, the gene that influences.
+//! score is replaced by its rank among the keys of its query, then by its rank among the queries of its key; ties are broken
+//! by the order of the tokens. The mean over heads and layers lies between 0 and 1. A row is a query, the target gene; a column
+//! is a key, the regulator.
 
 use crate::model::{Inputs, Model, Noise};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Queries whose scores are held at once.
+/// Queries whose scores are in memory at a time.
 const BLOCK: usize = 64;
 /// Most tokens of a cell: ranks are kept in 16 bits.
 pub const MOST_TOKENS: usize = 1 << 16;
@@ -36,8 +37,8 @@ impl Ranks {
         };
         no_grad(|| {
             let (_, embedded) = model.embed(cell, None, &mut Noise::off());
-            let trunk = model.trunk();
-            for [q, k] in trunk.queries_and_keys(&embedded, &cell.sequences, layers) {
+            let transformer = model.transformer();
+            for [q, k] in transformer.queries_and_keys(&embedded, &cell.sequences, layers) {
                 (0..q.size()[1]).for_each(|head| ranks.add(&q.select(1, head), &k.select(1, head)));
             }
         });
@@ -140,7 +141,7 @@ impl Map {
         }
     }
 
-    /// Adds a cell. `feature` says for each of its tokens which feature it is; none for tokens such as `<cls>`.
+    /// Adds a cell. `feature` is the feature of each of its tokens; none for tokens such as `<cls>`.
     pub fn add(&mut self, ranks: &Ranks, feature: &[Option<usize>]) {
         let unit = UNIT / ranks.tokens.max(1) as u64;
         for (sums, key) in ranks.sums.chunks_exact(ranks.tokens.max(1)).zip(feature) {

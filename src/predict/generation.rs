@@ -1,9 +1,9 @@
-//! Expression values generated in rounds: those the model is surest of become known, and help to tell the others (paper, Methods,
-//! "Generative pretraining"; the reference has no code of it).
+//! Iterative generation of expression values: in each round the most confident predictions are fixed and condition the next
+//! (paper, Methods, "Generative pretraining"; the original implementation has no code for it).
 
 use super::{Workers, conditions_of};
 use crate::checkpoint::{Architecture, Checkpoint};
-use crate::model::{Genes, Heads, Inputs, Model, Noise, SplitInputs, Store, Width, weights};
+use crate::model::{Genes, Heads, Inputs, Model, Noise, OutputTokens, SplitInputs, Store, weights};
 use crate::random::Seed;
 use crate::tokens::Tokens;
 use crate::vocabulary::Vocabulary;
@@ -12,43 +12,43 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// How sure the model is of a value. The paper leaves it open: a regression head gives no probability.
+/// Confidence of a predicted value. The paper does not define it: a regression head gives no probability.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
-    /// 1 / (1 + s), where s is the standard deviation, in bins, of values told under random dropout.
+    /// 1 / (1 + s), where s is the standard deviation, in bins, of values predicted under random dropout.
     Spread,
-    /// 1 - 2 d, where d is the distance, in bins, to the nearest whole bin. On held-out cells it served as well or better, at no
+    /// 1 - 2 d, where d is the distance, in bins, to the nearest whole bin. As good or better on held-out cells, at no extra
     /// cost.
     #[default]
     BinDistance,
 }
 
-/// How values are generated.
+/// Settings of iterative generation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rounds {
     pub count: u32,
     pub confidence: Confidence,
-    /// Values told under dropout, of which the spread is taken.
+    /// Predictions under dropout whose spread is measured.
     pub samples: u32,
 }
 
-/// What the model is told of a cell, and what it is asked.
+/// The prompt of a cell, and the genes to predict.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Question {
+pub struct Query {
     /// `<cls>`, and genes whose values are known.
     pub known: Tokens,
-    /// An embedding that takes the place of `<cls>`.
+    /// An embedding used instead of `<cls>`.
     pub cell: Option<Vec<f32>>,
     /// Vocabulary ids of the genes to generate.
-    pub asked: Vec<i64>,
+    pub targets: Vec<i64>,
 }
 
-/// Of every gene that was asked for, its value in bins, how sure the model was, and in which round, from 1, it became known.
+/// For every target gene, its value in bins, its confidence, and the round, from 1, in which it was generated.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Answer {
+pub struct Generated {
     pub values: Vec<f32>,
     pub confidence: Vec<f32>,
     pub rounds: Vec<u32>,
@@ -78,14 +78,14 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Takes the trunk, the mark of generated tokens and the expression head of a checkpoint that was opened.
+    /// Takes the backbone, the flag of generated tokens and the expression head of an open checkpoint.
     pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let missing = |what| Error::NotGenerative {
             path: checkpoint.directory.clone(),
             what,
         };
         if !checkpoint.heads.flag_encoder {
-            return Err(missing("mark for genes to generate (`flag_encoder`)"));
+            return Err(missing("flag for genes to generate (`flag_encoder`)"));
         }
         if !checkpoint.heads.expression {
             return Err(missing("expression head (`decoder`)"));
@@ -106,7 +106,7 @@ impl Generator {
         Ok(Self {
             method: Method {
                 n_bins: checkpoint.architecture.n_bins,
-                // Without any, nothing would spread.
+                // Without dropout all samples would be equal.
                 dropout: if dropout > 0.0 { dropout } else { 0.1 },
                 conditions: super::conditions_by_id(&checkpoint),
                 device,
@@ -128,7 +128,7 @@ impl Generator {
     }
 }
 
-/// How a model on any thread generates.
+/// Generation settings shared by the models of all threads.
 #[derive(Debug, Clone)]
 pub struct Method {
     n_bins: usize,
@@ -139,83 +139,79 @@ pub struct Method {
 }
 
 impl Method {
-    /// The embedding of a sentence.
-    pub fn embed(&self, model: &Model, sentence: &Tokens) -> Vec<f32> {
-        let cell = std::iter::once((&sentence.genes[..], &sentence.values[..]));
+    /// The cell embedding of a token sequence.
+    pub fn embed(&self, model: &Model, tokens: &Tokens) -> Vec<f32> {
+        let cell = std::iter::once((&tokens.genes[..], &tokens.values[..]));
         let inputs = Inputs {
-            conditions: conditions_of(
-                self.conditions.as_deref(),
-                sentence.genes.iter(),
-                self.device,
-            ),
+            conditions: conditions_of(self.conditions.as_deref(), tokens.genes.iter(), self.device),
             ..Inputs::new(cell, self.device)
         };
-        let encoded = no_grad(|| model.encode(&inputs, Width::FirstToken, &mut Noise::off()));
+        let encoded = no_grad(|| model.encode(&inputs, OutputTokens::First, &mut Noise::off()));
         to_vec(&encoded.cells.flatten(0, -1))
     }
 
-    /// Generates what is asked. In every round but the last, the 1 / count of the genes that the model is surest of become known
-    /// with their values; a value that is known never changes. `seed` and `cell` decide the dropout.
-    pub fn answer(
+    /// Generates the target genes. Each round fixes the most confident values: 1 / count of the genes. A fixed value never
+    /// changes. `seed` and `cell` decide the dropout.
+    pub fn generate(
         &self,
         model: &Model,
-        question: &Question,
+        query: &Query,
         rounds: Rounds,
         (seed, cell): (Seed, u64),
-    ) -> Answer {
-        let n = question.asked.len();
-        let mut answer = Answer {
+    ) -> Generated {
+        let n = query.targets.len();
+        let mut generated = Generated {
             values: vec![0.0; n],
             confidence: vec![0.0; n],
             rounds: vec![0; n],
         };
-        let mut known = question.known.clone();
+        let mut known = query.known.clone();
         let mut open: Vec<usize> = (0..n).collect();
         for round in 1..=rounds.count {
             if open.is_empty() {
                 break;
             }
-            let now = Question {
+            let now = Query {
                 known: known.clone(),
-                cell: question.cell.clone(),
-                asked: open.iter().map(|&at| question.asked[at]).collect(),
+                cell: query.cell.clone(),
+                targets: open.iter().map(|&at| query.targets[at]).collect(),
             };
-            let values = self.tell(model, &now, &mut Noise::off());
+            let values = self.predict(model, &now, &mut Noise::off());
             let confidence = self.confidence(model, &now, (&values, rounds), |sample| {
                 let indices = [cell, u64::from(round), u64::from(sample)];
                 Noise::new(self.dropout, seed, &indices)
             });
-            let surest = surest(
+            let most_confident = most_confident(
                 &confidence,
                 open.len().div_ceil((rounds.count - round + 1) as usize),
             );
-            for &at in &surest {
+            for &at in &most_confident {
                 let gene = open[at];
-                answer.values[gene] = values[at];
-                answer.confidence[gene] = confidence[at];
-                answer.rounds[gene] = round;
-                known.genes.push(question.asked[gene]);
+                generated.values[gene] = values[at];
+                generated.confidence[gene] = confidence[at];
+                generated.rounds[gene] = round;
+                known.genes.push(query.targets[gene]);
                 known.values.push(values[at]);
             }
-            open.retain(|&gene| answer.rounds[gene] == 0);
+            open.retain(|&gene| generated.rounds[gene] == 0);
         }
-        answer
+        generated
     }
 
-    /// The values of the genes asked for, in one pass.
-    pub fn tell(&self, model: &Model, question: &Question, noise: &mut Noise) -> Vec<f32> {
+    /// The values of the target genes, in one pass.
+    pub fn predict(&self, model: &Model, query: &Query, noise: &mut Noise) -> Vec<f32> {
         let device = self.device;
-        let known = std::iter::once((&question.known.genes[..], &question.known.values[..]));
-        let asked = std::iter::once(&question.asked[..]);
+        let known = std::iter::once((&query.known.genes[..], &query.known.values[..]));
+        let targets = std::iter::once(&query.targets[..]);
         let inputs = SplitInputs {
             conditions: conditions_of(
                 self.conditions.as_deref(),
-                question.known.genes.iter().chain(&question.asked),
+                query.known.genes.iter().chain(&query.targets),
                 device,
             ),
-            ..SplitInputs::new(known, asked, device)
+            ..SplitInputs::new(known, targets, device)
         };
-        let cell = question
+        let cell = query
             .cell
             .as_ref()
             .map(|cell| Tensor::from_slice(cell).unsqueeze(0).to_device(device));
@@ -236,7 +232,7 @@ impl Method {
     fn confidence(
         &self,
         model: &Model,
-        question: &Question,
+        query: &Query,
         (values, rounds): (&[f32], Rounds),
         noise: impl Fn(u32) -> Noise,
     ) -> Vec<f32> {
@@ -249,7 +245,7 @@ impl Method {
         let (mut sums, mut squares) = (vec![0.0; values.len()], vec![0.0; values.len()]);
         for sample in 0..rounds.samples {
             for (at, value) in self
-                .tell(model, question, &mut noise(sample))
+                .predict(model, query, &mut noise(sample))
                 .into_iter()
                 .enumerate()
             {
@@ -266,8 +262,8 @@ impl Method {
     }
 }
 
-/// Positions of the largest numbers, so many; of equal ones the first.
-fn surest(confidence: &[f32], wanted: usize) -> Vec<usize> {
+/// Positions of the `wanted` largest numbers; of equal ones the first.
+fn most_confident(confidence: &[f32], wanted: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..confidence.len()).collect();
     order.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]).then(a.cmp(&b)));
     order.truncate(wanted);

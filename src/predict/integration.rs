@@ -1,17 +1,18 @@
-//! A trained integration model: what its directory says, and what it makes of cells of several batches and modalities.
+//! Integration model: cell embeddings across batches and modalities, and imputation of missing modalities.
 
 use super::{Workers, settings};
-use crate::model::{Encoded, Inputs, Model, Noise, Width};
+use crate::file_format::Statement;
+use crate::model::{Encoded, Inputs, Model, Noise, OutputTokens};
 use crate::tokens::Settings as TokenSettings;
-use crate::tokens::modalities::Sentence;
+use crate::tokens::modalities::TokenSequence;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// What the program needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
+/// Settings stored with weights, architecture and vocabulary in `args.json` under `scgpt_tools`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    pub format: u32,
-    pub version: String,
+    #[serde(flatten)]
+    pub statement: Statement,
     pub task: String,
     /// Names of the batches, in the order of their numbers.
     pub batches: Vec<String>,
@@ -19,14 +20,14 @@ pub struct Settings {
     pub features: Vec<Features>,
     pub tokens: Vec<TokenSettings>,
     pub budgets: Vec<usize>,
-    /// Names of the kinds of tokens, in the order of their numbers; none for models that do not tell modalities apart.
+    /// Names of the token types, in the order of their numbers; none for models without modality tokens.
     pub kinds: Vec<String>,
     pub seed: u64,
-    /// Stands for the options and input files that the model was made from.
+    /// Fingerprint of the options and input files that the model was trained with.
     pub fingerprint: String,
 }
 
-/// The features that are read of a modality, and their words in the vocabulary.
+/// The features that are read of a modality, and their tokens in the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features {
     pub kind: String,
@@ -34,9 +35,8 @@ pub struct Features {
     pub tokens: Vec<String>,
 }
 
-impl settings::OfTask for Settings {
+impl settings::TaskSettings for Settings {
     const TASK: &'static str = "integration";
-    const FORMAT: u32 = 1;
     const PROGRAM: &'static str = "scgpt-integrate";
 
     fn fingerprint(&self) -> &str {
@@ -47,8 +47,8 @@ impl settings::OfTask for Settings {
 /// A cell as a model of batches and modalities reads it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cell {
-    pub sentence: Sentence,
-    /// Batch that the expression heads are told, and that whose statistics normalise the tokens.
+    pub sequence: TokenSequence,
+    /// Batch that conditions the decoders, and batch whose statistics normalize the tokens (DSBN).
     pub batch: i64,
     pub domain: i64,
 }
@@ -57,9 +57,9 @@ pub struct Cell {
 pub fn inputs(cells: &[Cell], with_modalities: bool, device: Device) -> Inputs {
     let kinds: Vec<i64> = cells
         .iter()
-        .flat_map(|cell| cell.sentence.kinds.iter().copied())
+        .flat_map(|cell| cell.sequence.kinds.iter().copied())
         .collect();
-    let tokens = cells.iter().map(|cell| &cell.sentence.tokens);
+    let tokens = cells.iter().map(|cell| &cell.sequence.tokens);
     Inputs {
         batches: Some(cells.iter().map(|cell| cell.batch).collect()),
         domains: Some(cells.iter().map(|cell| cell.domain).collect()),
@@ -82,35 +82,35 @@ pub fn embed(
         let cells: Vec<Cell> = (i * size..n.min((i + 1) * size)).map(&cell).collect();
         let inputs = inputs(&cells, with_modalities, device);
         let vectors = no_grad(|| encode(model, &inputs));
-        super::to_rows(&super::pretrained::normalised(&vectors))
+        super::to_rows(&super::pretrained::normalized(&vectors))
     });
     rows.concat()
 }
 
-/// The values of features as the embeddings of `n` cells tell them, `[cells, features]`; the cell is given without the modality
-/// that is asked for, the features follow a `<cls>`.
-pub fn tell(
+/// Values of features predicted from the embeddings of `n` cells, `[cells, features]`; cells are given without the modality
+/// to predict, the features follow a `<cls>`.
+pub fn predict(
     workers: &mut Workers,
     (n, with_modalities): (usize, bool),
-    questions: &Sentence,
+    features: &TokenSequence,
     cell: impl Fn(usize) -> Cell + Sync,
 ) -> Vec<Vec<f32>> {
     let device = workers.device();
     workers.each(n, |model, i| {
         let cell = cell(i);
-        let asked = Cell {
-            sentence: questions.clone(),
+        let query = Cell {
+            sequence: features.clone(),
             ..cell.clone()
         };
         no_grad(|| {
             let encoded = encode(model, &inputs(&[cell], with_modalities, device));
-            let asked = inputs(&[asked], with_modalities, device);
+            let query = inputs(&[query], with_modalities, device);
             let encoded = Encoded {
-                genes: model.gene_vectors(&asked.gene_ids),
+                genes: model.gene_embeddings(&query.gene_ids),
                 ..encoded
             };
-            let told = model.tell_from_cell(&encoded, &asked);
-            let (values, _) = told.expect("an integration model tells values from a cell");
+            let predicted = model.predict_from_cell(&encoded, &query);
+            let (values, _) = predicted.expect("an integration model has an MVC (GEPC) decoder");
             let values = values.to_device(Device::Cpu).to_kind(Kind::Float);
             Vec::try_from(values.slice(0, 1, None, 1)).expect("a vector of numbers")
         })
@@ -118,5 +118,5 @@ pub fn tell(
 }
 
 fn encode(model: &Model, inputs: &Inputs) -> Encoded {
-    model.encode(inputs, Width::FirstToken, &mut Noise::off())
+    model.encode(inputs, OutputTokens::First, &mut Noise::off())
 }

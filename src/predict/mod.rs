@@ -1,7 +1,7 @@
-//! Models at work: cells to embeddings and to cell types.
+//! Inference: cell embeddings, cell types, generation, integration and perturbation responses.
 //!
-//! On a CPU every cell passes through the model by itself, on one thread, and the threads share out the cells: no padding, and
-//! an answer that cannot depend on minibatch, chunk or thread count.
+//! On a CPU every cell passes through the model alone, on one thread, and threads process different cells: no padding, and
+//! results that cannot depend on minibatch, chunk or thread count.
 
 pub mod annotation;
 pub mod attention;
@@ -11,12 +11,13 @@ pub mod perturbation;
 mod pretrained;
 pub mod settings;
 
-pub use annotation::Annotator;
-pub use pretrained::{Pretrained, embeddings, gene_vectors, normalised};
+pub use annotation::CellTypePredictor;
+pub use pretrained::{Pretrained, embeddings, gene_vectors, normalized};
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::directory::PRETRAINING_KEY;
 use crate::counts::Counts;
-use crate::model::{Encoded, Genes, Inputs, Model, Noise, Store, Width};
+use crate::model::{Encoded, Genes, Inputs, Model, Noise, OutputTokens, Store};
 use crate::tokens::conditions::Conditions;
 use crate::tokens::{Tokenizer, Tokens};
 use std::sync::Mutex;
@@ -31,7 +32,7 @@ pub struct Workers {
     conditions: Option<Vec<i64>>,
 }
 
-/// Cells that go to a GPU together.
+/// Cells per minibatch on a GPU.
 const GPU_MINIBATCH: usize = 64;
 
 impl Workers {
@@ -50,13 +51,13 @@ impl Workers {
         }
     }
 
-    /// Also tells the models the condition of every gene.
+    /// Also passes the condition of every gene to the models.
     #[must_use]
     pub fn with_conditions(self, conditions: Option<Vec<i64>>) -> Self {
         Self { conditions, ..self }
     }
 
-    /// Applies `read` to what the model makes of each cell and returns a row of numbers per cell.
+    /// Applies `read` to the encoder output of each cell and returns a row of numbers per cell.
     ///
     /// `first` is the index of the first cell in its file: with the seed it fixes the cells' random choices.
     pub fn rows(
@@ -102,13 +103,13 @@ impl Workers {
                     device,
                 )
             };
-            let encode = || model.encode(&inputs, Width::FirstToken, &mut Noise::off());
+            let encode = || model.encode(&inputs, OutputTokens::First, &mut Noise::off());
             to_rows(&no_grad(|| read(model, &encode())))
         });
         rows.concat()
     }
 
-    /// Does something with each of `n` cells by itself, as the model reads it; the results in order.
+    /// Runs `work` on each of `n` cells separately, as the model reads it; results in order.
     pub fn each_cell<R: Send>(
         &mut self,
         n: usize,
@@ -126,7 +127,7 @@ impl Workers {
         })
     }
 
-    /// Cells that go through a model together.
+    /// Cells per minibatch.
     fn minibatch(&self) -> usize {
         if self.device == Device::Cpu {
             1
@@ -139,7 +140,7 @@ impl Workers {
         self.device
     }
 
-    /// Does something `n` times, with a model for each thread; the results in order.
+    /// Runs `work` `n` times, with a model for each thread; results in order.
     pub fn each<R: Send>(&mut self, n: usize, work: impl Fn(&Model, usize) -> R + Sync) -> Vec<R> {
         let next = AtomicUsize::new(0);
         let results: Vec<Mutex<Option<R>>> = (0..n).map(|_| Mutex::new(None)).collect();
@@ -186,7 +187,7 @@ fn conditions_of<'g>(
 pub fn conditions(checkpoint: &Checkpoint) -> Option<Conditions> {
     let stored = checkpoint
         .arguments
-        .get("scgpt_pretraining")?
+        .get(PRETRAINING_KEY)?
         .get("conditions")?;
     serde_json::from_value(stored.clone()).ok()
 }
@@ -196,7 +197,7 @@ fn conditions_by_id(checkpoint: &Checkpoint) -> Option<Vec<i64>> {
     Some(conditions(checkpoint)?.by_id(&checkpoint.vocabulary))
 }
 
-/// The table of gene vectors of a checkpoint.
+/// The gene embedding table of a checkpoint.
 pub fn genes(checkpoint: &Checkpoint) -> Genes {
     Genes {
         rows: checkpoint.embedding_rows() as i64,

@@ -1,47 +1,47 @@
-//! A trained model of perturbations: what its directory says, and the change of expression that it tells.
+//! Prediction of perturbation responses with a fine-tuned model.
 
 use super::{Workers, settings};
 use crate::checkpoint::{Architecture, Checkpoint};
+use crate::file_format::Statement;
 use crate::model::{Genes, Heads, Model, Noise, PerturbedCell, Store, weights};
 use crate::random::Seed;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 use tch::{Device, no_grad};
 
-/// What prediction needs to know beside weights, architecture and vocabulary; kept in `args.json` under `scgpt_tools`.
+/// Settings for prediction, stored with weights, architecture and vocabulary in `args.json` under `scgpt_tools`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    pub format: u32,
-    pub version: String,
+    #[serde(flatten)]
+    pub statement: Statement,
     pub task: String,
-    /// Genes whose expression is read and told.
+    /// Genes whose expression is read and predicted.
     pub genes: Vec<String>,
-    /// Perturbations of the training file and what each was for.
-    pub conditions: Vec<Known>,
-    /// Perturbations raise their genes unless marked otherwise.
+    /// Perturbations of the training file and the split of each.
+    pub conditions: Vec<TrainedCondition>,
+    /// Perturbations are over-expression (CRISPRa) unless marked otherwise.
     pub raised: bool,
-    /// The change is the difference between what is told with and without the perturbation.
+    /// The change is the difference between the predictions with and without the perturbation.
     pub contrast: bool,
     /// Mean control profiles are read, not single cells.
     pub reads_means: bool,
     pub seed: u64,
-    /// Stands for the options and input files that the model was made from.
+    /// Fingerprint of the options and input files that the model was trained with.
     pub fingerprint: String,
 }
 
-/// A perturbation that the model has met.
+/// A perturbation of the training file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct TrainedCondition {
     /// As `A`, `A+B` or `A(+)`.
     pub name: String,
-    /// `training`, `validation` or `test`.
+    /// Its split: `training`, `validation`, `test` or `unused`.
     pub part: String,
     pub cells: usize,
 }
 
-impl settings::OfTask for Settings {
+impl settings::TaskSettings for Settings {
     const TASK: &'static str = "perturbation";
-    const FORMAT: u32 = 1;
     const PROGRAM: &'static str = "scgpt-finetune-perturbation";
 
     fn fingerprint(&self) -> &str {
@@ -49,7 +49,7 @@ impl settings::OfTask for Settings {
     }
 }
 
-/// Why a directory is not a model that tells perturbations.
+/// Why a directory is not a model for perturbation prediction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -58,74 +58,74 @@ pub enum Error {
     Weights(#[from] weights::Incomplete),
 }
 
-/// Something done to a gene.
+/// A perturbed gene as input of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Done {
-    /// The gene in the vocabulary.
+pub struct PerturbedGene {
+    /// Vocabulary id of the gene.
     pub gene: i64,
     /// See [`Perturbed`](crate::model::Perturbed).
     pub flag: i64,
     pub dose: f32,
 }
 
-/// Flag of a gene that is perturbed, and of one that is raised.
+/// Flag of a gene that is knocked out or down, and of one that is over-expressed.
 pub const PERTURBED: i64 = 1;
-pub const RAISED: i64 = 2;
+pub const ACTIVATED: i64 = 2;
 
-/// Profiles of control cells, with how much each counts.
+/// Profiles of control cells and their weights.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Controls {
-    /// Log-normalised expression of the model's genes.
+    /// Log-normalized expression of the model's genes.
     pub profiles: Vec<Vec<f32>>,
     pub weights: Vec<f64>,
 }
 
-/// How a control profile and what is done become tokens.
+/// Tokenization of control profiles with perturbed genes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sentences {
+pub struct ProfileReader {
     /// Vocabulary ids of the genes that are read.
     pub ids: Vec<i64>,
     pub contrast: bool,
 }
 
-impl Sentences {
-    /// All genes of a profile, what is done to them, and perturbed genes that are not measured, whose value is 0.
-    pub fn cell(&self, profile: &[f32], done: &[Done]) -> PerturbedCell {
+impl ProfileReader {
+    /// All genes of a profile with their perturbation flags, and perturbed genes that are not measured, whose value is 0.
+    pub fn cell(&self, profile: &[f32], perturbed: &[PerturbedGene]) -> PerturbedCell {
         let mut cell = PerturbedCell {
             genes: self.ids.clone(),
             values: profile.to_vec(),
             flags: vec![0; self.ids.len()],
             doses: vec![1.0; self.ids.len()],
         };
-        for done in done {
-            let found = self.ids.iter().position(|&id| id == done.gene);
+        for gene in perturbed {
+            let found = self.ids.iter().position(|&id| id == gene.gene);
             let at = found.unwrap_or(cell.genes.len());
             if found.is_none() {
-                cell.genes.push(done.gene);
+                cell.genes.push(gene.gene);
                 cell.values.push(0.0);
                 cell.flags.push(0);
                 cell.doses.push(1.0);
             }
-            (cell.flags[at], cell.doses[at]) = (done.flag, done.dose);
+            (cell.flags[at], cell.doses[at]) = (gene.flag, gene.dose);
         }
         cell
     }
 
-    /// Mean change of every gene for each of the questions, `[questions][genes]`.
+    /// Mean change of every gene for each perturbation, `[perturbations][genes]`.
     pub fn changes(
         &self,
         workers: &mut Workers,
         controls: &Controls,
-        asked: &[Vec<Done>],
+        perturbations: &[Vec<PerturbedGene>],
     ) -> Vec<Vec<f32>> {
         let device = workers.device();
         let n = self.ids.len();
-        let run = |model: &Model, profile: &[f32], done: &[Done]| -> Vec<f32> {
-            let cell = [self.cell(profile, done)];
-            let tell = || model.tell_perturbed(cell.iter(), device, &mut Noise::off());
-            let told = no_grad(tell);
-            let told = told.narrow(0, 0, n as i64).to_device(Device::Cpu);
-            Vec::try_from(told.to_kind(tch::Kind::Float)).expect("a number for every gene")
+        let run = |model: &Model, profile: &[f32], perturbed: &[PerturbedGene]| -> Vec<f32> {
+            let cell = [self.cell(profile, perturbed)];
+            let predict = || model.predict_perturbed(cell.iter(), device, &mut Noise::off());
+            let values = no_grad(predict).narrow(0, 0, n as i64);
+            let values = values.to_device(Device::Cpu);
+            Vec::try_from(values.to_kind(tch::Kind::Float)).expect("a number for every gene")
         };
         let unperturbed = match self.contrast {
             true => workers.each(controls.profiles.len(), |model, i| {
@@ -134,14 +134,14 @@ impl Sentences {
             false => controls.profiles.clone(),
         };
         let total: f64 = controls.weights.iter().sum();
-        workers.each(asked.len(), |model, i| {
+        workers.each(perturbations.len(), |model, i| {
             let mut change = vec![0.0f64; n];
             for (at, profile) in controls.profiles.iter().enumerate() {
-                let told = run(model, profile, &asked[i]);
+                let predicted = run(model, profile, &perturbations[i]);
                 let weight = controls.weights[at] / total;
-                let pairs = told.iter().zip(&unperturbed[at]);
-                for (sum, (told, before)) in change.iter_mut().zip(pairs) {
-                    *sum += weight * f64::from(told - before);
+                let pairs = predicted.iter().zip(&unperturbed[at]);
+                for (sum, (predicted, before)) in change.iter_mut().zip(pairs) {
+                    *sum += weight * f64::from(predicted - before);
                 }
             }
             change.into_iter().map(|change| change as f32).collect()
@@ -149,19 +149,19 @@ impl Sentences {
     }
 }
 
-/// A model that tells what perturbations do.
-pub struct Perturber {
+/// A model that predicts perturbation responses.
+pub struct PerturbationPredictor {
     pub settings: Settings,
     pub vocabulary: Vocabulary,
-    pub sentences: Sentences,
+    pub profiles: ProfileReader,
     architecture: Architecture,
     genes: Genes,
     heads: Heads,
     store: Store,
 }
 
-impl Perturber {
-    /// Loads a directory that was opened; every weight must be there.
+impl PerturbationPredictor {
+    /// Loads an open checkpoint; no weight may be missing.
     pub fn load(checkpoint: Checkpoint, device: Device) -> Result<Self, Error> {
         let settings: Settings = settings::require(&checkpoint)?;
         let genes = super::genes(&checkpoint);
@@ -169,7 +169,7 @@ impl Perturber {
         let mut store = Store::new(Seed(0), device);
         Model::new(&mut store, &checkpoint.architecture, genes, heads);
         weights::load(&store, &checkpoint.state).require_all()?;
-        let sentences = Sentences {
+        let profiles = ProfileReader {
             ids: settings::gene_ids(&settings.genes, &checkpoint)?,
             contrast: settings.contrast,
         };
@@ -181,7 +181,7 @@ impl Perturber {
         Ok(Self {
             settings,
             vocabulary,
-            sentences,
+            profiles,
             architecture,
             genes,
             heads,

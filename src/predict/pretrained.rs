@@ -1,4 +1,4 @@
-//! A pre-trained model by directory or name, and cells to vectors (reference section 11.5).
+//! Cell and gene embeddings of a pre-trained model (docs/methods.md, "Cell embedding").
 
 use super::{Workers, annotation, settings};
 use crate::cells::Columns;
@@ -13,13 +13,13 @@ use std::collections::HashSet;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// A model that turns cells into vectors.
+/// A model that computes cell embeddings.
 pub struct Pretrained {
     pub architecture: Architecture,
     pub vocabulary: Vocabulary,
-    /// What was loaded of the checkpoint, and what was not.
+    /// Which weights of the checkpoint were loaded, and which were not.
     pub weights: weights::Table,
-    /// How a model that we trained reads cells, whatever the options say.
+    /// Settings of a model trained by these programs, which override the options.
     pub settings: Option<annotation::Settings>,
     conditions: Option<Vec<i64>>,
     genes: Genes,
@@ -28,12 +28,12 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Loads a checkpoint directory, or a model by its name in one of the folders of `SCGPT_MODELS`.
+    /// Loads a checkpoint directory, or a model by its name in one of the directories of `SCGPT_MODELS`.
     pub fn load(path_or_name: &Path, device: Device) -> anyhow::Result<Self> {
         Ok(Self::new(Checkpoint::open(path_or_name)?, device)?)
     }
 
-    /// Takes the trunk of a checkpoint that was opened; all of it must be there.
+    /// Takes the backbone of an open checkpoint; no weight of it may be missing.
     pub fn new(checkpoint: Checkpoint, device: Device) -> Result<Self, annotation::Error> {
         let settings: Option<annotation::Settings> = settings::read(&checkpoint)?;
         if let Some(settings) = &settings {
@@ -67,8 +67,8 @@ impl Pretrained {
         })
     }
 
-    /// The genes that the model reads, of those given, in the order of their tokens: that of its training for a model that
-    /// we trained, else the given one.
+    /// The given genes that the model reads, in the order of their tokens: that of training for a model trained by these
+    /// programs, else the given one.
     pub fn genes_of(&self, given: &[String]) -> Vec<String> {
         let mut seen = HashSet::new();
         let known = |gene: &&String| self.vocabulary.gene_id(gene).is_some();
@@ -91,14 +91,14 @@ impl Pretrained {
         }
     }
 
-    /// How this model wants its cells cut into tokens: as it was trained, but for what the options say of a model that is not
-    /// ours.
+    /// The tokenizer of this model: with the settings of its training if it was trained by these programs, else with the given
+    /// options.
     pub fn tokenizer(&self, options: &Options, genes: &[String], seed: Seed) -> Tokenizer {
         let published = || Settings {
             options: options.clone(),
             cls: self.vocabulary.cls().map(i64::from),
             cls_value: self.architecture.pad_value as f32,
-            values: Values::Bins,
+            values: Values::Binned,
         };
         let settings = self
             .settings
@@ -119,8 +119,8 @@ impl Pretrained {
         .with_conditions(self.conditions.clone())
     }
 
-    /// Embeds cells in memory whose columns bear the given gene names: one vector of length 1 per cell, as wide as the model.
-    /// Genes the model does not know are left out; a cell without any known gene gets a vector of NaN.
+    /// Embeds cells in memory whose columns have the given gene names: one vector of length 1 per cell, of the embedding dimension
+    /// of the model. Genes outside the vocabulary are dropped; a cell without any gene left gets a vector of NaN.
     ///
     /// ```
     /// use scgpt_tools::{counts::Counts, predict::Pretrained};
@@ -142,28 +142,28 @@ impl Pretrained {
     }
 }
 
-/// What a checkpoint of any task has learnt for words of its vocabulary, `[words, width]`: the gene encoder's output (reference
-/// section 11.6). Words that it does not know have the vector of the first.
+/// Static gene embeddings of a checkpoint of any task, `[tokens, embedding dimension]`: the gene encoder's output
+/// (docs/methods.md, "Gene embeddings"). Names outside the vocabulary get the embedding of the first token.
 pub fn gene_vectors(
     checkpoint: &Checkpoint,
-    words: &[String],
+    tokens: &[String],
     device: Device,
 ) -> Result<Array2<f32>, weights::Incomplete> {
     let mut store = Store::new(Seed(0), device);
     let genes = super::genes(checkpoint);
     let model = Model::new(&mut store, &checkpoint.architecture, genes, Heads::NONE);
     weights::load(&store, &checkpoint.state).require_all()?;
-    let id = |word: &String| i64::from(checkpoint.vocabulary.id(word).unwrap_or(0));
-    let ids: Vec<i64> = words.iter().map(id).collect();
+    let id = |token: &String| i64::from(checkpoint.vocabulary.id(token).unwrap_or(0));
+    let ids: Vec<i64> = tokens.iter().map(id).collect();
     let ids = Tensor::from_slice(&ids).to_device(device);
-    let rows = super::to_rows(&tch::no_grad(|| model.gene_vectors(&ids)));
-    let shape = (words.len(), checkpoint.architecture.embsize);
-    Ok(Array2::from_shape_vec(shape, rows.concat()).expect("a vector for every word"))
+    let rows = super::to_rows(&tch::no_grad(|| model.gene_embeddings(&ids)));
+    let shape = (tokens.len(), checkpoint.architecture.embsize);
+    Ok(Array2::from_shape_vec(shape, rows.concat()).expect("an embedding for every token"))
 }
 
-/// Vectors of length 1 of some cells; NaN for cells without genes.
+/// Cell embeddings of length 1; NaN for cells without genes.
 pub fn embeddings(workers: &mut Workers, cells: (&Tokenizer, &Counts, u64)) -> Vec<Vec<f32>> {
-    let mut rows = workers.rows(cells, |_, encoded| normalised(encoded));
+    let mut rows = workers.rows(cells, |_, encoded| normalized(encoded));
     for (row, (_, values)) in rows.iter_mut().zip(cells.1.rows()) {
         if values.iter().all(|value| *value == 0.0) {
             row.fill(f32::NAN);
@@ -172,8 +172,8 @@ pub fn embeddings(workers: &mut Workers, cells: (&Tokenizer, &Counts, u64)) -> V
     rows
 }
 
-/// Cell embeddings `[cells, width]` scaled to length 1.
-pub fn normalised(encoded: &Encoded) -> Tensor {
+/// Cell embeddings `[cells, embedding dimension]` scaled to length 1.
+pub fn normalized(encoded: &Encoded) -> Tensor {
     let cells = encoded.cells.to_kind(Kind::Float);
     &cells / cells.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-12)
 }

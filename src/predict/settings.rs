@@ -1,4 +1,4 @@
-//! What a model of ours says of itself in `args.json`, under `scgpt_tools`: task, format, and what its programs need to know.
+//! Settings of a model trained by these programs, stored in `args.json` under `scgpt_tools`: task, format and task settings.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,19 @@ use serde_json::{Map, Value};
 use crate::checkpoint::Checkpoint;
 
 /// The settings of a task.
-pub trait OfTask: DeserializeOwned {
+pub trait TaskSettings: DeserializeOwned {
     const TASK: &'static str;
-    /// Version of what they say.
-    const FORMAT: u32;
     /// The program that writes them.
     const PROGRAM: &'static str;
 
-    /// Stands for the options and input files that the model was made from.
+    /// Fingerprint of the options and input files that the model was trained with.
     fn fingerprint(&self) -> &str;
 }
 
-/// Tasks, and the programs that apply a model of theirs.
+/// Tasks, and the programs that apply their models.
 const TASKS: [(&str, &str); 3] = [
     ("annotation", "`scgpt-annotate` or `scgpt-embed`"),
-    ("integration", "`scgpt-integrate --no-train`"),
+    ("integration", "`scgpt-integrate --zero-shot`"),
     (
         "perturbation",
         "`scgpt-perturb predict`, `map` or `reverse`",
@@ -34,7 +32,7 @@ const TASKS: [(&str, &str); 3] = [
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "`{path}` has no settings of ours in `args.json`, as `{program}` writes them: train it by that program first"
+        "`{path}/args.json` has no settings of `{program}` (`scgpt_tools`): train the model with that program first"
     )]
     None {
         path: PathBuf,
@@ -54,14 +52,6 @@ pub enum Error {
         task: String,
         expected: &'static str,
     },
-    #[error(
-        "the settings in `{path}/args.json` are of format {found}, but this version reads format {expected}: train the model anew, or use the version of this program that wrote it"
-    )]
-    Format {
-        path: PathBuf,
-        found: u64,
-        expected: u32,
-    },
     #[error("the settings in `{path}/args.json` are damaged: the gene `{gene}` {problem}")]
     Gene {
         path: PathBuf,
@@ -77,14 +67,14 @@ fn advice(task: &str) -> String {
     })
 }
 
-/// The settings of a checkpoint; none if it is not one of ours.
-pub fn read<S: OfTask>(checkpoint: &Checkpoint) -> Result<Option<S>, Error> {
+/// The settings of a checkpoint; none if it was not trained by these programs.
+pub fn read<S: TaskSettings>(checkpoint: &Checkpoint) -> Result<Option<S>, Error> {
     let parse = |stored: &Map<String, Value>| parse(stored, &|| checkpoint.directory.clone());
     checkpoint.own_settings().map(parse).transpose()
 }
 
-/// The settings of a checkpoint that must be one of ours.
-pub fn require<S: OfTask>(checkpoint: &Checkpoint) -> Result<S, Error> {
+/// The settings of a checkpoint that must have them.
+pub fn require<S: TaskSettings>(checkpoint: &Checkpoint) -> Result<S, Error> {
     let none = || Error::None {
         path: checkpoint.directory.clone(),
         program: S::PROGRAM,
@@ -102,7 +92,7 @@ pub fn gene_ids(genes: &[String], checkpoint: &Checkpoint) -> Result<Vec<i64>, E
     };
     let mut id = |gene: &String| {
         let id = checkpoint.vocabulary.gene_id(gene);
-        let id = id.ok_or_else(|| wrong(gene, "has no vector"))?;
+        let id = id.ok_or_else(|| wrong(gene, "has no embedding"))?;
         match seen.insert(id) {
             true => Ok(i64::from(id)),
             false => Err(wrong(gene, "is named twice")),
@@ -111,27 +101,22 @@ pub fn gene_ids(genes: &[String], checkpoint: &Checkpoint) -> Result<Vec<i64>, E
     genes.iter().map(&mut id).collect()
 }
 
-/// Whether a model is there that a run of this fingerprint wrote.
-pub fn is_written<S: OfTask>(model: &Path, fingerprint: &str) -> bool {
+/// Whether the directory has a model written by a run with this fingerprint.
+pub fn is_written<S: TaskSettings>(model: &Path, fingerprint: &str) -> bool {
     let settings = Checkpoint::open(model).map(|model| read::<S>(&model));
     matches!(settings, Ok(Ok(Some(settings))) if settings.fingerprint() == fingerprint)
 }
 
-fn parse<S: OfTask>(stored: &Map<String, Value>, path: &dyn Fn() -> PathBuf) -> Result<S, Error> {
+fn parse<S: TaskSettings>(
+    stored: &Map<String, Value>,
+    path: &dyn Fn() -> PathBuf,
+) -> Result<S, Error> {
     let task = stored.get("task").and_then(Value::as_str);
     if let Some(other) = task.filter(|task| *task != S::TASK) {
         return Err(Error::Task {
             path: path(),
             task: other.to_owned(),
             expected: S::TASK,
-        });
-    }
-    let format = stored.get("format").and_then(Value::as_u64);
-    if let Some(found) = format.filter(|found| *found != u64::from(S::FORMAT)) {
-        return Err(Error::Format {
-            path: path(),
-            found,
-            expected: S::FORMAT,
         });
     }
     serde_json::from_value(Value::Object(stored.clone())).map_err(|source| Error::Damaged {

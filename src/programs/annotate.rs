@@ -1,4 +1,4 @@
-//! `scgpt-annotate`: cell types of new cells from a fine-tuned model.
+//! `scgpt-annotate`: cell type prediction with a fine-tuned model.
 
 use std::path::PathBuf;
 
@@ -8,49 +8,48 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, given_labels, steps};
+use super::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, label_column, steps};
 use crate::analysis::classification;
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
 use crate::compute;
 use crate::formats::Column;
 use crate::formats::h5ad::{self, Additions};
-use crate::predict::{Annotator, annotation::probabilities};
+use crate::predict::{CellTypePredictor, annotation::probabilities};
 use crate::progress;
 use crate::run_record::Run;
 
-/// Share of the model's genes below which the match is worth a warning.
-const FEW_GENES: f64 = 0.5;
+/// Fraction of the model's genes in the file below which a warning is given.
+const MIN_MATCHED_GENES: f64 = 0.5;
 
 /// Options of `scgpt-annotate`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Cells to annotate, an AnnData file. It is never changed.
+    /// AnnData with cells to annotate.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Where to write a copy of the input with the cell types in it.
+    /// AnnData: input with predicted cell types added.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Model folder that scgpt-finetune-annotation wrote, or the name of one in a folder of SCGPT_MODELS.
+    /// Model directory written by scgpt-finetune-annotation, or the name of a model in a directory of SCGPT_MODELS.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub model: PathBuf,
-    /// Cells whose best cell type is less probable than this are left unassigned.
+    /// Minimum probability of the predicted cell type, 0 to 1. Cells below it are labeled unassigned.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub threshold: f64,
-    /// First part of the names of the new columns of obs: PREFIX_label, PREFIX_probability, PREFIX_second and
-    /// PREFIX_second_probability.
+    /// Prefix of the new obs columns: PREFIX_label, PREFIX_probability, PREFIX_second_label and PREFIX_second_probability.
     #[arg(long, value_name = "PREFIX")]
     pub prefix: String,
-    /// Column of obs with the true cell types, where they are known: the answers are then scored against it.
+    /// Column of obs with true cell types. Predictions are evaluated against it.
     #[arg(long, value_name = "COLUMN")]
-    pub truth: Option<String>,
-    /// Seed of all random choices; that of the model if not given. The same seed gives the same answers.
+    pub true_labels: Option<String>,
+    /// Random seed. Default: that of the model. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: Option<u64>,
     #[command(flatten)]
@@ -69,7 +68,7 @@ impl Default for Options {
             model: PathBuf::new(),
             threshold: 0.0,
             prefix: "scgpt".into(),
-            truth: None,
+            true_labels: None,
             seed: None,
             cells: cells::Options::default(),
             compute: compute::Options::default(),
@@ -82,7 +81,7 @@ pub struct Annotate;
 
 impl Program for Annotate {
     const NAME: &'static str = "scgpt-annotate";
-    const SUMMARY: &'static str = "Name the types of new cells with a fine-tuned scGPT model";
+    const SUMMARY: &'static str = "Predict cell types with a fine-tuned scGPT model";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0226"],
@@ -96,28 +95,30 @@ impl Program for Annotate {
     type Options = Options;
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         let device = steps::device(&options.compute, run)?;
         let checkpoint = Checkpoint::open(&options.model)?;
         run.input(&checkpoint.directory)?;
         run.input(&options.input)?;
-        let mut model = run.stage("load the model", |_| Annotator::load(checkpoint, device))?;
+        let mut model = run.stage("load_model", |_| {
+            CellTypePredictor::load(checkpoint, device)
+        })?;
         model.settings.seed = options.seed.unwrap_or(model.settings.seed);
         run.seed(model.settings.seed);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
         let truth = options
-            .truth
+            .true_labels
             .as_deref()
             .map(|column| cells.labels(column))
             .transpose()?;
-        let answers = run.stage("annotate", |run| {
+        let predictions = run.stage("annotate", |run| {
             annotate(&model, &cells, options.threshold, run)
         })?;
         if let Some(truth) = truth {
-            score(&model, &answers, &truth, run)?;
+            score(&model, &predictions, &truth, run)?;
         }
-        let additions = additions(&options, &model.settings.classes, &answers);
+        let additions = additions(&options, &model.settings.classes, &predictions);
         run.stage("write", |_| {
             h5ad::write_copy(&options.input, &options.output, &additions)
         })?;
@@ -126,17 +127,17 @@ impl Program for Annotate {
     }
 }
 
-/// What the model says of a cell.
+/// Predicted cell type of a cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Answer {
-    /// The best class, if it is probable enough.
+struct Prediction {
+    /// The most probable class, if its probability reaches the threshold.
     class: Option<usize>,
     probability: f32,
     second: Option<usize>,
     second_probability: f32,
 }
 
-impl Answer {
+impl Prediction {
     fn new(probabilities: &[f32], threshold: f64) -> Self {
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
@@ -150,8 +151,8 @@ impl Answer {
         }
     }
 
-    /// A cell that expresses nothing the model knows.
-    const NOTHING: Self = Self {
+    /// A cell without expressed genes of the model.
+    const UNASSIGNED: Self = Self {
         class: None,
         probability: 0.0,
         second: None,
@@ -160,67 +161,75 @@ impl Answer {
 }
 
 fn annotate(
-    model: &Annotator,
+    model: &CellTypePredictor,
     cells: &Cells,
     threshold: f64,
     run: &mut Run,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Prediction>> {
     let columns = cells.columns(&model.settings.genes)?;
     let (matched, wanted) = (columns.n_matched, columns.n_genes);
     run.note(format!(
         "{matched} of the {wanted} genes that the model reads are in the file"
     ));
     run.metric("genes_matched", matched);
-    run.metric("genes_of_the_model", wanted);
-    if (matched as f64) < FEW_GENES * wanted as f64 {
-        run.warning(format!("only {matched} of {wanted} genes matched: answers may be poor; are these the same gene names?"));
+    run.metric("model_genes", wanted);
+    if (matched as f64) < MIN_MATCHED_GENES * wanted as f64 {
+        run.warning(format!("only {matched} of {wanted} genes matched: predictions may be unreliable; check the gene names"));
     }
     let (tokenizer, mut workers) = model.start(run.threads());
-    let mut answers = Vec::with_capacity(cells.n_cells());
-    let source = steps::Walk {
+    let mut predictions = Vec::with_capacity(cells.n_cells());
+    let source = steps::CellStream {
         cells,
         columns: &columns,
         values: model.settings.tokens.values,
     };
     source.each("annotating", run, |first, part| {
         let rows = workers.rows((&tokenizer, part, first), probabilities);
-        let answer = |(row, (_, values)): (&Vec<f32>, (&[u32], &[f32]))| {
+        let predict = |(row, (_, values)): (&Vec<f32>, (&[u32], &[f32]))| {
             if values.iter().all(|v| *v == 0.0) {
-                Answer::NOTHING
+                Prediction::UNASSIGNED
             } else {
-                Answer::new(row, threshold)
+                Prediction::new(row, threshold)
             }
         };
-        answers.extend(rows.iter().zip(part.rows()).map(answer));
+        predictions.extend(rows.iter().zip(part.rows()).map(predict));
     })?;
-    let unassigned = answers
+    let unassigned = predictions
         .iter()
-        .filter(|answer| answer.class.is_none())
+        .filter(|prediction| prediction.class.is_none())
         .count();
     run.note(format!(
         "{unassigned} of {} cells are unassigned",
-        answers.len()
+        predictions.len()
     ));
     run.metric(
         "unassigned",
-        unassigned as f64 / answers.len().max(1) as f64,
+        unassigned as f64 / predictions.len().max(1) as f64,
     );
-    run.metric("cells", answers.len());
-    run.metric("types", frequencies(&model.settings.classes, &answers));
-    Ok(answers)
+    run.metric("cells", predictions.len());
+    run.metric(
+        "predicted_cell_types",
+        frequencies(&model.settings.classes, &predictions),
+    );
+    Ok(predictions)
 }
 
-/// Number of cells of every type, in the model's order.
-fn frequencies<'a>(classes: &'a [String], answers: &[Answer]) -> IndexMap<&'a str, usize> {
-    let of = |class| answers.iter().filter(|a| a.class == Some(class)).count();
+/// Number of cells of every cell type, in the order of the model's classes.
+fn frequencies<'a>(classes: &'a [String], predictions: &[Prediction]) -> IndexMap<&'a str, usize> {
+    let count = |class| {
+        predictions
+            .iter()
+            .filter(|p| p.class == Some(class))
+            .count()
+    };
     let named = classes.iter().map(String::as_str).enumerate();
-    named.map(|(class, name)| (name, of(class))).collect()
+    named.map(|(class, name)| (name, count(class))).collect()
 }
 
-/// Scores the answers where the truth is one of the model's classes.
+/// Evaluates the predictions of cells whose true label is a class of the model.
 fn score(
-    model: &Annotator,
-    answers: &[Answer],
+    model: &CellTypePredictor,
+    predictions: &[Prediction],
     truth: &[Option<String>],
     run: &mut Run,
 ) -> Result<()> {
@@ -232,51 +241,53 @@ fn score(
     };
     let pairs: Vec<(usize, Option<usize>)> = truth
         .iter()
-        .zip(answers)
-        .filter_map(|(label, answer)| Some((known(label)?, answer.class)))
+        .zip(predictions)
+        .filter_map(|(label, prediction)| Some((known(label)?, prediction.class)))
         .collect();
     if pairs.is_empty() {
-        run.warning("no true label is a class of the model: nothing to score");
+        run.warning("no true label is a class of the model: evaluation skipped");
         return Ok(());
     }
     let (truth, predicted): (Vec<usize>, Vec<Option<usize>>) = pairs.into_iter().unzip();
     let scores = classification::score(&truth, &predicted, classes)?;
     progress::result(&format!(
-        "accuracy {:.4}, macro F1 {:.4} over {} cells whose true type the model knows",
+        "accuracy {:.4}, macro F1 {:.4} over {} cells whose true label is a class of the model",
         scores.accuracy, scores.macro_average.f1, scores.n_cells
     ));
     run.metric("scores", scores);
     Ok(())
 }
 
-fn additions(options: &Options, classes: &[String], answers: &[Answer]) -> Additions {
+fn additions(options: &Options, classes: &[String], predictions: &[Prediction]) -> Additions {
     let name = |part: &str| format!("{}_{part}", options.prefix);
-    let second = answers
+    let second = predictions
         .iter()
-        .map(|answer| answer.second.map(|class| class as u32))
+        .map(|prediction| prediction.second.map(|class| class as u32))
         .collect();
-    let number = |value: fn(&Answer) -> f32| {
-        Column::Number(answers.iter().map(|a| Some(f64::from(value(a)))).collect())
+    let number = |value: fn(&Prediction) -> f32| {
+        Column::Number(
+            predictions
+                .iter()
+                .map(|p| Some(f64::from(value(p))))
+                .collect(),
+        )
     };
     Additions {
         obs: vec![
             (
                 name("label"),
-                given_labels::column(classes, answers.iter().map(|answer| answer.class)),
+                label_column::column(classes, predictions.iter().map(|p| p.class)),
             ),
-            (name("probability"), number(|answer| answer.probability)),
+            (name("probability"), number(|p| p.probability)),
             (
-                name("second"),
+                name("second_label"),
                 Column::Categorical {
                     codes: second,
                     categories: classes.to_vec(),
                     ordered: false,
                 },
             ),
-            (
-                name("second_probability"),
-                number(|answer| answer.second_probability),
-            ),
+            (name("second_probability"), number(|p| p.second_probability)),
         ],
         uns: vec![(
             name("annotation"),

@@ -1,4 +1,4 @@
-//! `scgpt-checkpoint inspect` and `scgpt-checkpoint convert`: what a checkpoint is, and the same in another form.
+//! `scgpt-checkpoint inspect` and `scgpt-checkpoint convert`: inspect, validate and convert checkpoints.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct InspectOptions {
-    /// Folder with args.json, vocab.json and weights, or the name of one in a folder of SCGPT_MODELS.
+    /// Checkpoint directory with args.json, vocab.json and weights, or the name of a model in a directory of SCGPT_MODELS.
     #[arg(value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
@@ -26,13 +26,13 @@ pub struct InspectOptions {
     pub json: bool,
 }
 
-/// Says what a checkpoint is and what is wrong with it.
+/// Inspects and validates a checkpoint.
 pub struct Inspect;
 
 impl Program for Inspect {
     const NAME: &'static str = "scgpt-checkpoint inspect";
     const SUMMARY: &'static str =
-        "Say what a model is, what it can be used for, and what is wrong with it";
+        "Inspect a scGPT checkpoint: architecture, vocabulary, supported tasks and problems";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2945"],
@@ -57,32 +57,32 @@ impl Program for Inspect {
 #[serde(default)]
 #[group(skip)]
 pub struct ConvertOptions {
-    /// Folder with args.json, vocab.json and weights, or the name of one in a folder of SCGPT_MODELS.
+    /// Checkpoint directory with args.json, vocab.json and weights, or the name of a model in a directory of SCGPT_MODELS.
     #[arg(value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// New folder to write.
+    /// Checkpoint directory with the converted model.
     #[arg(value_name = "OUT")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Form of the weights: safetensors, which everything reads, or the reference's own best_model.pt.
+    /// Weight format: safetensors (model.safetensors) or pytorch (best_model.pt, as the original implementation reads it).
     #[arg(long)]
     pub to: Target,
-    /// Names of the attention tensors: A as plain PyTorch has them, B as the released checkpoints. Default: A for safetensors,
-    /// B for the reference.
+    /// Naming scheme of the attention parameters: A (PyTorch attention) or B (flash attention, as in the released checkpoints).
+    /// Default: A for safetensors, B for pytorch.
     #[arg(long)]
-    pub layout: Option<Naming>,
+    pub naming: Option<Naming>,
 }
 
-/// Names of the attention tensors.
+/// Naming scheme of the attention parameters.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 pub enum Naming {
-    /// As plain PyTorch names them.
+    /// Names of PyTorch attention.
     #[value(name = "A")]
     A,
-    /// As the released checkpoints name them.
+    /// Names of flash attention, as in the released checkpoints.
     #[value(name = "B")]
     B,
 }
@@ -93,17 +93,18 @@ impl Default for ConvertOptions {
             checkpoint: PathBuf::new(),
             output: PathBuf::new(),
             to: Target::Safetensors,
-            layout: None,
+            naming: None,
         }
     }
 }
 
-/// Writes a checkpoint in another form.
+/// Converts a checkpoint between weight formats.
 pub struct Convert;
 
 impl Program for Convert {
     const NAME: &'static str = "scgpt-checkpoint convert";
-    const SUMMARY: &'static str = "Write a model as safetensors, or in the reference's own format";
+    const SUMMARY: &'static str =
+        "Convert a scGPT checkpoint to safetensors or to the original PyTorch format";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0335"],
@@ -113,8 +114,8 @@ impl Program for Convert {
     type Options = ConvertOptions;
 
     fn run(options: ConvertOptions, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
-        let attention = options.layout.map(|naming| match naming {
+        run.record_at(steps::record_path(&options.output));
+        let attention = options.naming.map(|naming| match naming {
             Naming::A => Attention::A,
             Naming::B => Attention::B,
         });

@@ -1,4 +1,4 @@
-//! `scgpt-embed`: cells to vectors with a pre-trained model.
+//! `scgpt-embed`: cell embeddings from a pre-trained model.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,30 +24,30 @@ use crate::{compute, tokens};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Cells to embed, an AnnData file. It is never changed.
+    /// AnnData with cells to embed.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Where to write a copy of the input with the embedding in it.
+    /// AnnData: input with the cell embedding added to obsm.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Pre-trained model: a folder with args.json, vocab.json and best_model.pt or model.safetensors, or the name of one in a
-    /// folder of SCGPT_MODELS.
+    /// Pre-trained model: a directory with args.json, vocab.json and best_model.pt or model.safetensors, or the name of a model
+    /// in a directory of SCGPT_MODELS.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
     /// Name of the embedding in obsm.
     #[arg(long, value_name = "NAME")]
-    pub key: String,
-    /// Also draw the cells as the first two principal components of the embedding show them.
+    pub obsm_key: String,
+    /// SVG plot of the cells on the first two principal components of the embedding.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub figure: Option<PathBuf>,
-    /// Column of obs that colours the cells of the figure.
+    pub plot: Option<PathBuf>,
+    /// Column of obs that colors the cells in the plot.
     #[arg(long, value_name = "COLUMN")]
-    pub colour: Option<String>,
-    /// Seed of all random choices: the same seed gives the same embedding.
+    pub color: Option<String>,
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -67,9 +67,9 @@ impl Default for Options {
             input: PathBuf::new(),
             output: PathBuf::new(),
             checkpoint: PathBuf::new(),
-            key: "X_scGPT".into(),
-            figure: None,
-            colour: None,
+            obsm_key: "X_scGPT".into(),
+            plot: None,
+            color: None,
             seed: 0,
             cells: cells::Options::default(),
             tokens: tokens::Options::default(),
@@ -83,7 +83,7 @@ pub struct Embed;
 
 impl Program for Embed {
     const NAME: &'static str = "scgpt-embed";
-    const SUMMARY: &'static str = "Embed cells with a pre-trained scGPT model";
+    const SUMMARY: &'static str = "Compute cell embeddings with a pre-trained scGPT model";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2939"],
@@ -97,29 +97,29 @@ impl Program for Embed {
     type Options = Options;
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
         let device = steps::device(&options.compute, run)?;
         let checkpoint = Checkpoint::open(&options.checkpoint)?;
         run.input(&checkpoint.directory)?;
         run.input(&options.input)?;
         checkpoint.notes.iter().for_each(|note| run.note(note));
-        let model = run.stage("load the model", |_| Pretrained::new(checkpoint, device))?;
+        let model = run.stage("load_model", |_| Pretrained::new(checkpoint, device))?;
         steps::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
-        let vectors = run.stage("embed", |run| embed(&options, &model, &cells, run))?;
-        if let Some(path) = &options.figure {
-            let figure = draw(&options, &cells, &vectors)?;
+        let embeddings = run.stage("embed", |run| embed(&options, &model, &cells, run))?;
+        if let Some(path) = &options.plot {
+            let figure = plot(&options, &cells, &embeddings)?;
             steps::write_text(path, &figure, run)?;
         }
         let width = model.architecture.embsize;
         let additions = Additions {
             obsm: vec![(
-                options.key.clone(),
+                options.obsm_key.clone(),
                 Embedding {
                     width,
-                    values: vectors.concat(),
+                    values: embeddings.concat(),
                 },
             )],
             ..Additions::default()
@@ -132,7 +132,7 @@ impl Program for Embed {
     }
 }
 
-/// Vectors of all cells, block by block.
+/// Embeddings of all cells, block by block.
 fn embed(
     options: &Options,
     model: &Pretrained,
@@ -147,52 +147,53 @@ fn embed(
     let columns = cells.columns(&genes)?;
     steps::report_genes(&cells.genes, &model.vocabulary, run);
     if model.settings.is_some() {
-        run.note(
-            "cells are read as this model was trained to, whatever the options for tokens say",
-        );
+        run.note("options for tokens are ignored: the settings in the checkpoint are used");
     }
     let tokenizer = model.tokenizer(&options.tokens, &genes, Seed(options.seed));
     let mut workers = model.workers(run.threads());
-    let mut vectors = Vec::with_capacity(cells.n_cells());
-    let source = steps::Walk {
+    let mut rows = Vec::with_capacity(cells.n_cells());
+    let source = steps::CellStream {
         cells,
         columns: &columns,
         values: tokenizer.settings().values,
     };
     source.each("embedding", run, |first, part| {
-        vectors.extend(embeddings(&mut workers, (&tokenizer, part, first)));
+        rows.extend(embeddings(&mut workers, (&tokenizer, part, first)));
     })?;
-    let empty = vectors.iter().filter(|vector| vector[0].is_nan()).count();
+    let empty = rows
+        .iter()
+        .filter(|row: &&Vec<f32>| row[0].is_nan())
+        .count();
     if empty > 0 {
         run.warning(format!(
-            "{empty} cells express no gene that the model knows; their vectors are NaN"
+            "{empty} cells have no expressed gene in the vocabulary; their embeddings are NaN"
         ));
     }
-    Ok(vectors)
+    Ok(rows)
 }
 
-/// The cells on the first two principal components of their vectors.
-fn draw(options: &Options, cells: &Cells, vectors: &[Vec<f32>]) -> Result<String> {
-    let labels = match &options.colour {
+/// Scatter plot of the cells on the first two principal components of their embeddings.
+fn plot(options: &Options, cells: &Cells, embeddings: &[Vec<f32>]) -> Result<String> {
+    let labels = match &options.color {
         Some(column) => cells.labels(column)?,
-        None => vec![None; vectors.len()],
+        None => vec![None; embeddings.len()],
     };
-    let shown: Vec<usize> = (0..vectors.len())
-        .filter(|&cell| !vectors[cell][0].is_nan())
+    let shown: Vec<usize> = (0..embeddings.len())
+        .filter(|&cell| !embeddings[cell][0].is_nan())
         .collect();
     let rows: Vec<f32> = shown
         .iter()
-        .flat_map(|&cell| vectors[cell].iter().copied())
+        .flat_map(|&cell| embeddings[cell].iter().copied())
         .collect();
     let width = rows.len() / shown.len().max(1);
     let rows = ArrayView2::from_shape((shown.len(), width), &rows)?;
-    let places = Pca::fit(rows, 2)?.transform(rows)?;
-    let at = |row: usize, axis: usize| places.get((row, axis)).copied().unwrap_or(0.0);
+    let coordinates = Pca::fit(rows, 2)?.transform(rows)?;
+    let at = |row: usize, axis: usize| coordinates.get((row, axis)).copied().unwrap_or(0.0);
     let names: BTreeSet<&String> = labels.iter().flatten().collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
     let category = |&cell: &usize| names.binary_search(labels[cell].as_ref()?).ok();
     let figure = Scatter {
-        title: options.colour.as_deref().unwrap_or("Cells"),
+        title: options.color.as_deref().unwrap_or("Cells"),
         axes: ["principal component 1", "principal component 2"],
         points: &(0..shown.len())
             .map(|row| (at(row, 0), at(row, 1)))

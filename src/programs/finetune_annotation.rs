@@ -1,4 +1,4 @@
-//! `scgpt-finetune-annotation`: learn cell types from labelled cells.
+//! `scgpt-finetune-annotation`: fine-tuning for cell type annotation.
 
 mod data;
 mod evaluation;
@@ -25,58 +25,58 @@ use crate::{cells, compute, output, tokens, train};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Labelled cells, an AnnData file.
+    /// AnnData with labeled cells.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// New folder for the model, its metrics and pictures.
+    /// Directory with the fine-tuned model, metrics and figures.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Column of obs with the cell types. Cells without one are left out.
+    /// Column of obs with cell types. Cells without a label are dropped.
     #[arg(long, value_name = "COLUMN")]
     pub labels: String,
-    /// Pre-trained model to start from: a folder, or the name of one in a folder of SCGPT_MODELS. Without it a small model
-    /// is trained from scratch.
+    /// Pre-trained model: a directory, or the name of a model in a directory of SCGPT_MODELS. Default: train a small model from
+    /// scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Column of obs with the technical batch or donor: highly variable genes are chosen within batches, and testing on whole
-    /// batches (--test-groups) and hiding the batch from the model (--dar-weight) need it.
+    /// Column of obs with the technical batch or donor, for selecting highly variable genes within batches, testing on whole
+    /// batches (--test-groups) and adversarial batch correction (--dar-weight).
     #[arg(long, value_name = "COLUMN")]
     pub batch: Option<String>,
-    /// Share of the labelled cells of every type that is set aside to test the model on.
+    /// Fraction of the labeled cells of each cell type held out for testing.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.9))]
-    pub test_share: f64,
-    /// Test on all cells of these batches, such as donors, instead of a share of all cells.
+    pub test_fraction: f64,
+    /// Batches, such as donors, whose cells are all held out for testing, instead of a fraction of all cells.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub test_groups: Vec<String>,
-    /// Share of the other cells of every type by which the best epoch is chosen.
-    #[arg(long)]
+    /// Fraction of the remaining cells of each cell type held out for validation (model selection).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
-    pub validation_share: f64,
-    /// Highly variable genes to read, chosen on the training cells; 0 reads all genes.
+    pub validation_fraction: f64,
+    /// Number of highly variable genes, selected on the training cells; 0 uses all genes.
     #[arg(long)]
     pub n_hvg: usize,
-    /// What the model reads as the value of a gene. Default: bins with a pre-trained model, as it was trained; logarithms
-    /// from scratch, which keep more of small counts.
-    #[arg(long)]
+    /// Expression representation. Default: binned with a pre-trained model; log1p from scratch, which resolves small counts
+    /// better.
+    #[arg(long, hide_short_help = true)]
     pub values: Option<tokens::Values>,
-    /// Also write the test cells, with all their genes and labels, to this file, for scgpt-annotate or other methods.
+    /// AnnData with the test cells, all genes and labels, for scgpt-annotate or other methods.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
-    pub held_out: Option<PathBuf>,
-    /// Weigh the loss so that rare types count as much as common ones (class weights).
-    #[arg(long)]
+    pub test_cells: Option<PathBuf>,
+    /// Class-balanced loss: weights classes by inverse frequency, so that all cell types count equally.
+    #[arg(long, hide_short_help = true)]
     pub class_weights: bool,
-    /// Parts of a pre-trained model that are not trained further.
-    #[arg(long)]
+    /// Layers of the pre-trained model to freeze.
+    #[arg(long, hide_short_help = true)]
     pub freeze: Freeze,
-    /// Also let simpler methods (PCA with logistic regression, and with nearest neighbours) learn and predict the same cells.
-    #[arg(long)]
+    /// Also evaluate baselines (PCA with logistic regression, PCA with nearest neighbors) on the same cells.
+    #[arg(long, hide_short_help = true)]
     pub baselines: bool,
-    /// Seed of all random choices: the same seed gives the same model.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -107,12 +107,12 @@ impl Default for Options {
             labels: String::new(),
             checkpoint: None,
             batch: None,
-            test_share: 0.2,
+            test_fraction: 0.2,
             test_groups: Vec::new(),
-            validation_share: 0.1,
+            validation_fraction: 0.1,
             n_hvg: 8000,
             values: None,
-            held_out: None,
+            test_cells: None,
             class_weights: false,
             freeze: Freeze::None,
             baselines: true,
@@ -128,30 +128,30 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the model reads as the value of a gene.
+    /// Expression representation, or its default.
     fn values(&self) -> tokens::Values {
-        let usual = if self.checkpoint.is_some() {
-            tokens::Values::Bins
+        let default = if self.checkpoint.is_some() {
+            tokens::Values::Binned
         } else {
-            tokens::Values::Logarithms
+            tokens::Values::Log1p
         };
-        self.values.unwrap_or(usual)
+        self.values.unwrap_or(default)
     }
 }
 
-/// Parts of a pre-trained model that are not trained further.
+/// Layers of a pre-trained model to freeze.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Freeze {
-    /// Everything is trained.
+    /// All weights are trained.
     #[default]
     None,
-    /// The gene and value encoders stay as they are.
+    /// The gene and value encoders are frozen.
     Encoders,
-    /// Only the new heads are trained.
-    Trunk,
+    /// Encoders and transformer are frozen; only the output heads are trained.
+    Backbone,
 }
 
 impl Freeze {
@@ -160,7 +160,7 @@ impl Freeze {
         match self {
             Self::None => false,
             Self::Encoders => encoder,
-            Self::Trunk => {
+            Self::Backbone => {
                 encoder || name.starts_with("transformer_encoder.") || name.starts_with("bn.")
             }
         }
@@ -172,7 +172,7 @@ pub struct FinetuneAnnotation;
 
 impl Program for FinetuneAnnotation {
     const NAME: &'static str = "scgpt-finetune-annotation";
-    const SUMMARY: &'static str = "Teach a scGPT model the cell types of labelled cells";
+    const SUMMARY: &'static str = "Fine-tune a scGPT model for cell type annotation";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],
@@ -195,10 +195,10 @@ impl Program for FinetuneAnnotation {
             problems.extend(options.size.problem());
         }
         if options.batch.is_none() && !options.test_groups.is_empty() {
-            problems.push("`--test-groups` needs `--batch`, the column the groups are in".into());
+            problems.push("`--test-groups` needs `--batch`, the column of the groups".into());
         }
         if options.batch.is_none() && options.weights.dar_weight > 0.0 {
-            problems.push("`--dar-weight` needs `--batch`, the column to hide".into());
+            problems.push("`--dar-weight` needs `--batch`, the column to correct for".into());
         }
         problems
     }
@@ -212,22 +212,22 @@ impl Program for FinetuneAnnotation {
         let work = output::WorkFolder::create(&options.output, resume)?;
         run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
-        let data = run.stage("read cells", |run| Data::read(&options, run))?;
+        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
         if options.training.resume && is_complete(&options, run) {
             run.note(format!(
-                "`{}` is complete already",
+                "`{}` is already complete",
                 options.output.display()
             ));
             work.remove();
             return Ok(());
         }
         output::check_directory(&options.output, output::Existing::Refuse)?;
-        if let Some(path) = &options.held_out {
-            run.stage("write test cells", |_| {
+        if let Some(path) = &options.test_cells {
+            run.stage("write_test_cells", |_| {
                 data::write_test_cells(&options, &data, path)
             })?;
         }
-        let mut learner = run.stage("build the model", |run| {
+        let mut learner = run.stage("build_model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
         run.stage("train", |run| {
@@ -245,13 +245,13 @@ impl Program for FinetuneAnnotation {
     }
 }
 
-/// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
+/// True if the output is already complete: an earlier run was killed after writing it.
 fn is_complete(options: &Options, run: &Run) -> bool {
     settings::is_written::<Settings>(&options.output, &fingerprint(options, run))
 }
 
-/// Options that do not change what is learnt; input files count by their content, wherever they lie.
-const IRRELEVANT: [&str; 8] = [
+/// Options that do not affect the model; input files are identified by content, not by path.
+const NOT_IN_FINGERPRINT: [&str; 8] = [
     "resume",
     "save_every",
     "input",
@@ -259,10 +259,10 @@ const IRRELEVANT: [&str; 8] = [
     "output",
     "device",
     "baselines",
-    "held_out",
+    "test_cells",
 ];
 
-/// One word for everything that decides the course of a run.
+/// Fingerprint of everything that affects the result.
 pub fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &IRRELEVANT, run)
+    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

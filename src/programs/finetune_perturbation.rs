@@ -1,4 +1,4 @@
-//! `scgpt-finetune-perturbation`: a model that tells what perturbing genes does to expression.
+//! `scgpt-finetune-perturbation`: fine-tuning for perturbation response prediction.
 
 mod data;
 mod evaluation;
@@ -11,7 +11,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::perturbed::{self, Labels};
+use super::perturbation_data::{self, Labels};
 use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::analysis::differential::Test;
 use crate::cells::{self, controls::Pairing};
@@ -32,88 +32,88 @@ use learner::Learner;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Perturbed and control cells, an AnnData file with counts or their logarithms; files in the layout of GEARS are read as
-    /// they are.
+    /// AnnData with perturbed and control cells: counts or log-normalized values. Files in the format of GEARS can be used
+    /// directly.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// New folder for the trained model, its scores and its figures.
+    /// New directory for the trained model, test metrics and figures.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
     #[command(flatten)]
     #[serde(flatten)]
     pub labels: Labels,
-    /// Column of obs with the dose of the perturbation of each cell, a number; 1 where it is not given.
-    #[arg(long, value_name = "COLUMN")]
+    /// Column of obs with the dose of the perturbation of each cell, a number; 1 where missing.
+    #[arg(long, hide_short_help = true, value_name = "COLUMN")]
     pub dose: Option<String>,
-    /// Pre-trained model to start from: a folder, or the name of one in a folder of SCGPT_MODELS. Without it a small model is
+    /// Pre-trained model to start from: a directory, or the name of a model in a directory of SCGPT_MODELS. Without it a small model is
     /// trained from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// How the perturbations to test on are chosen.
+    /// How test perturbations are chosen.
     #[arg(long)]
     pub split: Scheme,
-    /// Perturbations to test on instead, such as STAT1 or STAT1+JAK2; combinations with one of the single genes are not learnt
-    /// from.
+    /// Perturbations to hold out for testing instead, such as STAT1 or STAT1+JAK2. Combinations with a held-out single gene are
+    /// excluded from training.
     #[arg(long, value_name = "PERTURBATION")]
     pub test: Vec<String>,
-    /// Share of the perturbed genes, and of the combinations of them, that are learnt from (split simulation).
-    #[arg(long)]
+    /// Fraction of the perturbed genes, and of their combinations, used for training (split simulation).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub train_share: f64,
-    /// Share of the perturbed genes that choose the best epoch instead of being learnt from. Default: 0.1, but 0, which keeps the
-    /// last epoch, with fewer than 100 perturbations: a few choose by chance.
-    #[arg(long)]
+    pub train_fraction: f64,
+    /// Fraction of the perturbed genes used for validation (selection of the best epoch) instead of training. Default: 0.1, but 0,
+    /// which keeps the last epoch, with fewer than 100 perturbations: few make the selection random.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
-    pub validation_share: Option<f64>,
-    /// What becomes of perturbed genes that the file does not measure: they are kept through a token of their own, their cells are
-    /// left out, or the file is refused.
-    #[arg(long)]
-    pub unmeasured: Unmeasured,
-    /// Most cells of a perturbation, and of the control, chosen at random; 0 takes all.
-    #[arg(long)]
+    pub validation_fraction: Option<f64>,
+    /// Handling of perturbed genes that the file does not measure: keep them as additional tokens, drop their cells, or end with an
+    /// error.
+    #[arg(long, hide_short_help = true)]
+    pub missing_genes: MissingGenes,
+    /// Maximum number of cells per perturbation, and of control cells, sampled at random; 0 uses all.
+    #[arg(long, hide_short_help = true)]
     pub max_cells: usize,
-    /// Perturbations of fewer cells are left out. Default: a perturbation of a single cell, which says nothing of its spread, is
+    /// Perturbations with fewer cells are dropped. Default: a perturbation with a single cell, which has no variance estimate, is
     /// an error.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub min_cells: Option<usize>,
-    /// Highly variable genes to read, beside the perturbed ones; 0 reads all genes.
+    /// Number of highly variable genes to read, in addition to the perturbed ones; 0 reads all genes.
     #[arg(long)]
     pub n_hvg: usize,
-    /// Most genes of a cell in a training step, a random sample anew in every epoch. All genes are read to predict.
-    #[arg(long)]
+    /// Maximum number of genes of a cell in a training step, a new random sample in every epoch. Prediction reads all genes.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub max_length: usize,
-    /// Keep the perturbed genes in that sample. The reference does not, and loses most of them.
-    #[arg(long)]
+    /// Keep the perturbed genes in that sample. The original implementation does not, and loses most of them.
+    #[arg(long, hide_short_help = true)]
     pub keep_perturbed: bool,
-    /// What a perturbed cell is taken to have been before: a random control cell, drawn anew in every epoch, the most similar one, or
-    /// the mean of all.
-    #[arg(long)]
-    pub pairing: Pairing,
-    /// Cells of a perturbation whose mean is learnt at once: more show its effect more clearly, 1 keeps single cells, as the
-    /// reference does.
-    #[arg(long)]
+    /// Control matching, the unperturbed state of a perturbed cell: a random control cell, drawn anew in every epoch, the most similar
+    /// one, or the mean of all.
+    #[arg(long, hide_short_help = true)]
+    pub control_matching: Pairing,
+    /// Pseudobulk size: cells of a perturbation averaged into one training example. Larger values reduce noise; 1 keeps single cells,
+    /// as the original implementation does.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
-    pub pool: usize,
-    /// Tell the change as the difference between what the model tells with and without the perturbation, so that what it gets wrong
-    /// of all cells does not count.
-    #[arg(long)]
+    pub pseudobulk_size: usize,
+    /// Predict the change as the difference of the predictions with and without the perturbation, which cancels errors common to
+    /// all cells.
+    #[arg(long, hide_short_help = true)]
     pub contrast: bool,
-    /// Control cells from which a perturbation is predicted, chosen at random.
-    #[arg(long)]
+    /// Number of control cells from which a perturbation is predicted, chosen at random.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub controls: usize,
-    /// How responding genes are found.
-    #[arg(long)]
+    /// Differential expression test for responding genes.
+    #[arg(long, hide_short_help = true)]
     pub de_test: Test,
-    /// Also score simpler methods on the same perturbations.
-    #[arg(long)]
+    /// Also evaluate baselines on the same perturbations.
+    #[arg(long, hide_short_help = true)]
     pub baselines: bool,
-    /// Seed of all random choices: the same seed gives the same model.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -140,23 +140,23 @@ impl Default for Options {
             checkpoint: None,
             split: Scheme::Simulation,
             test: Vec::new(),
-            train_share: 0.75,
-            validation_share: None,
-            unmeasured: Unmeasured::Refuse,
+            train_fraction: 0.75,
+            validation_fraction: None,
+            missing_genes: MissingGenes::Error,
             max_cells: 0,
             min_cells: None,
             n_hvg: 5000,
             max_length: 1536,
             keep_perturbed: true,
-            pairing: Pairing::Mean,
-            pool: 32,
+            control_matching: Pairing::Mean,
+            pseudobulk_size: 32,
             contrast: true,
             controls: 32,
             de_test: Test::TTest,
             baselines: true,
             seed: 0,
             cells: cells::Options::default(),
-            // A factor of 0 would hide a perturbed gene that is not expressed.
+            // A factor of 0 would remove a perturbed gene that is not expressed.
             size: Size {
                 value_encoding: ValueEncoding::Continuous,
                 ..Size::default()
@@ -167,19 +167,19 @@ impl Default for Options {
     }
 }
 
-/// What becomes of perturbed genes that are not measured.
+/// Handling of perturbed genes that are not measured.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Unmeasured {
-    /// The file is refused, and they are named.
+pub enum MissingGenes {
+    /// End with an error that lists them.
     #[default]
-    Refuse,
-    /// They are kept through a token of their own.
-    Keep,
-    /// Their cells are left out.
-    LeaveOut,
+    Error,
+    /// Keep them as additional tokens.
+    Token,
+    /// Drop their cells.
+    Drop,
 }
 
 /// The program.
@@ -188,7 +188,7 @@ pub struct FinetunePerturbation;
 impl Program for FinetunePerturbation {
     const NAME: &'static str = "scgpt-finetune-perturbation";
     const SUMMARY: &'static str =
-        "Teach a scGPT model what perturbing genes does, and test it beside simpler methods";
+        "Fine-tune scGPT for perturbation response prediction and compare with baselines";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_3223"],
@@ -206,7 +206,7 @@ impl Program for FinetunePerturbation {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        let mut problems = perturbed::problems(&options.labels);
+        let mut problems = perturbation_data::problems(&options.labels);
         if options.checkpoint.is_none() {
             problems.extend(options.size.problem());
         }
@@ -232,7 +232,7 @@ impl Program for FinetunePerturbation {
         let work = output::WorkFolder::create(&options.output, resume)?;
         run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
-        let data = run.stage("read cells", |run| Data::read(&options, run))?;
+        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
         if resume && is_complete(&options, run) {
             run.note(format!(
                 "`{}` is complete already",
@@ -242,7 +242,7 @@ impl Program for FinetunePerturbation {
             return Ok(());
         }
         output::check_directory(&options.output, output::Existing::Refuse)?;
-        let mut learner = run.stage("build the model", |run| {
+        let mut learner = run.stage("build_model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
         run.stage("train", |run| {
@@ -260,13 +260,13 @@ impl Program for FinetunePerturbation {
     }
 }
 
-/// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
+/// Whether the output of this very run is complete: the run was killed after writing it.
 fn is_complete(options: &Options, run: &Run) -> bool {
     settings::is_written::<Settings>(&options.output, &fingerprint(options, run))
 }
 
-/// Options that do not change what is learnt; input files count by their content, wherever they lie.
-const IRRELEVANT: [&str; 9] = [
+/// Options that do not change the trained model; input files are compared by content, not by path.
+const NOT_IN_FINGERPRINT: [&str; 9] = [
     "resume",
     "save_every",
     "input",
@@ -278,7 +278,7 @@ const IRRELEVANT: [&str; 9] = [
     "de_test",
 ];
 
-/// One word for everything that decides the course of a run.
+/// Fingerprint of everything that determines the result of a run.
 fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &IRRELEVANT, run)
+    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

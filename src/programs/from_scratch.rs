@@ -1,4 +1,4 @@
-//! The size of a model that is trained from scratch, for every program that can.
+//! Architecture options of models that are trained from scratch.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,70 +6,74 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{Architecture, InputStyle};
 use crate::vocabulary::PAD;
 
-/// Size of a model that is trained from scratch.
+/// Architecture of a model that is trained from scratch.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Size {
-    /// Number of transformer layers: more learn more, more slowly.
-    #[arg(long)]
+    /// Number of transformer layers.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 96))]
-    pub layers: usize,
-    /// Width of the vectors that stand for genes and cells.
-    #[arg(long)]
+    pub n_layers: usize,
+    /// Embedding dimension of genes and cells.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 4, max = 8192))]
-    pub width: usize,
-    /// Attention heads of each layer; the width must be a multiple of them.
-    #[arg(long)]
+    pub embedding_dim: usize,
+    /// Number of attention heads per layer. The embedding dimension must be a multiple of it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 128))]
-    pub heads: usize,
-    /// Width of the feed-forward network inside each layer.
-    #[arg(long)]
+    pub n_heads: usize,
+    /// Dimension of the feed-forward network in each layer.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 32768))]
-    pub hidden: usize,
-    /// How the value of a gene enters the model.
-    #[arg(long)]
+    pub ffn_dim: usize,
+    /// Value encoder: how expression values enter the model.
+    #[arg(long, hide_short_help = true)]
     pub value_encoding: ValueEncoding,
 }
 
 impl Default for Size {
     fn default() -> Self {
         Self {
-            layers: 4,
-            width: 128,
-            heads: 4,
-            hidden: 128,
+            n_layers: 4,
+            embedding_dim: 128,
+            n_heads: 4,
+            ffn_dim: 128,
             value_encoding: ValueEncoding::Scaling,
         }
     }
 }
 
-/// How the value of a gene enters a model from scratch.
+/// Value encoder of a model from scratch.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum ValueEncoding {
-    /// Through a small network whose output is added to the gene's vector, as published models do.
+    /// A small network whose output is added to the gene embedding, as in published models.
     Continuous,
-    /// As a factor of the gene's vector.
+    /// The gene embedding is multiplied by the value.
     Scaling,
 }
 
 impl Size {
-    /// What is wrong with sizes that are valid one by one.
+    /// Conflict between options that are valid on their own.
     pub fn problem(&self) -> Option<String> {
-        let Self { width, heads, .. } = self;
+        let Self {
+            embedding_dim: width,
+            n_heads: heads,
+            ..
+        } = self;
         (width % heads != 0)
-            .then(|| format!("`--width` {width} is not a multiple of `--heads` {heads}"))
+            .then(|| format!("`--embedding-dim` {width} is not a multiple of `--n-heads` {heads}"))
     }
 
     pub fn architecture(&self, dropout: f64, n_bins: usize, max_length: usize) -> Architecture {
         Architecture {
-            embsize: self.width,
-            nheads: self.heads,
-            d_hid: self.hidden,
-            nlayers: self.layers,
+            embsize: self.embedding_dim,
+            nheads: self.n_heads,
+            d_hid: self.ffn_dim,
+            nlayers: self.n_layers,
             n_layers_cls: 3,
             dropout,
             pad_token: PAD.into(),

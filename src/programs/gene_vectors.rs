@@ -1,8 +1,9 @@
-//! Where the vectors of genes, and of other features, start: at what the cells at hand say of them.
+//! Initialization of the embeddings of genes and other features from the training cells.
 //!
-//! Features that vary together get similar vectors. In a model from scratch each feature's correlations with the principal
-//! components of the cells, spread over the width of the model by a random rotation, are added to its random start. In a
-//! pre-trained one, features without a vector start at the mean of the genes they correlate with most. Labels play no part.
+//! Features that vary together get similar embeddings. In a model from scratch, the correlations of each feature with the
+//! principal components of the cells, projected to the embedding dimension by a random rotation, are added to its random
+//! initialization. In a pre-trained model, features without an embedding start at the mean of the genes that they correlate with
+//! most. Labels are not used.
 
 use anyhow::Result;
 use ndarray::{Array1, Array2, Axis};
@@ -12,16 +13,16 @@ use crate::analysis::projection::Pca;
 use crate::model::Store;
 use crate::random::{self, Seed};
 
-/// Cells looked at, at most.
+/// Maximum number of cells used.
 const MOST_CELLS: usize = 5_000;
 const COMPONENTS: usize = 50;
-/// Size of the correlations beside the random start, whose elements are uniform in +-0.1.
+/// Scale of the correlations relative to the random initialization, which is uniform in +-0.1.
 const SCALE: f64 = 1.0;
-/// Genes whose vectors a new feature starts from.
+/// Number of genes whose mean embedding initializes a new feature.
 const NEAREST: usize = 10;
 
-/// Adds the features' correlations with principal components of cells `[cells, features]` to their vectors, which are rows `ids`
-/// of the table.
+/// Adds the correlations of features with principal components of cells `[cells, features]` to their embeddings, which are rows
+/// `ids` of the table.
 pub fn start_from_components(
     cells: &Array2<f64>,
     ids: &[i64],
@@ -39,7 +40,7 @@ pub fn start_from_components(
     Ok(())
 }
 
-/// Puts the vectors of new features at the mean of the known ones that go with them most in cells `[cells, features]`.
+/// Initializes the embeddings of new features with the mean of the known features most correlated in cells `[cells, features]`.
 pub fn start_from_nearest(
     cells: &Array2<f64>,
     (known, new): (&[usize], &[usize]),
@@ -82,7 +83,7 @@ pub fn start_from_nearest(
     Ok(())
 }
 
-/// Some of the given cells, chosen at random, in their order.
+/// A random sample of the given cells, in their order.
 pub fn some(cells: &[usize], seed: Seed) -> Vec<usize> {
     let mut stream = seed.stream("cells for components", &[]);
     let mut chosen = random::sample(&mut stream, cells.len(), MOST_CELLS);
@@ -92,7 +93,7 @@ pub fn some(cells: &[usize], seed: Seed) -> Vec<usize> {
 
 fn table(store: &Store) -> &Tensor {
     let table = store.tensor("encoder.embedding.weight");
-    table.expect("every model has gene vectors")
+    table.expect("every model has gene embeddings")
 }
 
 /// Correlation of every feature with every component, `[features, components]`; 0 for a feature that does not vary.
@@ -109,7 +110,7 @@ fn correlations(pca: &Pca, cells: &Array2<f64>) -> Array2<f64> {
     })
 }
 
-/// Spreads the components over the width by random directions, row by row.
+/// Projects the components to the embedding dimension by random directions, row by row.
 fn rotate(correlations: &Array2<f64>, width: usize, seed: Seed) -> Vec<f32> {
     let components = correlations.ncols();
     let mut stream = seed.stream("directions of components", &[]);

@@ -1,5 +1,4 @@
-//! `scgpt-generate`: expression values from a model that was pre-trained to generate, for whole cells or for the genes that a
-//! measurement missed.
+//! `scgpt-generate`: generation and imputation of expression values with a generative pre-trained model.
 
 mod evaluation;
 mod prompts;
@@ -19,7 +18,7 @@ use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::formats::h5ad;
 use crate::options::Size;
-use crate::predict::generation::{Answer, Confidence, Generator, Rounds};
+use crate::predict::generation::{Confidence, Generated, Generator, Rounds};
 use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;
@@ -30,65 +29,63 @@ use crate::tokens::binning::Ties;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Cells to start from, an AnnData file. It is never changed.
+    /// AnnData with cells to start from.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Where to write the generated cells: the values, in bins from 0 to the most the model knows (50 in published models), in X;
-    /// the round in which each value became known (0 for those that were known) in layers/round, and how sure the model was
-    /// in layers/confidence.
+    /// AnnData with generated cells. X: expression values in bins, 0 to the highest bin of the model (50 in published models);
+    /// layers/round: round in which a value was generated (0: observed); layers/confidence: confidence of a value, 0 to 1.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Model that was pre-trained to generate: a folder, or the name of one in a folder of SCGPT_MODELS.
+    /// Generative pre-trained model: a directory, or the name of a model in a directory of SCGPT_MODELS.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// What the model is told: cell (an embedding of the cell; all genes are generated), genes (the genes that the cell expresses;
-    /// the others are generated, which fills in what was missed) or both.
+    /// Prompt of the model: cell (cell embedding; all genes are generated), genes (expressed genes of the cell; the others are
+    /// imputed) or both.
     #[arg(long)]
     pub prompt: Prompt,
-    /// Generate one cell for every value of this column of obs, from the mean embedding of its cells (prompt cell).
+    /// Column of obs with groups of cells. Generates one cell per group from its mean cell embedding (prompt cell).
     #[arg(long, value_name = "COLUMN")]
     pub group: Option<String>,
-    /// Generate these genes only, one name a line; the model is not told of them where the cell expresses them.
+    /// Text file with genes to generate, one per line. They are excluded from the prompt. Default: all genes.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes: Option<PathBuf>,
-    /// Number of rounds: in each, an equal part of the genes becomes known, those first that the model is surest of, and helps to
-    /// tell the others. 1 tells all at once.
+    /// Number of rounds. In each, an equal number of genes, most confident predictions first, is fixed and conditions the next
+    /// rounds. 1 generates all genes in a single pass.
     #[arg(long)]
     #[schemars(range(min = 1, max = 1000))]
     pub rounds: u32,
-    /// How the model's confidence in a value is measured: spread (how little the value varies under random dropout) or bin-distance
-    /// (how close it is to a whole bin, which costs no time).
-    #[arg(long)]
+    /// Confidence measure: spread (standard deviation under dropout, slower) or bin-distance (distance to the nearest whole bin).
+    #[arg(long, hide_short_help = true)]
     pub confidence: Confidence,
-    /// Values under random dropout of which the spread is taken.
-    #[arg(long)]
+    /// Number of predictions under dropout per value (confidence spread).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2, max = 1000))]
-    pub samples: u32,
-    /// Also hide this share of the genes that each cell expresses, generate them, and report how well they are told, beside simpler
-    /// methods and a single round; 0 does not.
+    pub n_samples: u32,
+    /// Fraction of the expressed genes of each cell to hold out, generate, and evaluate against baselines and a single pass; 0
+    /// skips the evaluation.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.9))]
-    pub held_out: f64,
-    /// Where to write that report.
+    pub held_out_fraction: f64,
+    /// JSON with evaluation metrics of the held-out genes.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
-    pub report: Option<PathBuf>,
-    /// Most genes of a cell that the model is told; of more, a random sample.
+    pub metrics: Option<PathBuf>,
+    /// Maximum number of prompt tokens of a cell, the CLS token included; more genes are sampled at random.
     #[arg(long)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
-    /// What happens to equal counts that lie on several bin edges: one-sided puts them into the highest bin, as models are
-    /// pre-trained; both-sided spreads them at random, the same way for the same seed.
-    #[arg(long)]
+    /// Binning of equal values that fall on several bin edges: one-sided assigns the highest bin, as in pre-training; both-sided
+    /// a random bin among them, reproducible for a fixed seed.
+    #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// Most memory for the generated values, which are held until all are there.
+    /// Maximum memory for the generated values, which are kept in memory until they are written.
     #[arg(long, value_name = "SIZE")]
     pub memory: Size,
-    /// Seed of all random choices: the same seed gives the same values.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -110,9 +107,9 @@ impl Default for Options {
             genes: None,
             rounds: 4,
             confidence: Confidence::default(),
-            samples: 8,
-            held_out: 0.0,
-            report: None,
+            n_samples: 8,
+            held_out_fraction: 0.0,
+            metrics: None,
             max_length: 1200,
             ties: Ties::OneSided,
             memory: Size(4 << 30),
@@ -123,17 +120,17 @@ impl Default for Options {
     }
 }
 
-/// What the model is told of a cell.
+/// Prompt of the model.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Prompt {
-    /// Its embedding.
+    /// Cell embedding.
     Cell,
-    /// The genes that it expresses.
+    /// Expressed genes of the cell.
     Genes,
-    /// Its embedding and the genes that it expresses.
+    /// Cell embedding and expressed genes.
     #[default]
     Both,
 }
@@ -143,7 +140,7 @@ impl Options {
         Rounds {
             count: self.rounds,
             confidence: self.confidence,
-            samples: self.samples,
+            samples: self.n_samples,
         }
     }
 }
@@ -153,7 +150,7 @@ pub struct Generate;
 
 impl Program for Generate {
     const NAME: &'static str = "scgpt-generate";
-    const SUMMARY: &'static str = "Generate or fill in expression values with a scGPT model";
+    const SUMMARY: &'static str = "Generate or impute expression values with a scGPT model";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_3557"],
@@ -170,16 +167,19 @@ impl Program for Generate {
         let mut problems = Vec::new();
         if options.group.is_some() && options.prompt != Prompt::Cell {
             problems
-                .push("`--group` needs `--prompt cell`: a group has no genes of its own".into());
+                .push("`--group` needs `--prompt cell`: groups have a cell embedding, but no expressed genes".into());
         }
-        if options.report.is_some() && options.held_out == 0.0 {
-            problems.push("`--report` needs `--held-out`, the share of genes to test on".into());
+        if options.metrics.is_some() && options.held_out_fraction == 0.0 {
+            problems.push(
+                "`--metrics` needs `--held-out-fraction`, the fraction of genes to evaluate on"
+                    .into(),
+            );
         }
         problems
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
         let device = steps::device(&options.compute, run)?;
         let checkpoint = Checkpoint::open(&options.checkpoint)?;
@@ -193,12 +193,12 @@ impl Program for Generate {
         steps::report_genes(&cells.genes, &model.vocabulary, run);
         let prompts = Prompts::read(&options, &model, &cells, run)?;
         check_memory(&options, &prompts)?;
-        if options.held_out > 0.0 {
-            let report = run.stage("test on hidden genes", |run| {
+        if options.held_out_fraction > 0.0 {
+            let report = run.stage("evaluate", |run| {
                 evaluation::evaluate(&options, &model, &prompts, run)
             })?;
             run.metric("held_out", &report);
-            if let Some(path) = &options.report {
+            if let Some(path) = &options.metrics {
                 let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
                 steps::write_text(path, &text, run)?;
             }
@@ -210,7 +210,7 @@ impl Program for Generate {
     }
 }
 
-/// Bytes of a generated value with its round and confidence, while held and written.
+/// Bytes of a generated value with its round and confidence, in memory and while written.
 const VALUE_BYTES: u64 = 32;
 
 fn check_memory(options: &Options, prompts: &Prompts) -> Result<()> {
@@ -220,50 +220,55 @@ fn check_memory(options: &Options, prompts: &Prompts) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Memory.error(format!(
-        "`{}`: {cells} cells with {genes} genes each take about {}M, but `--memory` is {}: raise it, generate fewer genes (`--genes`), groups instead of cells (`--group`), or the cells in several files",
+        "`{}`: {cells} cells with {genes} genes each take about {}M, but `--memory` is {}: increase it, generate fewer genes (`--genes`), generate groups instead of cells (`--group`), or split the file",
         options.input.display(),
         needed >> 20,
         options.memory
     )))
 }
 
-/// Answers to all prompts.
+/// Generated values for all prompts.
 fn generate(
     options: &Options,
     model: &Generator,
     prompts: &Prompts,
     run: &Run,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Generated>> {
     let (method, mut workers) = (&model.method, model.workers(run.threads()));
     let mut progress = Progress::new("generating", prompts.len() as u64, "cells");
-    let mut answers = Vec::with_capacity(prompts.len());
+    let mut generated = Vec::with_capacity(prompts.len());
     for start in (0..prompts.len()).step_by(SLICE) {
         if run.interrupted() {
             return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
         }
         let n = SLICE.min(prompts.len() - start);
-        answers.extend(workers.each(n, |network, i| {
-            let question = prompts.question(method, network, start + i);
-            let chance = (Seed(options.seed), (start + i) as u64);
-            method.answer(network, &question, options.rounds(), chance)
+        generated.extend(workers.each(n, |network, i| {
+            let query = prompts.query(method, network, start + i);
+            let dropout = (Seed(options.seed), (start + i) as u64);
+            method.generate(network, &query, options.rounds(), dropout)
         }));
         progress.advance(n as u64);
     }
     progress.finish();
-    Ok(answers)
+    Ok(generated)
 }
 
-/// Cells between two looks at whether to stop.
+/// Cells between two checks for an interrupt.
 const SLICE: usize = 16;
 
 /// A row of the three matrices: column, value, confidence, round.
 type Entry = (u32, f32, f32, u32);
 
-fn write(options: &Options, cells: &Cells, prompts: &Prompts, answers: &[Answer]) -> Result<()> {
-    let rows: Vec<Vec<Entry>> = answers
+fn write(
+    options: &Options,
+    cells: &Cells,
+    prompts: &Prompts,
+    generated: &[Generated],
+) -> Result<()> {
+    let rows: Vec<Vec<Entry>> = generated
         .iter()
         .enumerate()
-        .map(|(at, answer)| prompts.row(at, answer))
+        .map(|(at, generated)| prompts.row(at, generated))
         .collect();
     let matrix = |value: fn(&Entry) -> f32| {
         let rows = rows.iter().map(|row| {

@@ -1,23 +1,23 @@
-//! `scgpt-grn`: gene programs and regulatory networks, from what a model makes of genes and from where it attends to, held
-//! against what is known.
+//! `scgpt-grn`: gene programs and gene regulatory networks from gene embeddings and attention, and their evaluation against known
+//! gene sets and regulation.
 
 mod attention;
-mod choice;
+mod cell_reader;
 mod difference;
 mod enrich;
 mod evaluate;
+mod gene_selection;
 mod groups;
 mod network;
+mod programs;
 mod results;
-mod scene;
 mod scores;
-mod similarity;
 
 pub use attention::Attention;
 pub use difference::Difference;
 pub use enrich::Enrich;
 pub use evaluate::Evaluate;
-pub use similarity::Programs;
+pub use programs::Programs;
 
 /// Memory for a table of edges or of gene sets.
 const TABLE_MEMORY: usize = 1 << 30;

@@ -1,9 +1,9 @@
-//! `scgpt-integrate`: one space for cells of many batches and modalities, with the scores that tell whether it worked.
+//! `scgpt-integrate`: integration of batches and modalities into a joint embedding, with integration metrics.
 
 mod data;
 mod evaluation;
+mod imputation;
 mod learner;
-mod missing;
 mod reading;
 mod results;
 
@@ -29,129 +29,128 @@ use crate::{cells, compute, output, tokens, train};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Cells to integrate: AnnData files (.h5ad) with gene expression, or MuData files (.h5mu) with several modalities. Several
-    /// files are several batches, unless --batch says otherwise.
+    /// Cells to integrate: AnnData (.h5ad) with gene expression, or MuData (.h5mu) with several modalities. Each file is a batch
+    /// unless --batch is given.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// Antibody counts (CITE-seq) of cells of --input, matched by cell name; cells that are in one file only are kept.
+    /// AnnData of antibody counts (CITE-seq) for cells of --input, matched by cell name. Cells that are in one file only are kept.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub protein: Vec<PathBuf>,
-    /// Open chromatin (ATAC) of cells of --input, as peaks or as gene activities, matched by cell name.
+    /// AnnData of chromatin accessibility (ATAC) for cells of --input, as peaks or gene activities, matched by cell name.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub atac: Vec<PathBuf>,
-    /// Sample sheet (CSV) instead of the files above: column path, and if need be sample (files of the same cells), batch and
-    /// modality (RNA, Protein or ATAC).
+    /// Sample sheet (CSV) instead of the files above: column path, and optionally sample (the same for files of the same cells),
+    /// batch and modality (RNA, Protein or ATAC).
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "csv", "x-direction" = "input"))]
     pub samples: Option<PathBuf>,
-    /// Where to write the cells with the embedding, its graph, clusters and layout: a copy of the input if that is one file,
-    /// else a new file (.h5ad) with all cells and features.
+    /// AnnData or MuData: cells with embedding, kNN graph, clusters and UMAP coordinates. A copy of the input if that is one file,
+    /// else a new AnnData (.h5ad) with all cells and features.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// New folder for the trained model, with which new batches can be mapped later (--checkpoint and --no-train).
+    /// New directory for the trained model, which can map new batches later (--checkpoint and --zero-shot).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
     pub model: Option<PathBuf>,
-    /// Also write the scores of the embedding, and of simpler methods, as a table.
+    /// TSV of integration metrics of the embedding and of baselines.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
-    pub scores: Option<PathBuf>,
-    /// Also draw the cells, by batch or by the column --colour.
+    pub metrics: Option<PathBuf>,
+    /// UMAP plot of the cells, colored by --color.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub figure: Option<PathBuf>,
-    /// Column of obs that colours the cells of the figure. Default: that of --labels, else the batch.
+    pub plot: Option<PathBuf>,
+    /// Column of obs that colors the plot. Default: that of --labels, else the batch.
     #[arg(long, value_name = "COLUMN")]
-    pub colour: Option<String>,
-    /// Column of obs with the technical batch. Default: every file is a batch.
+    pub color: Option<String>,
+    /// Column of obs with the technical batch. Default: each file is a batch.
     #[arg(long, value_name = "COLUMN")]
     pub batch: Option<String>,
-    /// Column of obs with the cell types. They are not learnt from, only the scores need them.
+    /// Column of obs with the cell types, used for evaluation only.
     #[arg(long, value_name = "COLUMN")]
     pub labels: Option<String>,
-    /// Pre-trained model to start from, or one that this program trained: a folder, or the name of one in a folder of
+    /// Pre-trained model to start from, or a model trained by this program: a directory, or the name of a model in a directory of
     /// SCGPT_MODELS. Without it a small model is trained from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Do not train: cells are embedded as the checkpoint does (zero-shot), or mapped by a model that this program trained.
+    /// Do not train: embed cells with the pre-trained model (zero-shot), or map them with a model trained by this program.
     #[arg(long)]
-    pub no_train: bool,
-    /// What normalises the tokens of a batch that a trained model has not seen: the mean of those it has, or the batch's own
-    /// statistics.
-    #[arg(long)]
+    pub zero_shot: bool,
+    /// Normalization statistics (DSBN) of a batch that the model was not trained on: the mean of its training batches, or the
+    /// batch's own statistics.
+    #[arg(long, hide_short_help = true)]
     pub new_batch: NewBatch,
-    /// Highly variable genes to read, chosen within batches; 0 reads all genes.
+    /// Number of highly variable genes to read, selected within batches; 0 reads all genes.
     #[arg(long)]
     pub n_hvg: usize,
-    /// Peaks to read: those open in some cells and closed in others most evenly; 0 reads all.
-    #[arg(long)]
+    /// Number of most variable peaks to read: open in nearest to half of the cells; 0 reads all.
+    #[arg(long, hide_short_help = true)]
     pub n_peaks: usize,
-    /// What the model reads as the value of a gene. Default: bins with a pre-trained model, logarithms from scratch.
-    #[arg(long)]
+    /// Representation of expression values. Default: binned with a pre-trained model, log1p from scratch.
+    #[arg(long, hide_short_help = true)]
     pub values: Option<tokens::Values>,
-    /// Normalise the tokens of every batch by statistics of their own (DSBN).
-    #[arg(long)]
+    /// Normalize the tokens of each batch by its own statistics: domain-specific batch normalization (DSBN).
+    #[arg(long, hide_short_help = true)]
     pub domain_norm: bool,
-    /// Tell the expression heads the batch, so that the cell embedding need not hold it.
-    #[arg(long)]
+    /// Condition the expression heads on the batch, so that the cell embedding need not encode it.
+    #[arg(long, hide_short_help = true)]
     pub batch_labels: bool,
-    /// Which cells share a minibatch: mixed, by-batch (of one batch only, in random order) or batch-after-batch (as the
-    /// reference's tutorial).
-    #[arg(long)]
+    /// Minibatch sampling: mixed, by-batch (cells of one batch, batches in random order) or sequential (one batch after the other,
+    /// as in the tutorial of the original implementation).
+    #[arg(long, hide_short_help = true)]
     pub sampling: Sampling,
-    /// Features, expressed or not, whose values the cell embedding is asked for, beside the hidden ones. Default: 0 with a
-    /// pre-trained model, 300 from scratch.
-    #[arg(long)]
-    pub ask: Option<usize>,
-    /// Share of a cell's tokens left out at random, anew in every epoch. Default: 0 with a pre-trained model, 0.5 from scratch.
-    #[arg(long)]
+    /// Number of features, expressed or not, to predict from the cell embedding (GEPC) in addition to the masked ones. Default: 0
+    /// with a pre-trained model, 300 from scratch.
+    #[arg(long, hide_short_help = true)]
+    pub n_query_genes: Option<usize>,
+    /// Fraction of the tokens of a cell dropped at random, anew in every epoch. Default: 0 with a pre-trained model, 0.5 from scratch.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub gene_dropout: Option<f64>,
-    /// Most tokens of a cell in a training step, a random sample anew in every epoch. Embedding takes up to --max-length.
-    /// More make training slower.
-    #[arg(long)]
+    /// Maximum number of tokens of a cell in a training step, a new random sample in every epoch. Embedding reads up to --max-length.
+    /// Larger values make training slower.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2))]
     pub training_length: usize,
-    /// How often a whole modality of a cell is hidden while training, to be told from the others. Default: 0.2, or 0.5 where cells
-    /// lack one.
-    #[arg(long)]
+    /// Modality dropout: probability that one modality of a cell is masked in training and predicted from the others. Default: 0.2,
+    /// or 0.5 if some cells lack a modality.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub modality_dropout: Option<f64>,
-    /// Hide this modality from a share of the cells and score how well it is told.
-    #[arg(long)]
-    pub hide: Option<Hidden>,
-    /// Share of the cells it is hidden from.
-    #[arg(long)]
+    /// Mask this modality in a fraction of the cells and evaluate its imputation.
+    #[arg(long, hide_short_help = true)]
+    pub mask_modality: Option<MaskedModality>,
+    /// Fraction of the cells in which it is masked.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
-    pub hide_share: f64,
-    /// Share of the cells by which the best epoch is chosen.
-    #[arg(long)]
+    pub masked_fraction: f64,
+    /// Fraction of the cells held out for validation (selection of the best epoch).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
-    pub validation_share: f64,
-    /// Name of the embedding in obsm; the other results are named after it. What the input has under these names is replaced in the
-    /// output.
-    #[arg(long, value_name = "NAME")]
-    pub key: String,
-    /// Neighbours of every cell in the graph.
+    pub validation_fraction: f64,
+    /// Name of the embedding in obsm, and prefix of the other results. Existing entries with these names are replaced in the output.
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
+    pub obsm_key: String,
+    /// Number of neighbors of every cell in the kNN graph.
     #[arg(long)]
     #[schemars(range(min = 2, max = 200))]
-    pub neighbours: usize,
-    /// Resolution of the clusters (Leiden): higher finds more.
+    pub n_neighbors: usize,
+    /// Resolution of Leiden clustering; higher values give more clusters.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub resolution: f64,
-    /// Cell (its name) from which to order the others by diffusion pseudotime.
-    #[arg(long, value_name = "CELL")]
+    /// Name of the root cell for diffusion pseudotime.
+    #[arg(long, hide_short_help = true, value_name = "CELL")]
     pub root: Option<String>,
-    /// Also score principal components and Harmony on the same cells.
-    #[arg(long)]
+    /// Also evaluate baselines on the same cells: principal components (PCA) and Harmony.
+    #[arg(long, hide_short_help = true)]
     pub baselines: bool,
-    /// Seed of all random choices: the same seed gives the same result.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -183,13 +182,13 @@ impl Default for Options {
             samples: None,
             output: PathBuf::new(),
             model: None,
-            scores: None,
-            figure: None,
-            colour: None,
+            metrics: None,
+            plot: None,
+            color: None,
             batch: None,
             labels: None,
             checkpoint: None,
-            no_train: false,
+            zero_shot: false,
             new_batch: NewBatch::Mean,
             n_hvg: 2000,
             n_peaks: 4000,
@@ -197,15 +196,15 @@ impl Default for Options {
             domain_norm: true,
             batch_labels: true,
             sampling: Sampling::Mixed,
-            ask: None,
+            n_query_genes: None,
             gene_dropout: None,
             training_length: 400,
             modality_dropout: None,
-            hide: None,
-            hide_share: 0.5,
-            validation_share: 0.1,
-            key: "X_scGPT".into(),
-            neighbours: 15,
+            mask_modality: None,
+            masked_fraction: 0.5,
+            validation_fraction: 0.1,
+            obsm_key: "X_scGPT".into(),
+            n_neighbors: 15,
             resolution: 1.0,
             root: None,
             baselines: true,
@@ -220,38 +219,38 @@ impl Default for Options {
     }
 }
 
-/// What normalises the tokens of a batch that a model has not seen.
+/// Normalization statistics (DSBN) of a batch that the model was not trained on.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum NewBatch {
-    /// The mean statistics of the batches it has seen.
+    /// Mean statistics of the training batches.
     Mean,
-    /// The statistics of its own cells.
+    /// Statistics of its own cells.
     Own,
 }
 
-/// Which cells share a minibatch.
+/// Minibatch sampling.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// Any; each is normalised by its own batch.
+    /// Cells of any batch; each is normalized by its own batch.
     Mixed,
-    /// Those of one batch, batches in random order.
+    /// Cells of one batch, batches in random order.
     ByBatch,
-    /// Those of one batch, one batch after the other.
-    BatchAfterBatch,
+    /// Cells of one batch, one batch after the other.
+    Sequential,
 }
 
-/// A modality that is hidden from some cells.
+/// A modality that is masked in some cells.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Hidden {
+pub enum MaskedModality {
     Rna,
     Protein,
     Atac,
@@ -262,8 +261,7 @@ pub struct Integrate;
 
 impl Program for Integrate {
     const NAME: &'static str = "scgpt-integrate";
-    const SUMMARY: &'static str =
-        "Bring cells of several batches and modalities into one space, and score it";
+    const SUMMARY: &'static str = "Integrate batches and modalities and score the integration";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_3935", "operation_2939"],
@@ -295,61 +293,67 @@ impl Program for Integrate {
         let any = files.iter().any(|files| !files.is_empty());
         if any == options.samples.is_some() {
             problems.push(
-                "give either `--input`, with `--protein` and `--atac` if need be, or `--samples`"
+                "give either `--input`, optionally with `--protein` and `--atac`, or `--samples`"
                     .into(),
             );
         }
         if options.checkpoint.is_none() {
             problems.extend(options.size.problem());
-            if options.no_train {
-                problems.push("`--no-train` needs `--checkpoint`, the model to apply".into());
+            if options.zero_shot {
+                problems.push("`--zero-shot` needs `--checkpoint`, the model to apply".into());
             }
         }
-        if options.no_train && options.model.is_some() {
+        if options.zero_shot && options.model.is_some() {
             problems.push(
-                "`--model` is where a trained model goes, but `--no-train` trains none".into(),
+                "`--model` is the directory of a trained model, but `--zero-shot` trains none"
+                    .into(),
             );
         }
         problems.extend(output_problems(options));
-        if options.hide.is_some() && options.weights.gepc_weight == 0.0 && !options.no_train {
-            problems.push("`--hide` scores what the cell embedding tells, which `--gepc-weight` 0 does not teach".into());
+        if options.mask_modality.is_some()
+            && options.weights.gepc_weight == 0.0
+            && !options.zero_shot
+        {
+            problems.push("`--mask-modality` needs `--gepc-weight` above 0: imputation uses the cell embedding".into());
         }
         let Weights {
             gep_weight,
             gepc_weight,
             ..
         } = options.weights;
-        if !options.no_train && gep_weight == 0.0 && gepc_weight == 0.0 {
-            problems.push("`--gep-weight` and `--gepc-weight` are both 0: nothing would be learnt of expression".into());
+        if !options.zero_shot && gep_weight == 0.0 && gepc_weight == 0.0 {
+            problems.push("`--gep-weight` and `--gepc-weight` are both 0: at least one expression objective is needed".into());
         }
         problems
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
         if let Some(model) = options.model.as_ref().filter(|_| !options.training.resume) {
             output::check_directory(model, output::Existing::Refuse)?;
         }
         let device = steps::device(&options.compute, run)?;
-        let data = run.stage("read cells", |run| Data::read(&options, run))?;
-        let is_trained = options.no_train || is_complete(&options, run);
+        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
+        let is_trained = options.zero_shot || is_complete(&options, run);
         if let Some(model) = options.model.as_ref().filter(|_| !is_trained) {
             output::check_directory(model, output::Existing::Refuse)?;
         }
-        if data.settings.is_some() && options.no_train {
-            run.note("cells are read as this model was trained to, whatever the options for features and tokens say");
+        if data.settings.is_some() && options.zero_shot {
+            run.note(
+                "options for features and tokens are ignored: the settings of the model are used",
+            );
         }
-        let mut learner = run.stage("build the model", |run| {
+        let mut learner = run.stage("build_model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
-        if data.hidden.is_some() && !learner.tells() {
-            return Err(Failure::Input.error("`--hide` needs a model that tells values from a cell embedding, which this one does not"));
+        if data.masked.is_some() && !learner.has_mvc_decoder() {
+            return Err(Failure::Input.error("`--mask-modality` needs a model with an MVC (GEPC) decoder, which this model does not have"));
         }
-        if is_trained && !options.no_train {
+        if is_trained && !options.zero_shot {
             let model = options.model.as_deref().unwrap_or(&options.output);
             learner.reload(model, run)?;
-        } else if !options.no_train {
+        } else if !options.zero_shot {
             let work = output::WorkFolder::create(&options.output, options.training.resume)?;
             run.stage("train", |run| {
                 learner.train(&options, &data, work.path(), run)
@@ -364,13 +368,13 @@ impl Program for Integrate {
     }
 }
 
-/// What is wrong with the names of outputs.
+/// Problems of the names of outputs.
 fn output_problems(options: &Options) -> Vec<String> {
     let mut problems = Vec::new();
-    if options.key.is_empty() || options.key.contains('/') {
+    if options.obsm_key.is_empty() || options.obsm_key.contains('/') {
         problems.push(format!(
-            "`--key` `{}` cannot be a name in the file: it must not be empty or have a `/`",
-            options.key
+            "`--obsm-key` `{}` cannot be a name in the file: it must not be empty or have a `/`",
+            options.obsm_key
         ));
     }
     if options.model.as_ref() == Some(&options.output) {
@@ -385,7 +389,7 @@ fn output_problems(options: &Options) -> Vec<String> {
     problems
 }
 
-/// Whether the model is there as this very run writes it: it was killed after that.
+/// Whether the model of this very run is complete: the run was killed after writing it.
 fn is_complete(options: &Options, run: &Run) -> bool {
     let resumed = options.model.as_ref().filter(|_| options.training.resume);
     let is_written =
@@ -393,8 +397,8 @@ fn is_complete(options: &Options, run: &Run) -> bool {
     resumed.is_some_and(is_written)
 }
 
-/// Options that do not change what is learnt; input files count by their content, wherever they lie.
-const IRRELEVANT: [&str; 20] = [
+/// Options that do not change the trained model; input files are compared by content, not by path.
+const NOT_IN_FINGERPRINT: [&str; 20] = [
     "root",
     "new_batch",
     "resume",
@@ -406,18 +410,18 @@ const IRRELEVANT: [&str; 20] = [
     "checkpoint",
     "output",
     "model",
-    "scores",
-    "figure",
-    "colour",
+    "metrics",
+    "plot",
+    "color",
     "labels",
-    "key",
-    "neighbours",
+    "obsm_key",
+    "n_neighbors",
     "resolution",
     "baselines",
     "device",
 ];
 
-/// One word for everything that decides the course of a run.
+/// Fingerprint of everything that determines the result of a run.
 pub fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &IRRELEVANT, run)
+    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

@@ -1,4 +1,5 @@
-//! `scgpt-map-reference build` and `scgpt-map-reference query`: labels of new cells from reference cells near them.
+//! `scgpt-map-reference build` and `scgpt-map-reference query`: reference indexes, and label transfer from the nearest reference
+//! cells.
 
 mod baseline;
 mod build;
@@ -10,15 +11,15 @@ mod scores;
 pub use build::{Build, BuildOptions};
 pub use query::{Query, QueryOptions};
 
-use super::{Facts, Program, Resources, TOPICS, given_labels, steps};
+use super::{Facts, Program, Resources, TOPICS, label_column, steps};
 
-/// Searching a reference of usual size.
+/// Resources for searching a reference of typical size.
 const SEARCH: Resources = Resources {
     cpus: 4,
     memory_gb: 8,
     gpu: false,
 };
-/// Distinct labels that can be given: far more than there are types of cells.
+/// Maximum number of distinct labels: far more than there are cell types.
 const MOST_LABELS: usize = 2000;
-/// What a folder with an index must hold.
+/// Files that a directory with an index must contain.
 const INDEX: &[&str] = &["manifest.json"];

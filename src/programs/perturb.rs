@@ -1,12 +1,12 @@
-//! `scgpt-perturb`: what a trained model tells of perturbations: predictions, a map of them, and which would lead to a state.
+//! `scgpt-perturb`: perturbation responses, their embedding, reverse perturbation, and in-silico deletion or over-expression.
 
-mod asking;
+pub mod in_silico;
 pub mod map;
 pub mod predict;
+mod request;
 pub mod reverse;
-pub mod silico;
 
+pub use in_silico::InSilico;
 pub use map::Map;
 pub use predict::Predict;
 pub use reverse::Reverse;
-pub use silico::InSilico;

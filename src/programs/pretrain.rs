@@ -1,10 +1,10 @@
-//! `scgpt-pretrain`: teach a model the language of cells, from scratch or from where another stopped.
+//! `scgpt-pretrain`: generative pre-training, from scratch or from a checkpoint.
 
 mod baselines;
-mod course;
 mod data;
 mod learner;
 mod stream;
+mod training_curve;
 
 use std::path::PathBuf;
 
@@ -17,16 +17,17 @@ use self::learner::Learner;
 use super::from_scratch::{Size, ValueEncoding};
 use super::{CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::directory::PRETRAINING_KEY;
 use crate::corpus;
+use crate::distributed::{self, Ranks};
 use crate::failure::Failure;
 use crate::options;
 use crate::output::WorkFolder;
 use crate::progress;
-use crate::ranks::{self, Ranks};
 use crate::run_record::Run;
 use crate::tokens::binning::Ties;
 use crate::train;
-use crate::train::pretraining::{Goals, Task};
+use crate::train::pretraining::{Objectives, Task};
 use crate::{compute, output};
 
 /// Options of `scgpt-pretrain`.
@@ -34,60 +35,61 @@ use crate::{compute, output};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Corpora of tokenised cells, folders that scgpt-tokenize wrote (or cell banks of the Python scGPT), several with commas
-    /// between them.
+    /// Corpora of tokenized cells, several separated by commas: directories written by scgpt-tokenize, or cell banks of
+    /// scGPT in Python.
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
     #[schemars(extend("x-format" = "corpus", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// New folder for the model, its metrics and the course of training.
+    /// Directory with the pre-trained model, metrics and training curves.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Model to go on from: a folder, or the name of one in a folder of SCGPT_MODELS. Genes that it does not know are added to it.
-    /// Without it, a model is trained from scratch.
+    /// Checkpoint to continue from: a directory, or the name of a model in a directory of SCGPT_MODELS. New genes are added to
+    /// its vocabulary. Default: train from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Annotation of the corpus with the cell types, to be learnt beside (--cls-weight). Cells without one are trained on all the
-    /// same.
+    /// Annotation of the corpus with cell types, the auxiliary classification target (--cls-weight). Cells without a label are
+    /// used for the other objectives.
     #[arg(long, value_name = "COLUMN")]
     pub labels: Option<String>,
-    /// Annotation of the corpus that names the gene that was perturbed in a cell: the model is told so of that gene.
+    /// Annotation of the corpus with the perturbed gene of a cell. That gene gets the condition token of perturbed genes.
     #[arg(long, value_name = "COLUMN")]
     pub perturbed: Option<String>,
-    /// Category of genes, such as their pathway, that the model is told with every gene: gene sets (.gmt), or a table with a gene
-    /// and its category on each line (.tsv). A gene in several sets belongs to the first.
-    #[arg(long, value_name = "FILE")]
+    /// Gene-level condition tokens, such as pathways: gene sets (.gmt), or a table with a gene and its category on each line
+    /// (.tsv). A gene in several sets belongs to the first.
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub gene_conditions: Option<PathBuf>,
-    /// Share of the cells that are set aside to validate on.
+    /// Fraction of cells held out for validation.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.5))]
-    pub validation_share: f64,
-    /// Most cells to validate on.
-    #[arg(long)]
+    pub validation_fraction: f64,
+    /// Maximum number of validation cells.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0, max = 100000))]
     pub validation_cells: u64,
-    /// Memory for cells that wait to be trained on, about; a corpus may be far larger. Cells are shuffled as far as it reaches, so
-    /// that it is part of what decides the result.
+    /// Approximate size of the shuffle buffer in memory; the corpus may be much larger. Cells are shuffled within the buffer, so
+    /// its size affects the result.
     #[arg(long, value_name = "SIZE")]
     pub memory: options::Size,
-    /// Number of bins that the expression values of a cell are ranked into, the zero bin included. Published models use 51.
-    #[arg(long)]
+    /// Number of expression bins, including the bin for zero. Published models use 51.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Most tokens of a cell, the CLS token included; of cells with more, a random part in every epoch. Time grows with it.
+    /// Maximum number of tokens per cell, the CLS token included. Cells with more genes are sampled at random in every epoch.
+    /// Longer sequences need more time and memory.
     #[arg(long)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
-    /// What happens to equal counts that lie on several bin edges: one-sided puts them into the highest bin, as published
-    /// models were pre-trained; both-sided spreads them at random, the same way for the same seed.
-    #[arg(long)]
+    /// Binning of equal values that fall on several bin edges: one-sided assigns the highest bin, as in published models;
+    /// both-sided a random bin among them, reproducible for a fixed seed.
+    #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// Also let simpler methods (the mean of each gene, and the mean of the most similar cells) tell the validation values.
-    #[arg(long)]
+    /// Also evaluate baselines (gene means, and the mean of the most similar cells) on the validation cells.
+    #[arg(long, hide_short_help = true)]
     pub baselines: bool,
-    /// Seed of all random choices: the same seed gives the same model.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten, next_help_heading = "Model from scratch")]
@@ -98,7 +100,7 @@ pub struct Options {
     pub training: train::Options,
     #[command(flatten, next_help_heading = "Objectives")]
     #[serde(flatten)]
-    pub goals: Goals,
+    pub goals: Objectives,
     #[command(flatten, next_help_heading = "Computing")]
     #[serde(flatten)]
     pub compute: compute::Options,
@@ -113,7 +115,7 @@ impl Default for Options {
             labels: None,
             perturbed: None,
             gene_conditions: None,
-            validation_share: 0.03,
+            validation_fraction: 0.03,
             validation_cells: 2000,
             memory: options::Size(1 << 30),
             n_bins: 51,
@@ -129,7 +131,7 @@ impl Default for Options {
                 log_every: 100,
                 ..train::Options::default()
             },
-            goals: Goals::default(),
+            goals: Objectives::default(),
             compute: compute::Options::default(),
         }
     }
@@ -140,7 +142,7 @@ pub struct Pretrain;
 
 impl Program for Pretrain {
     const NAME: &'static str = "scgpt-pretrain";
-    const SUMMARY: &'static str = "Teach a scGPT model the language of cells";
+    const SUMMARY: &'static str = "Pre-train a scGPT model on a corpus of tokenized cells";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],
@@ -158,7 +160,7 @@ impl Program for Pretrain {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        let Goals {
+        let Objectives {
             task,
             gep_weight,
             cce_weight,
@@ -171,16 +173,16 @@ impl Program for Pretrain {
         }
         if gep_weight == 0.0 {
             problems.push(
-                "`--gep-weight` is 0: by telling hidden values the best weights are chosen".into(),
+                "`--gep-weight` is 0, but the GEP loss is needed to select the best weights".into(),
             );
         }
         if cce_weight > 0.0 && task != Task::Pcpt {
             problems.push(
-                "`--cce-weight` needs `--task pcpt`: only there is a cell embedded twice".into(),
+                "`--cce-weight` needs `--task pcpt`, the only task that embeds a cell twice".into(),
             );
         }
         if cls_weight > 0.0 && options.labels.is_none() {
-            problems.push("`--cls-weight` needs `--labels`, the annotation to tell".into());
+            problems.push("`--cls-weight` needs `--labels`, the classification target".into());
         }
         problems
     }
@@ -188,7 +190,7 @@ impl Program for Pretrain {
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.seed(options.seed);
         let device = steps::device(&options.compute, run)?;
-        let ranks = ranks::join(match device {
+        let ranks = distributed::join(match device {
             tch::Device::Cuda(gpu) => Some(gpu),
             _ => None,
         })?;
@@ -203,10 +205,10 @@ impl Program for Pretrain {
             }
             run.record_at(options.output.join("run.json"));
         }
-        let data = run.stage("read cells", |run| Data::read(&options, run))?;
+        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
         if resume && is_complete(&options, run) {
             run.note(format!(
-                "`{}` is complete already",
+                "`{}` is already complete",
                 options.output.display()
             ));
             if ranks.leads() {
@@ -216,7 +218,7 @@ impl Program for Pretrain {
         }
         let work = || WorkFolder::create(&options.output, resume);
         let work = ranks.leads().then(work).transpose()?;
-        let mut learner = run.stage("build the model", |run| {
+        let mut learner = run.stage("build_model", |run| {
             Learner::build(&options, &data, device, run)
         })?;
         let last = run.stage("train", |run| learner.train(&options, &data, ranks, run))?;
@@ -230,33 +232,33 @@ impl Program for Pretrain {
     }
 }
 
-/// What several processes cannot do, and how many there are.
+/// Rejects options that several processes do not support, and reports the number of processes.
 fn check_ranks(options: &Options, ranks: &dyn Ranks, run: &mut Run) -> Result<()> {
     let size = ranks.size();
     if size > 1 && options.goals.cce_weight > 0.0 {
-        return Err(Failure::Input.error("`--cce-weight` compares the cells of a minibatch, which several processes share out: train with one, or leave it out"));
+        return Err(Failure::Input.error("`--cce-weight` is not supported with several processes, because it compares the cells of a whole minibatch: train with one process, or drop it"));
     }
     if size > 1 {
         let cells = options.training.batch_size;
         run.note(format!(
-            "{size} processes train together, with {cells} cells each per step"
+            "distributed training with {size} processes, {cells} cells each per step"
         ));
         run.metric("processes", size);
     }
     Ok(())
 }
 
-/// Whether the output is there as this very run writes it: it was killed after that, before it could say so.
+/// True if the output is already complete: an earlier run was killed after writing it.
 fn is_complete(options: &Options, run: &Run) -> bool {
     let written = Checkpoint::open(&options.output);
     written.is_ok_and(|model| {
-        let settings = model.arguments.get(learner::ARGUMENTS);
+        let settings = model.arguments.get(PRETRAINING_KEY);
         settings.is_some_and(|settings| settings["fingerprint"] == fingerprint(options, run))
     })
 }
 
-/// Options that do not change what is learnt; input files count by their content, wherever they lie.
-const IRRELEVANT: [&str; 7] = [
+/// Options that do not affect the result; input files are identified by content, not by path.
+const NOT_IN_FINGERPRINT: [&str; 7] = [
     "resume",
     "save_every",
     "input",
@@ -266,7 +268,7 @@ const IRRELEVANT: [&str; 7] = [
     "device",
 ];
 
-/// One word for everything that decides the course of a run.
+/// Fingerprint of everything that affects the result.
 fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &IRRELEVANT, run)
+    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

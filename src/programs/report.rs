@@ -1,4 +1,4 @@
-//! `scgpt-report`: one page of everything that runs left behind.
+//! `scgpt-report`: an HTML report of runs.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Facts, Program, Resources, TOPICS, steps};
 use crate::failure::Failure;
-use crate::report::gather::Evidence;
+use crate::report::collect::Evidence;
 use crate::report::page::{self, Choice, Content};
 use crate::report::summary::summary;
 use crate::run_record::Run;
@@ -18,38 +18,38 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// What to report on, several with commas between them: run records (run.json), model folders, AnnData files (.h5ad),
-    /// tables (.tsv), or folders that hold any of these. Files that a record names are found here even if they were moved.
+    /// Run outputs, separated by commas: run records (run.json), model directories, AnnData files (.h5ad), tables (.tsv), or
+    /// directories that contain any of these. Files that a run record lists are matched by checksum, so they may have moved.
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     #[schemars(extend("x-format" = "directory", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// Where to write the page: one HTML file that needs no network and no other file.
+    /// HTML report, self-contained.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "html", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Also write the numbers of all runs for MultiQC, which finds the file if its name ends with _mqc.json.
+    /// JSON summary of all runs for MultiQC, which finds the file if its name ends with _mqc.json.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub summary: Option<PathBuf>,
-    /// Title of the page.
+    /// Title of the report.
     #[arg(long, value_name = "TEXT")]
     pub title: String,
-    /// Column of obs that colours the cells and groups them for marker genes. Default: predicted types, else clusters, else
-    /// given types.
+    /// Column of obs that colors the cells and groups them for marker genes. Default: predicted cell types, else clusters, else
+    /// given cell types.
     #[arg(long, value_name = "COLUMN")]
-    pub colour: Option<String>,
-    /// Cells of each file that are drawn, at most; of more, a random sample. Counts and marker genes are always of all cells.
+    pub color: Option<String>,
+    /// Maximum number of cells plotted per file, sampled at random. Counts and marker genes always use all cells.
     #[arg(long)]
     #[schemars(range(min = 1, max = 200_000))]
-    pub cells: usize,
-    /// Genes of the heat maps, with commas between them. Default: those that stand out.
+    pub max_cells: usize,
+    /// Genes of the heat maps, separated by commas. Default: top marker genes, and genes with the highest attention.
     #[arg(long, value_name = "GENE", value_delimiter = ',')]
     pub genes: Vec<String>,
-    /// Marker genes that are listed for each group.
+    /// Number of marker genes per group.
     #[arg(long)]
     #[schemars(range(min = 1, max = 200))]
     pub markers: usize,
-    /// Seed of the random sample of cells.
+    /// Random seed of the sample of cells.
     #[arg(long)]
     pub seed: u64,
 }
@@ -61,8 +61,8 @@ impl Default for Options {
             output: PathBuf::new(),
             summary: None,
             title: "Single-cell analysis with scGPT".into(),
-            colour: None,
-            cells: 20_000,
+            color: None,
+            max_cells: 20_000,
             genes: Vec::new(),
             markers: 10,
             seed: 0,
@@ -75,8 +75,7 @@ pub struct Report;
 
 impl Program for Report {
     const NAME: &'static str = "scgpt-report";
-    const SUMMARY: &'static str =
-        "Show what runs did on one page: curves, cells, marker genes, attention, comparisons";
+    const SUMMARY: &'static str = "Summarize runs in an HTML report: training curves, cells, marker genes, attention, comparisons";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0337"],
@@ -90,28 +89,27 @@ impl Program for Report {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        let missing =
-            "`--input`: give run records, model folders, files of cells, or folders that hold them";
+        let missing = "`--input`: give run records, model directories, h5ad files, or directories that contain them";
         let is_missing = options.input.is_empty();
         is_missing.then(|| missing.to_owned()).into_iter().collect()
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
-        let evidence = run.stage("gather", |_| Evidence::gather(&options.input));
+        let evidence = run.stage("collect", |_| Evidence::collect(&options.input));
         for path in &evidence.read {
             run.input(path)?;
         }
         let choice = Choice {
             title: options.title,
-            colour: options.colour,
-            cells: options.cells,
+            color: options.color,
+            cells: options.max_cells,
             genes: options.genes,
             markers: options.markers,
             seed: options.seed,
         };
-        let content = run.stage("read cells", |_| Content::read(evidence, choice));
+        let content = run.stage("read_cells", |_| Content::read(evidence, choice));
         for path in &content.read {
             run.input_unread(path)?;
         }
@@ -119,7 +117,7 @@ impl Program for Report {
             run.warning(problem.clone());
         }
         if content.is_empty() {
-            return Err(Failure::Input.error("the inputs hold no run record, no table that the page shows and no h5ad file with an embedding or attention that could be read: give run.json files, model folders or h5ad files with `--input`"));
+            return Err(Failure::Input.error("the inputs contain no run record, no supported table and no readable h5ad file with an embedding or attention: give run.json files, model directories or h5ad files with `--input`"));
         }
         run.note(format!(
             "{} runs, cells of {} files, {} tables",

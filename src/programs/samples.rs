@@ -1,4 +1,4 @@
-//! Sample sheets: tables (CSV) that list files with what is known of their cells.
+//! Sample sheets: CSV tables of input files and annotations of their cells.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use crate::failure::Failure;
 use crate::formats;
 use crate::output;
 
-/// A table to read, with what the sample sheet says of its cells.
+/// An input file with the annotations of its cells from the sample sheet.
 pub struct Input {
     pub path: PathBuf,
     pub annotations: Vec<(String, String)>,
 }
 
 impl Input {
-    /// What a column of the sheet says; none where it is empty or missing.
+    /// Value of a column of the sheet; none if it is empty or missing.
     pub fn annotation(&self, column: &str) -> Option<&str> {
         let mut annotations = self.annotations.iter();
         let found = annotations.find(|(name, _)| name == column)?;
@@ -39,7 +39,7 @@ pub fn read(sheet: &Path) -> Result<Vec<Input>> {
     let Some(path) = header.iter().position(|name| names.contains(&name)) else {
         let found: Vec<&str> = header.iter().collect();
         return Err(wrong(format!(
-            "a column `path` was expected, there are `{}`",
+            "expected a column `path`, found `{}`",
             found.join("`, `")
         )));
     };
@@ -59,14 +59,17 @@ pub fn read(sheet: &Path) -> Result<Vec<Input>> {
         });
     }
     match inputs.iter().find(|input| !input.path.exists()) {
-        _ if inputs.is_empty() => Err(wrong("it lists no file".into())),
-        Some(input) => Err(wrong(format!("there is no `{}`", input.path.display()))),
+        _ if inputs.is_empty() => Err(wrong("it lists no files".into())),
+        Some(input) => Err(wrong(format!(
+            "file `{}` does not exist",
+            input.path.display()
+        ))),
         None => Ok(inputs),
     }
 }
 
-/// Reads a sheet of files of one or more modalities: beside `path` the columns `sample`, `batch` and `modality`, all of which
-/// may be missing or empty; without a modality it is RNA. Also gives the names of the columns that are not read.
+/// Reads a sheet of files of one or more modalities: column `path`, and optionally `sample`, `batch` and `modality`, which may be
+/// empty. The default modality is RNA. Also returns the names of the columns that are not read.
 pub fn read_sources(sheet: &Path) -> Result<(Vec<Source>, Vec<String>)> {
     let inputs = read(sheet)?;
     let known = ["sample", "batch", "modality"];
@@ -95,13 +98,13 @@ fn wrong(sheet: &Path, problem: String) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::damage;
+    use crate::fuzz_mutations;
     use std::fs;
 
     #[test]
     fn damaged_sample_sheets_give_inputs_or_an_error() {
         let sheet = "path,sample,batch\n.,a,1\n\".\",\"b, c\",2\r\n./,d,\n";
-        damage::each_file(sheet.as_bytes(), |path| match read(path) {
+        fuzz_mutations::each_file(sheet.as_bytes(), |path| match read(path) {
             Ok(inputs) => assert!(inputs.iter().all(|input| input.path.exists())),
             Err(error) => {
                 assert_eq!(Failure::of(&error), Some(Failure::Input), "{error:#}");
@@ -114,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn sheets_of_modalities_say_what_each_file_measures() {
+    fn sheets_of_modalities_give_the_modality_of_each_file() {
         let folder = tempfile::tempdir().unwrap();
         let sheet = folder.path().join("sheet.csv");
         let text = "sample,file,modality,age,batch\na,.,,7,\nb,.,ADT,8,x\n,.,Peaks,9,\n";
         fs::write(&sheet, text).unwrap();
         let (sources, unread) = read_sources(&sheet).unwrap();
-        let said: Vec<_> = sources
+        let found: Vec<_> = sources
             .iter()
             .map(|s| (s.kind, s.sample.as_deref(), s.batch.as_deref()))
             .collect();
         assert_eq!(
-            said,
+            found,
             [
                 (ModalityKind::Rna, Some("a"), None),
                 (ModalityKind::Protein, Some("b"), Some("x")),

@@ -1,4 +1,4 @@
-//! Steps that several programs take in the same way.
+//! Helpers shared by several programs: device, weights, gene lists, cell streams, fingerprints and output files.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -36,12 +36,12 @@ use crate::{
 /// Values of a file that are held in memory at once.
 #[cfg(feature = "torch")]
 pub const BLOCK_VALUES: usize = 4_000_000;
-/// Cells between two looks at whether to stop.
+/// Cells between two checks for an interrupt.
 #[cfg(feature = "torch")]
 const SLICE: usize = 512;
 
-/// Where the record of a run goes that wrote the given file or folder: NAME.run.json beside it.
-pub fn record_beside(output: &Path) -> PathBuf {
+/// Path of the run record for an output file or directory: NAME.run.json next to it.
+pub fn record_path(output: &Path) -> PathBuf {
     let mut name = output
         .file_stem()
         .map_or_else(OsString::new, OsString::from);
@@ -49,18 +49,18 @@ pub fn record_beside(output: &Path) -> PathBuf {
     output.with_file_name(name)
 }
 
-/// Writes a text, complete or not at all, as an output of the run.
+/// Writes a text file atomically, as an output of the run.
 pub fn write_text(path: &Path, text: &str, run: &mut Run) -> anyhow::Result<()> {
     output::write_file(path, |out| out.write_all(text.as_bytes()))?;
     Ok(run.output(path)?)
 }
 
-/// A text that fits into a cell of a table.
+/// Text without tabs and line breaks, for a cell of a table.
 pub fn plain(text: &str) -> String {
     text.replace(['\t', '\n', '\r'], " ")
 }
 
-/// Chooses the device and says which.
+/// Selects the device and reports it.
 #[cfg(feature = "torch")]
 pub fn device(options: &compute::Options, run: &mut Run) -> anyhow::Result<tch::Device> {
     let device = options
@@ -73,9 +73,9 @@ pub fn device(options: &compute::Options, run: &mut Run) -> anyhow::Result<tch::
     Ok(device)
 }
 
-/// Ends a run that was told to stop.
+/// Returns an error if the run was interrupted.
 #[cfg(feature = "torch")]
-pub fn stop_if_asked(run: &Run) -> anyhow::Result<()> {
+pub fn check_interrupted(run: &Run) -> anyhow::Result<()> {
     if run.interrupted() {
         return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
     }
@@ -94,9 +94,9 @@ pub fn open_checkpoint(path: Option<&Path>, run: &mut Run) -> anyhow::Result<Opt
     Ok(Some(checkpoint))
 }
 
-/// Takes over what a checkpoint has; its gene vectors also where the vocabulary has grown.
+/// Loads the weights of a checkpoint, and its gene embeddings also if the vocabulary was extended.
 #[cfg(feature = "torch")]
-pub fn take_over(
+pub fn load_pretrained_weights(
     checkpoint: Option<&Checkpoint>,
     store: &Store,
     run: &mut Run,
@@ -108,11 +108,11 @@ pub fn take_over(
     let extended = weights::with_more_genes(store, &checkpoint.state, known);
     let table = weights::load(store, extended.as_ref().unwrap_or(&checkpoint.state));
     report_weights(&table, run);
-    table.require_trunk()?;
+    table.require_backbone()?;
     Ok(Some(table))
 }
 
-/// What lies beside the weights of a trained model: what was loaded to start with, and the course of training.
+/// Files of a trained model in addition to its weights: table of loaded weights, and training metrics.
 #[cfg(feature = "torch")]
 pub fn training_files(
     loaded: Option<&weights::Table>,
@@ -132,14 +132,14 @@ pub fn training_files(
     Ok(files)
 }
 
-/// Prints and records what became of every tensor of a checkpoint.
+/// Prints and records which tensors of a checkpoint were loaded.
 #[cfg(feature = "torch")]
 pub fn report_weights(table: &weights::Table, run: &mut Run) {
     run.note(table.to_string());
-    run.metric("weights", table);
+    run.metric("loaded_weights", table);
 }
 
-/// Genes that are named, and those of a file, one a line or the rows of an AnnData file of genes: each once, in order.
+/// Genes from a list, and from a file with one gene per line or a gene-level AnnData file: unique and sorted.
 #[cfg(feature = "torch")]
 pub fn gene_names(
     named: &[String],
@@ -156,14 +156,15 @@ pub fn gene_names(
     Ok(genes.into_iter().collect())
 }
 
-/// Lines of a text, or names of the rows of an AnnData file that has a row for every gene: with scores of pairs of them.
+/// Lines of a text file, or row names of a gene-level AnnData file, which has gene pair scores in `obsp`.
 #[cfg(feature = "torch")]
 fn names(path: &Path) -> anyhow::Result<Vec<String>> {
     if formats::is_hdf5(path)? {
         let file = File::open(path)?;
+        file.check_format()?;
         if file.relations()?.is_empty() {
             return Err(Failure::Input.error(format!(
-                "the rows of `{}` are no genes, for it has no scores of pairs of them in `obsp`: expected a file that `scgpt-grn programs` or `attention` wrote, or a text with a gene in each line",
+                "`{}` is not a gene-level AnnData file: `obsp` has no gene pair scores; expected a file written by `scgpt-grn programs` or `attention`, or a text file with one gene per line",
                 path.display()
             )));
         }
@@ -173,7 +174,7 @@ fn names(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Prints and records how many genes of a file the model knows.
+/// Prints and records how many genes of a file are in the vocabulary.
 #[cfg(feature = "torch")]
 pub fn report_genes(genes: &[String], vocabulary: &Vocabulary, run: &mut Run) {
     let matched = vocabulary.match_genes(genes);
@@ -185,7 +186,7 @@ pub fn report_genes(genes: &[String], vocabulary: &Vocabulary, run: &mut Run) {
         }
     };
     run.note(format!(
-        "the model knows {} of {} genes; {} are left out{}",
+        "{} of {} genes are in the vocabulary; {} are dropped{}",
         matched.matched,
         genes.len(),
         matched.unmatched.count,
@@ -193,7 +194,7 @@ pub fn report_genes(genes: &[String], vocabulary: &Vocabulary, run: &mut Run) {
     ));
     if matched.repeated.count > 0 {
         run.note(format!(
-            "{} gene names occur more than once{}; their values are added up",
+            "{} gene names occur more than once{}; their values are summed",
             matched.repeated.count,
             examples(&matched.repeated.examples)
         ));
@@ -202,17 +203,17 @@ pub fn report_genes(genes: &[String], vocabulary: &Vocabulary, run: &mut Run) {
     run.metric("genes_unmatched", matched.unmatched);
 }
 
-/// The cells of a file, to be gone through in memory that does not grow with the file.
+/// Streams the cells of a file in constant memory.
 #[cfg(feature = "torch")]
-pub struct Walk<'a> {
+pub struct CellStream<'a> {
     pub cells: &'a Cells,
     pub columns: &'a Columns,
     pub values: Values,
 }
 
 #[cfg(feature = "torch")]
-impl Walk<'_> {
-    /// Hands some cells at a time, and the index of the first of them, to `work`; stops when the run is told to.
+impl CellStream<'_> {
+    /// Calls `work` with blocks of cells and the index of their first cell; stops when the run is interrupted.
     pub fn each(
         &self,
         what: &str,
@@ -223,7 +224,7 @@ impl Walk<'_> {
         for range in self.cells.blocks(BLOCK_VALUES)? {
             let block = self.read(range.clone())?;
             for start in (0..block.n_cells()).step_by(SLICE) {
-                stop_if_asked(run)?;
+                check_interrupted(run)?;
                 let part: Vec<usize> = (start..block.n_cells().min(start + SLICE)).collect();
                 work((range.start + start) as u64, &block.select_cells(&part));
                 progress.advance(part.len() as u64);
@@ -233,22 +234,22 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Tokenizers take logarithms of values on a linear scale.
+    /// Reads values as the tokenizer expects them: on a linear scale if it applies log1p.
     fn read(&self, range: Range<usize>) -> Result<Counts, cells::Error> {
         match self.values {
-            Values::Logarithms => self.cells.read_linear(range, self.columns),
-            Values::Bins | Values::Unchanged => self.cells.read(range, self.columns),
+            Values::Log1p => self.cells.read_linear(range, self.columns),
+            Values::Binned | Values::Raw => self.cells.read(range, self.columns),
         }
     }
 }
 
-/// One word for everything that decides the course of a run: version, options but those named, and the content of the input
-/// files, wherever they lie.
+/// Fingerprint of a run: hash of version, options except the excluded ones, and contents of the input files, independent of
+/// paths.
 #[cfg(feature = "torch")]
-pub fn fingerprint(options: &impl Serialize, irrelevant: &[&str], run: &Run) -> String {
+pub fn fingerprint(options: &impl Serialize, excluded: &[&str], run: &Run) -> String {
     let mut options = serde_json::to_value(options).expect("options are JSON");
     if let Value::Object(map) = &mut options {
-        irrelevant.iter().for_each(|name| drop(map.remove(*name)));
+        excluded.iter().for_each(|name| drop(map.remove(*name)));
     }
     let mut hash = Sha256::new();
     hash.update(format!("{} {options}", env!("CARGO_PKG_VERSION")));

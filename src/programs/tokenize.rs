@@ -1,10 +1,10 @@
-//! `scgpt-tokenize`: count matrices of any format to a corpus of tokenised cells.
+//! `scgpt-tokenize`: tokenizes count matrices of common formats into a pre-training corpus.
 
 mod inputs;
-mod pack;
+mod scan;
 mod selection;
+mod shard_writer;
 mod stream;
-mod survey;
 
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::inputs::Inputs;
-use self::pack::Packer;
-use self::survey::Survey;
+use self::scan::Scan;
+use self::shard_writer::ShardWriter;
 use super::{Facts, Program, Resources, TOPICS};
 use crate::cells::conditions::{self, Condition};
 use crate::cells::{self, naming};
@@ -30,75 +30,75 @@ use crate::tokens::binning::Ties;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Count matrices, several with commas between them: AnnData (.h5ad), MuData (.h5mu), 10x (.h5, or the folder with
-    /// matrix.mtx), Matrix Market, loom, CSV or TSV (gzipped or not), or a corpus that was tokenised before.
+    /// Count matrices, separated by commas: AnnData (.h5ad), MuData (.h5mu), 10x (.h5, or the directory with matrix.mtx), Matrix
+    /// Market, loom, CSV or TSV (gzipped or not), or the directory of an existing corpus.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "matrix", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// Sample sheet (CSV) with a column path, and any others, such as sample and batch, which become annotations of the cells.
-    /// Relative paths start at the sheet's folder.
+    /// Sample sheet (CSV) with a column path; other columns, such as sample and batch, become annotations of the cells. Paths are
+    /// relative to the directory of the sheet.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "csv", "x-direction" = "input"))]
     pub samples: Option<PathBuf>,
-    /// Folder to write: Parquet shards, vocab.json, manifest.json and genes.tsv, which tells what became of every gene.
+    /// Directory of the corpus: Parquet shards, vocab.json, manifest.json and genes.tsv, the mapping status of every gene name.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "corpus", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Vocabulary: a vocab.json, or the folder of a pre-trained model, whose genes then get the same ids. Without it, all
-    /// genes of the inputs become the vocabulary.
+    /// Vocabulary that defines the gene ids: a vocab.json, or the directory of a pre-trained model. Default: a new vocabulary of
+    /// all genes of the inputs.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "input"))]
     pub vocab: Option<PathBuf>,
-    /// Columns of obs to keep in the corpus, with commas between them.
+    /// Columns of obs to keep in the corpus, separated by commas.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub obs: Vec<String>,
-    /// Condition on a column of obs that cells must fulfil, as in "disease == normal" or "tissue == lung|heart"; also with !=, >=, <=,
-    /// > and <. Several, with commas between them, must all be fulfilled; a value may hold commas too.
+    /// Filter expressions on columns of obs, such as "disease == normal" or "tissue == lung|heart"; operators are ==, !=, >=, <=,
+    /// > and <. Only cells that meet all expressions are kept. Separate several by commas; values may contain commas.
     #[arg(
-        id = "where",
-        long = "where",
+        id = "filter",
+        long = "filter",
         value_name = "CONDITION",
         value_delimiter = ','
     )]
-    #[serde(rename = "where")]
+    #[serde(rename = "filter")]
     pub conditions: Vec<String>,
-    /// Leave out cells that express fewer known genes.
+    /// Minimum number of expressed genes in the vocabulary; cells with fewer are dropped.
     #[arg(long)]
     pub min_genes: usize,
-    /// Leave out genes that fewer cells express. Takes one more pass through the data.
+    /// Minimum number of cells that express a gene; genes with fewer are dropped. Needs one more pass over the data.
     #[arg(long)]
     pub min_cells: u64,
-    /// Keep only the genes that this file lists, one a line.
+    /// File with genes to keep, one per line.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes: Option<PathBuf>,
-    /// Keep only so many highly variable genes; 0 keeps all. Of many cells, they are chosen on a random sample: the same for the
-    /// same seed.
+    /// Number of highly variable genes to keep; 0 keeps all. In large inputs they are computed from a random sample of cells.
     #[arg(long)]
     pub n_hvg: usize,
-    /// What is written as the expression of a gene: the number in the matrix, unchanged, as pre-training expects; the logarithm
-    /// of 1 + its share of the cell's counts times 10,000; or its bin.
+    /// Expression representation: raw, the values of the matrix, as pre-training expects; log1p, log-transformed counts
+    /// normalized to 10,000 per cell; or binned.
     #[arg(long)]
     pub values: Values,
-    /// Number of bins, the zero bin included.
-    #[arg(long)]
+    /// Number of expression bins, including the bin for zero.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// What happens to equal counts that lie on several bin edges: one-sided puts them into the highest bin, both-sided spreads
-    /// them at random, the same way for the same seed.
-    #[arg(long)]
+    /// Binning of equal values that fall on several bin edges: one-sided assigns the highest bin, both-sided a random bin among
+    /// them.
+    #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// Most cells in one file of the corpus (shard).
-    #[arg(long)]
+    /// Maximum number of cells per file (shard) of the corpus.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 10000000))]
     pub shard_cells: u64,
-    /// Memory to use, about. Inputs may be far larger.
+    /// Approximate memory to use. Inputs may be far larger.
     #[arg(long, value_name = "SIZE")]
     pub memory: Size,
-    /// Seed of all random choices: the same seed gives the same corpus.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
-    /// Go on with an interrupted run, whose finished shards lie in OUTPUT.partial. The corpus is the same, bit for bit.
+    /// Resume an interrupted run from its finished shards in OUTPUT.partial. The corpus is bit-identical to that of an
+    /// uninterrupted run.
     #[arg(long)]
     pub resume: bool,
     #[command(flatten, next_help_heading = "Reading")]
@@ -107,8 +107,8 @@ pub struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub cells: cells::Options,
-    /// Kind of features to read where a file has several.
-    #[arg(long, value_name = "NAME")]
+    /// Feature type to read from files with several types, such as those of Cell Ranger.
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub feature_type: String,
     #[command(flatten, next_help_heading = "Genes")]
     #[serde(flatten)]
@@ -128,7 +128,7 @@ impl Default for Options {
             min_cells: 0,
             genes: None,
             n_hvg: 0,
-            values: Values::Unchanged,
+            values: Values::Raw,
             n_bins: 51,
             ties: Ties::OneSided,
             shard_cells: 65_536,
@@ -143,23 +143,23 @@ impl Default for Options {
     }
 }
 
-/// The least that reading and packing need.
+/// Minimum memory for reading and writing.
 const LEAST_MEMORY: Size = Size(128 << 20);
-/// Bytes that a value needs on its way from the file to the shard, generously.
+/// Upper bound of the bytes that a value needs between reading and writing.
 const BYTES_PER_VALUE: u64 = 64;
 
 impl Options {
-    /// Values that may be on their way at once.
+    /// Maximum number of values in memory at once.
     fn values_at_once(&self) -> usize {
         (self.memory.0 / BYTES_PER_VALUE / 2) as usize
     }
 
-    /// Memory for what has to be turned around before it can be read.
+    /// Memory for transposing matrices.
     fn spool_memory(&self) -> usize {
         (self.memory.0 / 4) as usize
     }
 
-    /// The conditions. What follows a comma without being one belongs to the value before it, as in
+    /// The filter expressions. Text after a comma that is not an expression belongs to the value before it, as in
     /// "cell_type == CD4-positive, alpha-beta T cell".
     fn conditions(&self) -> Result<Vec<Condition>, String> {
         let mut texts: Vec<String> = Vec::new();
@@ -178,8 +178,7 @@ pub struct Tokenize;
 
 impl Program for Tokenize {
     const NAME: &'static str = "scgpt-tokenize";
-    const SUMMARY: &'static str =
-        "Turn count matrices of any format into a corpus of tokenised cells";
+    const SUMMARY: &'static str = "Tokenize count matrices into a pre-training corpus";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0335"],
@@ -204,20 +203,19 @@ impl Program for Tokenize {
     fn check(options: &Options) -> Vec<String> {
         let mut problems = Vec::new();
         if options.input.is_empty() == options.samples.is_none() {
-            problems
-                .push("either `--input` or `--samples` says what to read; give one of them".into());
+            problems.push("give either `--input` or `--samples`".into());
         }
         if options.memory < LEAST_MEMORY {
             let found = options.memory;
             problems.push(format!(
-                "`--memory`: {found} is not enough, at least {LEAST_MEMORY} is needed"
+                "`--memory`: {found} is too small, at least {LEAST_MEMORY} is required"
             ));
         }
         problems.extend(
             options
                 .conditions()
                 .err()
-                .map(|problem| format!("`--where`: {problem}")),
+                .map(|problem| format!("`--filter`: {problem}")),
         );
         problems
     }
@@ -227,16 +225,14 @@ impl Program for Tokenize {
         run.record_at(options.output.join(output::RECORD));
         run.seed(options.seed);
         let inputs = Inputs::list(&options, run)?;
-        let mut survey = run.stage("look at the inputs", |run| {
-            Survey::of(&options, &inputs, run)
+        let mut scan = run.stage("scan_inputs", |run| Scan::new(&options, &inputs, run))?;
+        run.stage("select_genes", |run| {
+            selection::choose(&options, &inputs, &mut scan, run)
         })?;
-        run.stage("choose genes", |run| {
-            selection::choose(&options, &inputs, &mut survey, run)
+        let mut writer = ShardWriter::start(&options, &scan, &inputs, run)?;
+        run.stage("tokenize", |run| {
+            stream::all(&options, &inputs, &scan, &mut writer, run)
         })?;
-        let mut packer = Packer::start(&options, &survey, &inputs, run)?;
-        run.stage("tokenise", |run| {
-            stream::all(&options, &inputs, &survey, &mut packer, run)
-        })?;
-        run.stage("write", |run| packer.finish(&options, &survey, run))
+        run.stage("write", |run| writer.finish(&options, &scan, run))
     }
 }

@@ -1,4 +1,4 @@
-//! Messages on standard error: lines for people, or one JSON object on each line for engines.
+//! Log messages on standard error: text lines, or one JSON object on each line for workflow engines.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
@@ -9,21 +9,21 @@ use serde_json::{Map, Value, json};
 
 use crate::clock;
 
-/// Form of the messages.
+/// Log format.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Format {
-    /// Lines of words, with a bar for the progress where there is a terminal.
+    /// Text lines, with a progress bar on a terminal.
     #[default]
     Text,
-    /// One JSON object on each line: time, level, message, and the figures of the progress.
+    /// One JSON object on each line: time, level, message, and figures of progress.
     Json,
 }
 
-/// What a message is.
+/// Level of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -37,15 +37,15 @@ pub enum Level {
     Progress,
 }
 
-/// Standard error belongs to the whole process, and so does its form.
+/// Global, because standard error is shared by the whole process.
 static FORMAT: AtomicU8 = AtomicU8::new(Format::Text as u8);
 
-/// Chooses the form from now on.
+/// Sets the log format.
 pub fn set_format(format: Format) {
     FORMAT.store(format as u8, Ordering::Relaxed);
 }
 
-/// The form chosen last.
+/// The current log format.
 pub fn format() -> Format {
     match FORMAT.load(Ordering::Relaxed) {
         0 => Format::Text,
@@ -54,7 +54,7 @@ pub fn format() -> Format {
 }
 
 impl Level {
-    /// The message in a form, without the end of the line; only objects have the details.
+    /// The message in a format, without the end of the line; details are in JSON only.
     pub fn rendered(self, format: Format, message: &str, details: Map<String, Value>) -> String {
         if format == Format::Text {
             return format!("{}{message}", self.prefix());
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn text_says_the_level_where_it_matters() {
+    fn text_has_a_prefix_for_some_levels() {
         let text = |level: Level| level.rendered(Format::Text, "x", Map::new());
         assert_eq!(text(Level::Error), "error: x");
         assert_eq!(text(Level::Progress), "x");

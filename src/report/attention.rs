@@ -1,4 +1,4 @@
-//! What genes attend to: matrices of genes by genes in files of genes, and lists of edges.
+//! Attention between genes: matrices in h5ad files of scgpt-grn, and edge tables.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
@@ -10,14 +10,14 @@ use crate::formats;
 use crate::formats::Error;
 use crate::formats::h5ad::File;
 
-/// Genes of a heat map that nobody chose.
-const SHOWN: usize = 24;
-/// Stored values held at a time.
+/// Default number of genes of a heat map.
+const DEFAULT_GENES: usize = 24;
+/// Stored values read at a time.
 const BLOCK: usize = 4_000_000;
-/// Edges of a group that are kept, and groups.
+/// Maximum number of edges per group, and of groups.
 pub const MOST_EDGES: usize = 200;
 const MOST_GROUPS: usize = 500;
-/// How the names of matrices of differences begin.
+/// Prefix of the names of difference matrices.
 const DIFFERENCE: &str = "difference_";
 
 /// Scores between some genes.
@@ -29,36 +29,37 @@ pub struct Matrix {
     pub genes: Vec<String>,
     /// [targets (queries), regulators (keys)].
     pub scores: Array2<f64>,
-    /// Genes in the file.
+    /// Number of genes in the file.
     pub n_genes: usize,
 }
 
 impl Matrix {
-    /// Whether the scores are differences between conditions, which have a sign.
+    /// Whether the scores are signed differences between conditions.
     pub fn is_difference(&self) -> bool {
         self.name.starts_with(DIFFERENCE)
     }
 }
 
-/// Whether the page shows a matrix of obsp with this name.
-pub fn is_shown(name: &str) -> bool {
+/// Whether the report includes a matrix of obsp with this name.
+pub fn is_supported(name: &str) -> bool {
     name.starts_with("attention_") || name.starts_with(DIFFERENCE)
 }
 
-/// Matrices of attention of a file, at most so many, and how many more there are. They have the `chosen` genes, one of them with
-/// its strongest partners, or else the genes with the largest scores.
+/// Attention matrices of a file, at most `most`, and the number of omitted ones. They contain the `chosen` genes, a single gene
+/// with its strongest partners, or the genes with the highest scores.
 pub fn matrices(
     path: &Path,
     chosen: &[String],
     most: usize,
 ) -> Result<(Vec<Matrix>, usize), Error> {
     let file = File::open(path)?;
+    file.check_format()?;
     let mut names = file.relations()?;
-    names.retain(|name| is_shown(name));
-    let left = names.len().saturating_sub(most);
+    names.retain(|name| is_supported(name));
+    let omitted = names.len().saturating_sub(most);
     names.truncate(most);
     let found = names.into_iter().map(|name| read(&file, name, chosen));
-    Ok((found.collect::<Result<_, _>>()?, left))
+    Ok((found.collect::<Result<_, _>>()?, omitted))
 }
 
 fn read(file: &File, name: String, chosen: &[String]) -> Result<Matrix, Error> {
@@ -70,7 +71,7 @@ fn read(file: &File, name: String, chosen: &[String]) -> Result<Matrix, Error> {
     if kept.len() < 2 {
         kept = strongest(&matrix, kept.first().copied())?;
     }
-    kept.truncate(SHOWN.max(chosen.len()));
+    kept.truncate(DEFAULT_GENES.max(chosen.len()));
     let mut scores = Array2::zeros((kept.len(), kept.len()));
     for (row, &gene) in kept.iter().enumerate() {
         let counts = matrix.read(gene..gene + 1)?;
@@ -90,8 +91,8 @@ fn read(file: &File, name: String, chosen: &[String]) -> Result<Matrix, Error> {
     })
 }
 
-/// Genes with the largest scores, whatever their sign, with another gene, or with one gene, which comes with them; the first few,
-/// in the order of the file.
+/// Genes with the highest absolute scores, or with the highest absolute scores with one gene, which is included; in the order of
+/// the file.
 fn strongest(matrix: &formats::Matrix, with: Option<usize>) -> Result<Vec<usize>, Error> {
     let mut most = vec![0.0_f32; matrix.n_cells()];
     for block in matrix.blocks(BLOCK)? {
@@ -99,8 +100,8 @@ fn strongest(matrix: &formats::Matrix, with: Option<usize>) -> Result<Vec<usize>
         for (row, (columns, values)) in block.zip(counts.rows()) {
             for (&column, &value) in columns.iter().zip(values) {
                 let column = column as usize;
-                let is_meant = with.is_none_or(|gene| gene == row || gene == column);
-                if column != row && is_meant {
+                let counts_here = with.is_none_or(|gene| gene == row || gene == column);
+                if column != row && counts_here {
                     most[row] = most[row].max(value.abs());
                     most[column] = most[column].max(value.abs());
                 }
@@ -112,7 +113,7 @@ fn strongest(matrix: &formats::Matrix, with: Option<usize>) -> Result<Vec<usize>
     }
     let mut order: Vec<usize> = (0..most.len()).collect();
     order.sort_by(|a, b| most[*b].total_cmp(&most[*a]).then(a.cmp(b)));
-    order.truncate(SHOWN);
+    order.truncate(DEFAULT_GENES);
     order.sort_unstable();
     Ok(order)
 }
@@ -128,22 +129,22 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// The strongest first, whatever the sign; of equal ones by their genes.
+    /// By descending absolute score; ties by gene names.
     fn by_strength(&self, other: &Self) -> Ordering {
         let strength = other.score.abs().total_cmp(&self.score.abs());
         strength.then_with(|| (&self.from, &self.to).cmp(&(&other.from, &other.to)))
     }
 }
 
-/// The strongest edges of every group of a list.
+/// The strongest edges of every group of an edge table.
 #[derive(Debug, Clone)]
 pub struct Edges {
-    /// Edges of attention have a direction, those of similarity do not.
+    /// Attention edges are directed, similarity edges are not.
     pub is_directed: bool,
-    /// Edges in the list, and those of them whose groups are not kept.
+    /// Number of edges, and of those whose groups are omitted.
     pub n: usize,
-    pub n_left: usize,
-    /// Number of edges of each group and the strongest of them; edges outside of a program have an empty group.
+    pub n_omitted: usize,
+    /// Number of edges of each group and the strongest ones; edges outside of programs have an empty group.
     groups: BTreeMap<String, (usize, Vec<Edge>)>,
 }
 
@@ -152,49 +153,49 @@ impl Edges {
         Self {
             is_directed,
             n: 0,
-            n_left: 0,
+            n_omitted: 0,
             groups: BTreeMap::new(),
         }
     }
 
-    /// Takes an edge in, unless it joins a gene with itself. Of a list with very many groups the first ones are kept.
+    /// Adds an edge, unless it is a self-loop. If there are very many groups, the first ones are kept.
     pub fn add(&mut self, edge: Edge) {
         if edge.from == edge.to {
             return;
         }
         self.n += 1;
         if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&edge.group) {
-            self.n_left += 1;
+            self.n_omitted += 1;
             return;
         }
         let (n, kept) = self.groups.entry(edge.group.clone()).or_default();
         *n += 1;
         kept.push(edge);
-        // Sorted now and then rather than at each edge.
+        // Sorted occasionally, not for each edge.
         if kept.len() >= MOST_EDGES * 2 {
             kept.sort_by(Edge::by_strength);
             kept.truncate(MOST_EDGES);
         }
     }
 
-    /// The strongest edges of all groups, at most so many and [`MOST_EDGES`] of a group.
+    /// The strongest edges of all groups, at most `most`, and [`MOST_EDGES`] per group.
     pub fn strongest(&self, most: usize) -> Vec<&Edge> {
         first(self.groups.values().flat_map(|(_, kept)| kept), most)
     }
 
-    /// The strongest edges of one group, at most so many and [`MOST_EDGES`].
+    /// The strongest edges of one group, at most `most` and [`MOST_EDGES`].
     pub fn top(&self, group: &str, most: usize) -> Vec<&Edge> {
         let kept = self.groups.get(group);
         first(kept.into_iter().flat_map(|(_, kept)| kept), most)
     }
 
-    /// Whether scores are differences, which attention itself is not.
+    /// Whether there are negative scores, that is differences.
     pub fn has_negative(&self) -> bool {
         let mut kept = self.groups.values().flat_map(|(_, kept)| kept);
         kept.any(|edge| edge.score < 0.0)
     }
 
-    /// Groups, those of most edges first, without that of the edges that have none.
+    /// Groups by descending number of edges, without the empty group.
     pub fn groups(&self) -> Vec<&str> {
         let named = self.groups.iter().filter(|(group, _)| !group.is_empty());
         let mut groups: Vec<(&str, usize)> =
@@ -219,7 +220,7 @@ mod tests {
     use crate::report::table::{Kind, Table};
 
     fn write(path: &Path, n: usize) {
-        // Gene i attends to gene i + 1, the later the more.
+        // Gene i attends to gene i + 1, with increasing scores.
         let row = |gene: usize| [((gene as u32 + 1) % n as u32, gene as f32 / n as f32)];
         let names = |n: usize| (0..n).map(|at| format!("g{at}")).collect::<Vec<_>>();
         let attention = Counts::from_rows(n, (0..n).map(row));
@@ -232,33 +233,36 @@ mod tests {
     }
 
     #[test]
-    fn chosen_genes_are_shown_or_the_strongest() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("genes.h5ad");
+    fn matrices_contain_the_chosen_or_the_strongest_genes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("genes.h5ad");
         write(&path, 60);
-        let shown = |chosen: &[String]| matrices(&path, chosen, 1).unwrap().0.remove(0);
-        let strongest = shown(&[]);
-        assert_eq!((strongest.genes.len(), strongest.n_genes), (SHOWN, 60));
+        let matrix = |chosen: &[String]| matrices(&path, chosen, 1).unwrap().0.remove(0);
+        let strongest = matrix(&[]);
+        assert_eq!(
+            (strongest.genes.len(), strongest.n_genes),
+            (DEFAULT_GENES, 60)
+        );
         assert_eq!(strongest.genes.last().unwrap(), "g59");
-        let chosen = shown(&["g10".into(), "g11".into(), "absent".into()]);
+        let chosen = matrix(&["g10".into(), "g11".into(), "absent".into()]);
         assert_eq!(chosen.genes, ["g10", "g11"]);
         assert!((chosen.scores[(0, 1)] - 10.0 / 60.0).abs() < 1e-6 && chosen.scores[(1, 0)] == 0.0);
-        // One gene comes with its partners.
-        let one = shown(&["g10".into()]).genes;
+        // A single gene is included with its partners.
+        let one = matrix(&["g10".into()]).genes;
         assert!(
-            one.len() == SHOWN
+            one.len() == DEFAULT_GENES
                 && ["g9", "g10", "g11"]
                     .iter()
                     .all(|gene| one.contains(&gene.to_string()))
         );
-        let (none, left) = matrices(&path, &[], 0).unwrap();
-        assert!(none.is_empty() && left == 1);
+        let (none, omitted) = matrices(&path, &[], 0).unwrap();
+        assert!(none.is_empty() && omitted == 1);
     }
 
     #[test]
-    fn edges_are_known_by_their_columns() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("edges.tsv");
+    fn edge_tables_are_recognized_by_their_columns() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("edges.tsv");
         std::fs::write(&path, "source\ttarget\tsimilarity\trank\tprogram\nA\tB\t0.9\t1\tP1\nA\tA\t1\t2\tP1\nB\tC\tnan\t3\t\nB\tC\t-0.95\t4\tP1\n").unwrap();
         let table = Table::read(&path).unwrap().unwrap();
         let Kind::Edges(edges) = table.kind else {

@@ -1,4 +1,4 @@
-//! Cells of a file as the page shows them: a place in two dimensions and annotations, for a sample of them.
+//! Cells of a file for the report: 2-D coordinates and annotations of a sample.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use crate::formats::h5ad::File;
 use crate::formats::{Column, Error};
 use crate::random::{self, Seed};
 
-/// Columns of obs that are looked at, and those that are shown.
+/// Maximum number of columns of obs that are read, and that are included.
 const MOST_READ: usize = 200;
-const MOST_SHOWN: usize = 16;
-/// Categories of a column that is shown; names of cells have more.
+const MOST_INCLUDED: usize = 16;
+/// Maximum number of categories of a column; cell identifiers have more.
 const MOST_CATEGORIES: usize = 1_000;
-/// A column of whole numbers with up to so many values, such as clusters, groups cells.
+/// Maximum number of distinct whole numbers of a column that groups cells, such as clusters.
 const MOST_NUMBERED: usize = 60;
-/// Rounds of orthogonal iteration, which are ample for a picture.
+/// Iterations of orthogonal iteration, ample for a plot.
 const ROUNDS: usize = 100;
-/// Larger embeddings are not projected (columns).
+/// Maximum number of columns of an embedding.
 pub const WIDEST: usize = 4_096;
 
-/// What a column says of each cell.
+/// Values of a column.
 #[derive(Debug, Clone)]
 pub enum Values {
-    /// Positions in the list of names.
+    /// Names, and the index of the name of each cell.
     Categories {
         names: Vec<String>,
         codes: Vec<Option<u32>>,
@@ -53,72 +53,73 @@ impl Annotation {
 #[derive(Debug, Clone)]
 pub struct View {
     pub path: PathBuf,
-    /// Index of the run that wrote it.
+    /// Index of the run that wrote the file.
     pub run: Option<usize>,
     pub n_cells: usize,
-    /// Cells shown, in the order of the file.
+    /// Indices of the plotted cells, in the order of the file.
     pub sample: Vec<usize>,
-    /// Where the shown cells are, and what the axes are.
-    pub places: Vec<[f64; 2]>,
+    /// Coordinates of the plotted cells, and names of the axes.
+    pub coordinates: Vec<[f64; 2]>,
     pub axes: [String; 2],
     pub annotations: Vec<Annotation>,
-    /// Columns of obs in the file.
+    /// Number of columns of obs in the file.
     pub n_columns: usize,
-    /// Names of the shown cells.
+    /// Names of the plotted cells.
     pub names: Vec<String>,
-    /// Position in `annotations` of what colours the cells and groups them for marker genes.
+    /// Index in `annotations` of the column that colors the cells and groups them for marker genes.
     pub main: Option<usize>,
 }
 
-/// What to show of a file.
+/// Settings of the plotted cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// Cells at most.
+    /// Maximum number of cells.
     pub cells: usize,
-    /// Column that colours them; else the most telling one.
-    pub colour: Option<&'a str>,
+    /// Column that colors cells; else the most informative one.
+    pub color: Option<&'a str>,
     pub seed: u64,
 }
 
 impl View {
-    /// Reads a file; none if it has no embedding or its rows are genes.
+    /// Reads a file; none if it has no cell embedding or its rows are genes.
     pub fn read(path: &Path, run: Option<usize>, wanted: Wanted) -> Result<Option<Self>, Error> {
         let file = File::open(path)?;
+        file.check_format()?;
         let Some(key) = embedding(&file)? else {
             return Ok(None);
         };
         let values = file.embedding(&key)?;
-        let placed: Vec<usize> = (0..file.n_cells())
+        let embedded: Vec<usize> = (0..file.n_cells())
             .filter(|&cell| values.row(cell).iter().all(|value| value.is_finite()))
             .collect();
         let mut sample = random::sample(
             &mut Seed(wanted.seed).stream("report cells", &[]),
-            placed.len(),
+            embedded.len(),
             wanted.cells,
         );
         sample.sort_unstable();
-        let sample: Vec<usize> = sample.into_iter().map(|at| placed[at]).collect();
-        let Some((places, axes)) = place(&values.select(Axis(0), &sample), &key) else {
+        let sample: Vec<usize> = sample.into_iter().map(|at| embedded[at]).collect();
+        let Some((coordinates, axes)) = coordinates(&values.select(Axis(0), &sample), &key) else {
             return Ok(None);
         };
         drop(values);
-        let annotations = annotations(&file, wanted.colour)?;
+        let annotations = annotations(&file, wanted.color)?;
         let names = file.cell_names()?;
         Ok(Some(Self {
-            main: main(&annotations, wanted.colour),
+            main: main(&annotations, wanted.color),
             n_columns: file.obs_columns()?.len(),
             names: sample.iter().map(|&cell| names[cell].clone()).collect(),
             path: path.to_owned(),
             run,
             n_cells: file.n_cells(),
             sample,
-            places,
+            coordinates,
             axes,
             annotations,
         }))
     }
 
-    /// The column that colours the cells.
+    /// The column that colors the cells.
     pub fn main(&self) -> Option<&Annotation> {
         self.main.map(|at| &self.annotations[at])
     }
@@ -133,51 +134,46 @@ impl View {
     }
 }
 
-/// Whether a file has cells with an embedding.
+/// Whether a file has a cell embedding.
 pub fn has_embedding(path: &Path) -> Result<bool, Error> {
     Ok(embedding(&File::open(path)?)?.is_some())
 }
 
-/// The embedding that shows the cells of a file; none if its rows are genes.
+/// The embedding to plot; none if the rows of the file are genes.
 fn embedding(file: &File) -> Result<Option<String>, Error> {
     let relations = file.relations()?;
     let is_of_genes = relations
         .iter()
-        .any(|name| name == "similarity" || super::attention::is_shown(name));
+        .any(|name| name == "similarity" || super::attention::is_supported(name));
     if is_of_genes || file.n_cells() == 0 {
         return Ok(None);
     }
     Ok(best_embedding(&file.embeddings()?).cloned())
 }
 
-/// A layout before an embedding, the programs' own before others.
+/// Prefers UMAP and t-SNE coordinates, and embeddings of scGPT.
 fn best_embedding(names: &[String]) -> Option<&String> {
     let rank = |name: &&String| {
         let lower = name.to_lowercase();
-        let is_ours = lower.contains("scgpt");
-        let is_layout = ["umap", "tsne"].iter().any(|layout| lower.contains(layout));
-        (
-            is_ours && is_layout,
-            is_ours,
-            is_layout,
-            lower.contains("pca"),
-        )
+        let is_scgpt = lower.contains("scgpt");
+        let is_2d = ["umap", "tsne"].iter().any(|name| lower.contains(name));
+        (is_scgpt && is_2d, is_scgpt, is_2d, lower.contains("pca"))
     };
     names.iter().rev().max_by_key(rank)
 }
 
-/// Two columns as they are, or the first two principal components of more.
-fn place(values: &Array2<f32>, key: &str) -> Option<(Vec<[f64; 2]>, [String; 2])> {
+/// Two columns unchanged, or the first two principal components of more.
+fn coordinates(values: &Array2<f32>, key: &str) -> Option<(Vec<[f64; 2]>, [String; 2])> {
     let values = values.mapv(f64::from);
     match values.ncols() {
         0 | 1 => None,
         2 => {
-            let places = values
+            let coordinates = values
                 .rows()
                 .into_iter()
                 .map(|row| [row[0], row[1]])
                 .collect();
-            Some((places, [1, 2].map(|axis| format!("{key} {axis}"))))
+            Some((coordinates, [1, 2].map(|axis| format!("{key} {axis}"))))
         }
         3..=WIDEST => Some((
             principal(&values),
@@ -192,24 +188,24 @@ fn principal(values: &Array2<f64>) -> Vec<[f64; 2]> {
     let Some(mean) = values.mean_axis(Axis(0)) else {
         return Vec::new();
     };
-    let centred = values - &mean;
-    let covariance = centred.t().dot(&centred);
+    let centered = values - &mean;
+    let covariance = centered.t().dot(&centered);
     let width = values.ncols();
     let unit =
         |at: usize| Array1::from_shape_fn(width, |i| 1.0 / (1.0 + ((i + at * 7) % 13) as f64));
     let (mut first, mut second) = (unit(0), unit(1));
     for _ in 0..ROUNDS {
-        first = normalised(covariance.dot(&first));
+        first = normalized(covariance.dot(&first));
         second = covariance.dot(&second);
-        second = normalised(&second - &(&first * first.dot(&second)));
+        second = normalized(&second - &(&first * first.dot(&second)));
     }
-    let scores = [centred.dot(&first), centred.dot(&second)];
+    let scores = [centered.dot(&first), centered.dot(&second)];
     (0..values.nrows())
         .map(|cell| [scores[0][cell], scores[1][cell]])
         .collect()
 }
 
-fn normalised(vector: Array1<f64>) -> Array1<f64> {
+fn normalized(vector: Array1<f64>) -> Array1<f64> {
     let length = vector.dot(&vector).sqrt();
     let largest = vector.iter().copied().fold(0.0, |most: f64, value| {
         if value.abs() > most.abs() {
@@ -225,52 +221,52 @@ fn normalised(vector: Array1<f64>) -> Array1<f64> {
     }
 }
 
-/// Columns that tell cells apart, but not each cell by itself: the one that was asked for, then categories, then numbers.
-fn annotations(file: &File, colour: Option<&str>) -> Result<Vec<Annotation>, Error> {
+/// Informative columns, without cell identifiers: the requested one, then categories, then numbers.
+fn annotations(file: &File, color: Option<&str>) -> Result<Vec<Annotation>, Error> {
     let columns = file.obs_columns()?;
     let mut wanted: Vec<&String> = columns.iter().take(MOST_READ).collect();
     wanted.extend(
         columns
             .iter()
             .skip(MOST_READ)
-            .filter(|name| Some(name.as_str()) == colour),
+            .filter(|name| Some(name.as_str()) == color),
     );
-    wanted.sort_by_key(|name| Some(name.as_str()) != colour);
+    wanted.sort_by_key(|name| Some(name.as_str()) != color);
     let (mut found, mut numbers) = (Vec::new(), Vec::new());
     for name in wanted {
-        // A column of a kind that is not known is no reason to show nothing.
-        let Some(values) = file.obs(name).ok().and_then(telling) else {
+        // Columns of unsupported types are skipped.
+        let Some(values) = file.obs(name).ok().and_then(informative) else {
             continue;
         };
-        let is_asked = Some(name.as_str()) == colour;
+        let is_requested = Some(name.as_str()) == color;
         let kept = match values {
-            Values::Numbers(_) if !is_asked => &mut numbers,
+            Values::Numbers(_) if !is_requested => &mut numbers,
             _ => &mut found,
         };
-        if kept.len() < MOST_SHOWN {
+        if kept.len() < MOST_INCLUDED {
             kept.push(Annotation {
                 name: name.clone(),
                 values,
             });
         }
-        if found.len() == MOST_SHOWN {
+        if found.len() == MOST_INCLUDED {
             break;
         }
     }
     found.extend(numbers);
-    found.truncate(MOST_SHOWN);
+    found.truncate(MOST_INCLUDED);
     found.sort_by_key(|column| columns.iter().position(|name| *name == column.name));
     Ok(found)
 }
 
-fn telling(column: Column) -> Option<Values> {
+fn informative(column: Column) -> Option<Values> {
     match column {
         Column::Number(numbers) => numbered(numbers),
-        column => labelled(column.to_labels()),
+        column => labeled(column.to_labels()),
     }
 }
 
-/// Whole numbers of a few values are categories, others are numbers.
+/// A few distinct whole numbers are categories, others are numbers.
 fn numbered(numbers: Vec<Option<f64>>) -> Option<Values> {
     let finite: Vec<Option<f64>> = numbers
         .into_iter()
@@ -284,16 +280,16 @@ fn numbered(numbers: Vec<Option<f64>>) -> Option<Values> {
     match values.len() {
         0 => None,
         2.. if are_few && values.len() * 2 <= finite.len() => {
-            // Minus nought is nought.
+            // Negative zero is zero.
             let label = |value: f64| format!("{:.0}", value + 0.0);
-            labelled(finite.iter().map(|value| value.map(label)).collect())
+            labeled(finite.iter().map(|value| value.map(label)).collect())
         }
         _ => Some(Values::Numbers(finite)),
     }
 }
 
-/// None for names of cells.
-fn labelled(labels: Vec<Option<String>>) -> Option<Values> {
+/// None for cell identifiers.
+fn labeled(labels: Vec<Option<String>>) -> Option<Values> {
     let (mut names, mut place): (Vec<String>, HashMap<String, u32>) = (Vec::new(), HashMap::new());
     let mut codes = Vec::with_capacity(labels.len());
     for label in labels {
@@ -314,7 +310,7 @@ fn labelled(labels: Vec<Option<String>>) -> Option<Values> {
         .then_some(values)
 }
 
-/// Categories by number if all are numbers, as those of clusters, else by name.
+/// Sorts categories by number if they are numbers, such as clusters, else by name.
 fn in_order(names: Vec<String>, codes: Vec<Option<u32>>) -> Values {
     let mut order: Vec<usize> = (0..names.len()).collect();
     let number = |at: &usize| names[*at].parse::<u64>().unwrap_or(u64::MAX);
@@ -337,23 +333,23 @@ fn in_order(names: Vec<String>, codes: Vec<Option<u32>>) -> Values {
     }
 }
 
-/// The column asked for, else predicted labels, clusters, given types, or any with a few categories.
-fn main(annotations: &[Annotation], colour: Option<&str>) -> Option<usize> {
-    if let Some(asked) = annotations
+/// The requested column, else predicted labels, clusters, given cell types, or any column with a few categories.
+fn main(annotations: &[Annotation], color: Option<&str>) -> Option<usize> {
+    if let Some(requested) = annotations
         .iter()
-        .position(|column| Some(column.name.as_str()) == colour && column.categories().is_some())
+        .position(|column| Some(column.name.as_str()) == color && column.categories().is_some())
     {
-        return Some(asked);
+        return Some(requested);
     }
     let rank = |column: &Annotation| {
         let name = column.name.to_lowercase();
         let (names, _) = column.categories()?;
-        let of_a_kind = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        let has_word = |words: &[&str]| words.iter().any(|word| name.contains(word));
         let kind = if name == "scgpt_label" || name.ends_with("_label") {
             4
-        } else if of_a_kind(&["leiden", "louvain", "cluster"]) {
+        } else if has_word(&["leiden", "louvain", "cluster"]) {
             3
-        } else if of_a_kind(&["celltype", "cell_type", "labels"]) {
+        } else if has_word(&["celltype", "cell_type", "labels"]) {
             2
         } else {
             1
@@ -385,10 +381,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clusters_with_numbers_for_names_group_cells() {
+    fn numbered_clusters_group_cells() {
         let column = |numbers: Vec<f64>| Annotation {
             name: "leiden".into(),
-            values: telling(Column::Number(numbers.into_iter().map(Some).collect())).unwrap(),
+            values: informative(Column::Number(numbers.into_iter().map(Some).collect())).unwrap(),
         };
         let clusters = column((0..40).map(|cell| f64::from(cell % 11)).collect());
         let (names, codes) = clusters.categories().unwrap();
@@ -397,7 +393,7 @@ mod tests {
             (11, "2", Some(1))
         );
         assert_eq!(main(&[clusters], Some("leiden")), Some(0));
-        // Depths, counts that hardly repeat and a constant are no groups.
+        // Fractional numbers, counts that hardly repeat and a constant do not group cells.
         for numbers in [
             (0..40).map(|cell| f64::from(cell % 2) + 0.5).collect(),
             (0..40).map(|cell| f64::from(cell % 30)).collect(),

@@ -1,4 +1,4 @@
-//! Pictures as inline SVG. Ink is `currentColor` and shades are opacities of one colour, so that they fit light and dark pages.
+//! Figures as inline SVG. Ink is `currentColor` and shades are opacities of one color, so that they fit light and dark mode.
 
 pub mod bars;
 pub mod dots;
@@ -11,21 +11,21 @@ use maud::{Markup, html};
 
 use super::html::cut;
 
-/// Okabe and Ito (2008) without black, then mid-tones that can be told from both white and black.
-pub const COLOURS: [&str; 16] = [
+/// Okabe and Ito (2008) without black, then mid-tones that contrast with both white and black.
+pub const COLORS: [&str; 16] = [
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A500", "#8C8C8C",
     "#7A6FD0", "#A65E1A", "#44AA99", "#B0457B", "#6699CC", "#DDAA66", "#5F9E3F", "#E07A6E",
 ];
-/// The colour of shades, of our own method, and of the opposite of a shade.
+/// Color of positive and of negative values.
 pub const SHADE: &str = "#0072B2";
 pub const OPPOSITE: &str = "#D55E00";
 
-/// Colour of a category; they repeat after 16.
-pub fn colour(category: usize) -> &'static str {
-    COLOURS[category % COLOURS.len()]
+/// Color of a category; they repeat after 16.
+pub fn color(category: usize) -> &'static str {
+    COLORS[category % COLORS.len()]
 }
 
-/// A picture of a size in pixels, described for those who do not see it.
+/// A figure with its size in pixels and a description for screen readers.
 pub fn svg((width, height): (f64, f64), description: &str, content: &Markup) -> Markup {
     html! {
         svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox=(format!("0 0 {} {}", fixed(width), fixed(height)))
@@ -42,17 +42,17 @@ pub fn fixed(value: f64) -> String {
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// Text at a place; `anchor` is start, middle or end.
+/// Text at a position; `anchor` is start, middle or end.
 pub fn label((x, y): (f64, f64), anchor: &str, text: &str) -> Markup {
     html! { text x=(fixed(x)) y=(fixed(y)) text-anchor=(anchor) { (text) } }
 }
 
-/// Text that climbs to the right, for columns.
+/// Rotated text, for columns.
 pub fn slanted((x, y): (f64, f64), text: &str) -> Markup {
     html! { text transform=(format!("translate({} {}) rotate(-45)", fixed(x), fixed(y))) { (text) } }
 }
 
-/// A line in faint ink.
+/// A faint line.
 pub fn rule((x1, y1): (f64, f64), (x2, y2): (f64, f64), opacity: &str) -> Markup {
     html! { line x1=(fixed(x1)) y1=(fixed(y1)) x2=(fixed(x2)) y2=(fixed(y2)) stroke="currentColor" stroke-opacity=(opacity) {} }
 }
@@ -61,42 +61,42 @@ pub fn rule((x1, y1): (f64, f64), (x2, y2): (f64, f64), opacity: &str) -> Markup
 pub fn area(
     (x, y): (f64, f64),
     (width, height): (f64, f64),
-    (colour, opacity): (&str, f64),
+    (color, opacity): (&str, f64),
     tip: &str,
 ) -> Markup {
     html! {
-        rect x=(fixed(x)) y=(fixed(y)) width=(fixed(width.max(0.0))) height=(fixed(height.max(0.0))) fill=(colour) fill-opacity=(format!("{opacity:.3}")) {
+        rect x=(fixed(x)) y=(fixed(y)) width=(fixed(width.max(0.0))) height=(fixed(height.max(0.0))) fill=(color) fill-opacity=(format!("{opacity:.3}")) {
             @if !tip.is_empty() { title { (tip) } }
         }
     }
 }
 
-/// Width of a text of 11 pixels, about.
+/// Approximate width in pixels of a text of 11 pixels.
 pub fn width_of(text: &str) -> f64 {
     text.chars()
         .map(|c| if c.is_ascii() { 6.6 } else { 10.0 })
         .sum()
 }
 
-/// Names with their colours, in lines of a width, and the height they take.
+/// Legend of names and colors, wrapped to a width, and its height.
 pub fn legend(names: &[String], (left, top): (f64, f64), width: f64) -> (Markup, f64) {
-    let (mut x, mut y, mut places) = (left, top, Vec::new());
+    let (mut x, mut y, mut positions) = (left, top, Vec::new());
     for name in names {
         let takes = width_of(name) + 30.0;
         if x > left && x + takes > left + width {
             (x, y) = (left, y + 18.0);
         }
-        places.push((x, y));
+        positions.push((x, y));
         x += takes;
     }
-    let drawn = html! {
-        @for (at, (name, (x, y))) in names.iter().zip(places).enumerate() {
-            (area((x, y), (11.0, 11.0), (colour(at), 1.0), ""))
+    let entries = html! {
+        @for (at, (name, (x, y))) in names.iter().zip(positions).enumerate() {
+            (area((x, y), (11.0, 11.0), (color(at), 1.0), ""))
             (label((x + 16.0, y + 10.0), "start", name))
         }
     };
     (
-        drawn,
+        entries,
         if names.is_empty() {
             0.0
         } else {
@@ -105,12 +105,12 @@ pub fn legend(names: &[String], (left, top): (f64, f64), width: f64) -> (Markup,
     )
 }
 
-/// Marks of an axis.
+/// Maximum number of ticks of an axis.
 const MOST_TICKS: usize = 12;
-/// Steps from zero beyond which a number has no digits left to tell marks apart.
+/// Maximum number of steps from zero; ticks beyond it are not distinguishable in double precision.
 const MOST_STEPS: f64 = 1e12;
 
-/// Round numbers that cover a range, about five; one for a range that is too small to be divided.
+/// About five round numbers that cover a range; one if the range is too small.
 pub fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = high - low;
     if !span.is_finite() || span <= 0.0 {
@@ -133,7 +133,7 @@ pub fn ticks(low: f64, high: f64) -> Vec<f64> {
         .collect()
 }
 
-/// A number of an axis in as few digits as it needs.
+/// A number of an axis, without trailing zeros.
 pub fn tick(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axes_have_a_few_marks() {
+    fn axes_have_a_few_ticks() {
         assert_eq!(ticks(0.0, 1.0), [0.0, 0.5, 1.0]);
         assert_eq!(ticks(-3.0, 9.0), [0.0, 5.0]);
         assert_eq!(ticks(2.0, 2.0), [2.0]);

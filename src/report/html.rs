@@ -1,35 +1,35 @@
-//! Elements of the page. Every text of an input passes through [`text`] or [`shortened`] and maud's escaping.
+//! HTML elements of the report. Every text of an input passes through [`text`] or [`shortened`] and maud's escaping.
 
 use maud::{Markup, html};
 
-/// Letters of a text that are shown; file names and labels can have any length.
+/// Maximum characters of a text; file names and labels can have any length.
 const LONGEST: usize = 120;
-/// Texts of tables up to this length stay on one line.
+/// Texts of tables up to this length are not wrapped.
 const UNBROKEN: usize = 40;
 
-/// A text of an input, isolated so that its direction of writing does not leak, and shortened.
+/// A text of an input, shortened and isolated, so that its writing direction does not affect other text.
 pub fn text(text: &str) -> Markup {
     html! { bdi { (shortened(text)) } }
 }
 
-/// The beginning of a text without control characters, which includes those that turn the direction of writing, and without code
-/// points that are no characters, which HTML does not allow.
+/// The beginning of a text, without control characters, which include changes of the writing direction, and without
+/// noncharacters, which HTML does not allow.
 pub fn shortened(text: &str) -> String {
     cut(text, LONGEST)
 }
 
-/// The first letters of a text on one line.
+/// The first characters of a text on one line.
 pub fn cut(text: &str, most: usize) -> String {
     let is_control = |c: char| {
         c.is_control()
             || u32::from(c) & 0xfffe == 0xfffe
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fdd0}'..='\u{fdef}')
     };
-    let mut letters = text
+    let mut characters = text
         .chars()
         .map(|c| if is_control(c) { '\u{fffd}' } else { c });
-    let mut short: String = letters.by_ref().take(most).collect();
-    if letters.next().is_some() {
+    let mut short: String = characters.by_ref().take(most).collect();
+    if characters.next().is_some() {
         short.pop();
         short.push('…');
     }
@@ -40,9 +40,9 @@ pub fn cut(text: &str, most: usize) -> String {
 #[derive(Debug, Clone)]
 pub enum Cell {
     Text(String),
-    /// A number with so many decimals.
+    /// A number and its decimals.
     Number(f64, usize),
-    /// A probability or another number that may be tiny.
+    /// A probability or another number that may be very small.
     Probability(f64),
     Seconds(f64),
     Bytes(u64),
@@ -80,7 +80,7 @@ impl Cell {
     }
 }
 
-/// A number with separators between thousands.
+/// A number with thousands separators.
 pub fn number(value: f64, decimals: usize) -> String {
     let plain = format!("{value:.decimals$}");
     let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
@@ -104,7 +104,7 @@ fn probability(value: f64) -> String {
     }
 }
 
-/// A duration as people say it.
+/// A duration in seconds, minutes or hours.
 pub fn seconds(value: f64) -> String {
     match value {
         ..0.995 => format!("{value:.2} s"),
@@ -136,9 +136,9 @@ pub fn bytes(value: u64) -> String {
 /// A table with a caption.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// Also the name of the file it is downloaded as.
+    /// Also the name of the downloaded file.
     pub title: String,
-    /// What the numbers are.
+    /// Explanation of the numbers.
     pub note: String,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Cell>>,
@@ -154,7 +154,7 @@ impl Table {
         }
     }
 
-    /// Columns without any entry are left out, and tables without rows are nothing.
+    /// Empty columns are dropped, and tables without rows are not shown.
     pub fn render(&self) -> Markup {
         let is_full = |at: usize| {
             self.rows
@@ -179,24 +179,24 @@ impl Table {
     }
 }
 
-/// A picture with its title and what it shows, in one sentence of the data.
-pub fn figure(title: &str, takeaway: &str, picture: &Markup) -> Markup {
+/// A figure with its title and main result.
+pub fn figure(title: &str, takeaway: &str, plot: &Markup) -> Markup {
     html! {
         figure.card {
             figcaption { h3 { (shortened(title)) } p { (cut(takeaway, 400)) } }
-            div.scroll { (picture) }
+            div.scroll { (plot) }
         }
     }
 }
 
-/// A picture with its numbers in a table below, closed at first.
-pub fn figure_with(title: &str, takeaway: &str, picture: &Markup, table: &Markup) -> Markup {
-    html! { div.both { (figure(title, takeaway, picture)) details { summary { "As a table" } (table) } } }
+/// A figure with its numbers in a collapsed table below.
+pub fn figure_with(title: &str, takeaway: &str, plot: &Markup, table: &Markup) -> Markup {
+    html! { div.both { (figure(title, takeaway, plot)) details { summary { "As a table" } (table) } } }
 }
 
-/// What stands where there is nothing to show: what would fill it.
-pub fn empty(what: &str, filled_by: &str) -> Markup {
-    html! { p.empty { strong { (what) } " " (filled_by) } }
+/// An empty section: what is missing, and the inputs that it needs.
+pub fn empty(what: &str, needed: &str) -> Markup {
+    html! { p.empty { strong { (what) } " " (needed) } }
 }
 
 /// `1 cell`, `2 cells`.
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_stay_texts() {
+    fn texts_are_escaped() {
         let shown = text("<script>alert(\"1\")</script>\u{202e}'").into_string();
         assert_eq!(
             shown,
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted() {
         assert_eq!(number(-1234567.891, 2), "\u{2212}1,234,567.89");
         assert_eq!(
             (number(0.5, 0), number(999.0, 0), number(1000.0, 0)),

@@ -1,6 +1,6 @@
 //! Marker genes of groups of cells: Welch's t-test of each group against the other cells, over all cells, block by block.
 //!
-//! Values are logarithms (of 1 + x) of counts that are scaled to 10,000 per cell.
+//! Values are log1p of counts normalized to 10,000 per cell.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,32 +9,32 @@ use ndarray::Array2;
 
 use crate::analysis::student::two_sided;
 use crate::cells::{self, Cells};
-use crate::expression::normalise::{Target, log1p, normalise_total};
+use crate::expression::normalize::{Target, log1p, normalize_total};
 
-/// Stored values held at a time.
+/// Stored values read at a time.
 const BLOCK: usize = 4_000_000;
-/// Groups that are compared, the largest.
+/// Maximum number of groups; the largest are compared.
 pub const MOST_GROUPS: usize = 60;
-/// Groups of fewer cells have no markers.
+/// Minimum number of cells of a group.
 pub const FEWEST: usize = 3;
-/// More values than these (groups x genes) are not kept.
+/// Maximum number of values (groups x genes).
 const MOST_VALUES: usize = 50_000_000;
 
-/// What sets a gene of a group apart.
+/// A marker gene of a group.
 #[derive(Debug, Clone, Copy)]
 pub struct Marker {
     pub gene: usize,
     /// Welch's t.
     pub score: f64,
-    /// Two-sided, times the number of genes (Bonferroni), at most 1.
+    /// Two-sided, Bonferroni-corrected.
     pub p_value: f64,
-    /// Of the means, logarithms undone.
+    /// Of the means, back-transformed by expm1.
     pub log2_fold_change: f64,
 }
 
-/// What is not compared.
+/// Numbers of excluded cells and groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct Excluded {
     /// Cells without a group.
     pub cells: usize,
     /// Groups of fewer than [`FEWEST`] cells.
@@ -43,36 +43,36 @@ pub struct LeftOut {
     pub beyond: usize,
 }
 
-/// Expression of groups.
+/// Expression by group.
 #[derive(Debug)]
 pub struct Markers {
     pub genes: Vec<String>,
     pub groups: Vec<String>,
     /// Cells of each group.
     pub sizes: Vec<usize>,
-    /// Mean logarithm, [groups, genes].
+    /// Mean log-normalized expression, [groups, genes].
     pub means: Array2<f64>,
-    /// Share of cells with the gene, [groups, genes].
-    pub shares: Array2<f64>,
+    /// Fraction of cells that express the gene, [groups, genes].
+    pub fractions: Array2<f64>,
     squares: Array2<f64>,
-    /// Cells that are in no group that is compared.
-    pub left_out: LeftOut,
-    /// What the values of the file are.
+    /// Excluded cells and groups.
+    pub excluded: Excluded,
+    /// Matrix of the file, and type of its values.
     pub matrix: String,
 }
 
 impl Markers {
-    /// Goes through the cells of a file; `codes` are their groups. None if fewer than two groups have enough cells.
+    /// Reads the cells of a file; `codes` are their groups. None if fewer than two groups have enough cells.
     pub fn compute(
         path: &Path,
         names: &[String],
         codes: &[Option<u32>],
     ) -> anyhow::Result<Option<Self>> {
-        let (kept, left_out) = largest(names, codes);
+        let (kept, excluded) = largest(names, codes);
         if kept.len() < 2 {
             return Ok(None);
         }
-        let place: Vec<Option<usize>> = (0..names.len())
+        let index_of: Vec<Option<usize>> = (0..names.len())
             .map(|at| kept.binary_search(&at).ok())
             .collect();
         let cells = Cells::open(path, &cells::Options::default(), None)?;
@@ -86,13 +86,13 @@ impl Markers {
         let shape = (kept.len(), genes.len());
         anyhow::ensure!(
             shape.0 * shape.1 <= MOST_VALUES,
-            "{} groups by {} genes are too many",
+            "{} groups by {} genes exceed the supported size",
             shape.0,
             shape.1
         );
         anyhow::ensure!(
             codes.len() == cells.n_cells(),
-            "{} cells have a group, the matrix has {}",
+            "{} cells are annotated, but the matrix has {}",
             codes.len(),
             cells.n_cells()
         );
@@ -102,17 +102,17 @@ impl Markers {
             groups: kept.iter().map(|&at| names[at].clone()).collect(),
             sizes: vec![0; kept.len()],
             means: Array2::zeros(shape),
-            shares: Array2::zeros(shape),
+            fractions: Array2::zeros(shape),
             squares: Array2::zeros(shape),
-            left_out,
-            matrix: format!("matrix {}, {}", cells.source, cells.judgement.state),
+            excluded,
+            matrix: format!("matrix {}, {}", cells.source, cells.judgment.state),
         };
         for block in cells.blocks(BLOCK)? {
             let mut counts = cells.read_linear(block.clone(), &columns)?;
-            normalise_total(&mut counts, Target::Sum(1e4))?;
+            normalize_total(&mut counts, Target::Sum(1e4))?;
             log1p(&mut counts)?;
             for (cell, row) in block.zip(counts.rows()) {
-                if let Some(group) = codes[cell].and_then(|code| place[code as usize]) {
+                if let Some(group) = codes[cell].and_then(|code| index_of[code as usize]) {
                     markers.add(group, row);
                 }
             }
@@ -128,21 +128,21 @@ impl Markers {
             let (at, value) = ((group, gene as usize), f64::from(value));
             self.means[at] += value;
             self.squares[at] += value * value;
-            self.shares[at] += 1.0;
+            self.fractions[at] += 1.0;
         }
     }
 
-    /// Makes means of the sums.
+    /// Divides the sums by the sizes of the groups.
     fn divide(&mut self) {
         for (group, &size) in self.sizes.iter().enumerate() {
-            for sums in [&mut self.means, &mut self.shares] {
+            for sums in [&mut self.means, &mut self.fractions] {
                 sums.row_mut(group)
                     .mapv_inplace(|sum| sum / size.max(1) as f64);
             }
         }
     }
 
-    /// The genes that a group has more of than the others, by their t.
+    /// The genes with higher expression in a group than in the others, by t statistic.
     pub fn of(&self, group: usize, most: usize) -> Vec<Marker> {
         let mut markers: Vec<Marker> = (0..self.genes.len())
             .map(|gene| self.marker(group, gene))
@@ -188,7 +188,7 @@ impl Markers {
         }
     }
 
-    /// Positions of the named genes.
+    /// Indices of the named genes.
     pub fn find(&self, names: &[String]) -> Vec<usize> {
         names
             .iter()
@@ -196,12 +196,12 @@ impl Markers {
             .collect()
     }
 
-    /// The first genes that no group before has, of each group in turn.
+    /// The top genes of each group that are not among those of previous groups.
     pub fn distinct(&self, each: usize) -> Vec<usize> {
         let mut chosen = Vec::new();
         for group in 0..self.groups.len() {
             let mut candidates = self.of(group, each.max(10) * 10);
-            // Genes that are everywhere differ clearly but mark nothing.
+            // Ubiquitous genes may differ significantly but are not specific.
             candidates.sort_by_key(|marker| marker.log2_fold_change < 1.0);
             let new: Vec<usize> = candidates
                 .iter()
@@ -215,15 +215,15 @@ impl Markers {
     }
 }
 
-/// The groups to compare, in their order, and what that leaves out.
-fn largest(names: &[String], codes: &[Option<u32>]) -> (Vec<usize>, LeftOut) {
+/// The groups to compare, in their order, and the excluded cells and groups.
+fn largest(names: &[String], codes: &[Option<u32>]) -> (Vec<usize>, Excluded) {
     let mut sizes = vec![0; names.len()];
     codes
         .iter()
         .flatten()
         .for_each(|&code| sizes[code as usize] += 1);
     let mut kept: Vec<usize> = (0..names.len()).filter(|&at| sizes[at] >= FEWEST).collect();
-    let left_out = LeftOut {
+    let excluded = Excluded {
         cells: codes.iter().filter(|code| code.is_none()).count(),
         small: sizes
             .iter()
@@ -234,7 +234,7 @@ fn largest(names: &[String], codes: &[Option<u32>]) -> (Vec<usize>, LeftOut) {
     kept.sort_by_key(|&at| std::cmp::Reverse(sizes[at]));
     kept.truncate(MOST_GROUPS);
     kept.sort_unstable();
-    (kept, left_out)
+    (kept, excluded)
 }
 
 #[cfg(test)]
@@ -245,22 +245,22 @@ mod tests {
     use crate::formats::h5ad;
 
     #[test]
-    fn groups_that_are_not_compared_are_counted() {
+    fn excluded_groups_are_counted() {
         // Group g has g cells, and one cell has no group.
         let codes: Vec<Option<u32>> = (0..70_u32)
             .flat_map(|group| vec![Some(group); group as usize])
             .chain([None])
             .collect();
         let names: Vec<String> = (0..70).map(|group| group.to_string()).collect();
-        let (kept, left_out) = largest(&names, &codes);
+        let (kept, excluded) = largest(&names, &codes);
         assert_eq!(kept, (10..70).collect::<Vec<_>>());
         let (cells, small, beyond) = (1, 2, 7);
-        let expected = LeftOut {
+        let expected = Excluded {
             cells,
             small,
             beyond,
         };
-        assert_eq!(left_out, expected);
+        assert_eq!(excluded, expected);
     }
 
     #[test]
@@ -275,8 +275,8 @@ mod tests {
             })
         };
         let mut counts = Counts::from_rows(5, (0..60).map(row));
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cells.h5ad");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cells.h5ad");
         let names =
             |n: usize, kind: &str| (0..n).map(|at| format!("{kind}{at}")).collect::<Vec<_>>();
         h5ad::create(
@@ -288,7 +288,7 @@ mod tests {
         let markers = Markers::compute(&path, &names(3, "t"), &codes)
             .unwrap()
             .unwrap();
-        normalise_total(&mut counts, Target::Sum(1e4)).unwrap();
+        normalize_total(&mut counts, Target::Sum(1e4)).unwrap();
         log1p(&mut counts).unwrap();
         for group in 0..3 {
             let (own, others): (Vec<usize>, Vec<usize>) =

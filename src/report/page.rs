@@ -1,4 +1,4 @@
-//! The page: its parts in order, with style and script in it and nothing from elsewhere.
+//! The HTML page of the report, with embedded style and script and no external resources.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::attention::{self, Matrix};
 use super::cells::{self, View, WIDEST, Wanted};
-use super::gather::Evidence;
+use super::collect::Evidence;
 use super::html::shortened;
 use super::markers::Markers;
 use super::tabs;
@@ -18,45 +18,45 @@ use crate::formats::Error;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
-/// Files of cells that are shown; each adds up to a megabyte.
+/// Maximum number of h5ad files with plotted cells; each adds up to a megabyte.
 const MOST_VIEWS: usize = 4;
-/// Files whose marker genes are computed.
+/// Maximum number of files with marker genes.
 const MOST_MARKERS: usize = 2;
-/// Matrices of attention that are shown.
+/// Maximum number of attention matrices.
 const MOST_MATRICES: usize = 4;
-/// Genes that can be chosen; each adds a column to every heat map.
+/// Maximum number of genes of `--genes`; each adds a column to every heat map.
 const MOST_GENES: usize = 100;
 
-/// What the page should show.
+/// Settings of the report.
 #[derive(Debug, Clone)]
 pub struct Choice {
     pub title: String,
-    /// Column of obs that colours cells.
-    pub colour: Option<String>,
-    /// Cells shown of a file, at most.
+    /// Column of obs that colors cells.
+    pub color: Option<String>,
+    /// Maximum number of plotted cells per file.
     pub cells: usize,
-    /// Genes of the heat maps; else those that stand out.
+    /// Genes of the heat maps; else the top genes.
     pub genes: Vec<String>,
     /// Marker genes per group.
     pub markers: usize,
     pub seed: u64,
 }
 
-/// Everything that the tabs draw from.
+/// Data of all tabs.
 #[derive(Debug)]
 pub struct Content {
     pub evidence: Evidence,
     pub views: Vec<View>,
-    /// With the index of the view they belong to.
+    /// With the index of their view.
     pub markers: Vec<(usize, Markers)>,
     pub attention: Vec<Matrix>,
-    /// Files that views and matrices were read from.
+    /// Files from which views and matrices were read.
     pub read: Vec<PathBuf>,
     pub choice: Choice,
 }
 
 impl Content {
-    /// Reads the files of cells that the evidence names. What cannot be read becomes a problem that the page tells.
+    /// Reads the h5ad files of the evidence. Failures are recorded as problems, which the report lists.
     pub fn read(evidence: Evidence, choice: Choice) -> Self {
         let mut content = Self {
             evidence,
@@ -68,13 +68,13 @@ impl Content {
         };
         content.limit_genes();
         for (path, run) in content.evidence.cells.clone() {
-            let taken = content.take_cells(&path, run);
-            let taken = [taken, content.take_attention(&path)];
-            content.tell(&path, run, taken);
+            let added = content.add_cells(&path, run);
+            let added = [added, content.add_attention(&path)];
+            content.check_file(&path, run, added);
         }
         content.compare_groups();
-        content.look_for_column();
-        content.look_for_genes();
+        content.check_column();
+        content.check_genes();
         content.evidence.problems.sort();
         content.evidence.problems.dedup();
         content
@@ -84,7 +84,7 @@ impl Content {
         self.evidence.problems.push(problem);
     }
 
-    /// Keeps the first of the chosen genes, each once.
+    /// Keeps the first genes of `--genes`, each once.
     fn limit_genes(&mut self) {
         let mut seen = HashSet::new();
         self.choice.genes.retain(|gene| seen.insert(gene.clone()));
@@ -92,64 +92,64 @@ impl Content {
         if n > MOST_GENES {
             self.choice.genes.truncate(MOST_GENES);
             self.problem(format!(
-                "`--genes`: the first {MOST_GENES} of {n} genes are shown"
+                "`--genes`: only the first {MOST_GENES} of {n} genes are included"
             ));
         }
     }
 
-    /// Takes the cells of a file; false if it has none with an embedding.
-    fn take_cells(&mut self, path: &Path, run: Option<usize>) -> Result<bool, Error> {
+    /// Adds the cells of a file; false if it has no cell embedding.
+    fn add_cells(&mut self, path: &Path, run: Option<usize>) -> Result<bool, Error> {
         if self.views.len() >= MOST_VIEWS {
             let has_more = cells::has_embedding(path)?;
             if has_more {
-                self.problem(format!("`{}` is not shown: a page shows the cells of {MOST_VIEWS} files, those of the latest runs first", path.display()));
+                self.problem(format!("`{}` is omitted: a report includes the cells of {MOST_VIEWS} files, those of the latest runs first", path.display()));
             }
             return Ok(has_more);
         }
         let wanted = Wanted {
             cells: self.choice.cells,
-            colour: self.choice.colour.as_deref(),
+            color: self.choice.color.as_deref(),
             seed: self.choice.seed,
         };
         let view = View::read(path, run, wanted)?;
-        let is_shown = view.is_some();
-        self.read.extend(is_shown.then(|| path.to_owned()));
+        let is_included = view.is_some();
+        self.read.extend(is_included.then(|| path.to_owned()));
         self.views.extend(view);
-        Ok(is_shown)
+        Ok(is_included)
     }
 
-    /// Takes the matrices of attention of a file; false if it has none.
-    fn take_attention(&mut self, path: &Path) -> Result<bool, Error> {
+    /// Adds the attention matrices of a file; false if it has none.
+    fn add_attention(&mut self, path: &Path) -> Result<bool, Error> {
         let room = MOST_MATRICES - self.attention.len();
         let (matrices, left) = attention::matrices(path, &self.choice.genes, room)?;
         if left > 0 {
-            self.problem(format!("`{}`: matrices of attention that are not shown: {left}; a page shows {MOST_MATRICES}, those of the latest runs first", path.display()));
+            self.problem(format!("`{}`: {left} attention matrices are omitted: a report includes {MOST_MATRICES}, those of the latest runs first", path.display()));
         }
-        let (has_some, is_shown) = (left > 0 || !matrices.is_empty(), !matrices.is_empty());
-        self.read.extend(is_shown.then(|| path.to_owned()));
+        let (has_some, is_included) = (left > 0 || !matrices.is_empty(), !matrices.is_empty());
+        self.read.extend(is_included.then(|| path.to_owned()));
         self.attention.extend(matrices);
         Ok(has_some)
     }
 
-    /// Says what went wrong with a file, and where a file that no run wrote has nothing to show.
-    fn tell(&mut self, path: &Path, run: Option<usize>, taken: [Result<bool, Error>; 2]) {
-        if run.is_none() && taken.iter().all(|taken| matches!(taken, Ok(false))) {
-            self.problem(format!("`{}` has nothing to show: no embedding of cells (2 to {WIDEST} columns) in obsm, no attention among genes (attention_..., difference_...) in obsp", path.display()));
+    /// Records the errors of a file, and given files that have no content for the report.
+    fn check_file(&mut self, path: &Path, run: Option<usize>, added: [Result<bool, Error>; 2]) {
+        if run.is_none() && added.iter().all(|added| matches!(added, Ok(false))) {
+            self.problem(format!("`{}` has no content for the report: no cell embedding (2 to {WIDEST} columns) in obsm, no attention between genes (attention_..., difference_...) in obsp", path.display()));
         }
-        for error in taken.into_iter().filter_map(Result::err) {
+        for error in added.into_iter().filter_map(Result::err) {
             self.problem(error.to_string());
         }
     }
 
-    /// Says where the column that was asked for does not group the cells.
-    fn look_for_column(&mut self) {
-        let Some(name) = self.choice.colour.clone() else {
+    /// Records the files in which the column of `--color` does not group the cells.
+    fn check_column(&mut self) {
+        let Some(name) = self.choice.color.clone() else {
             return;
         };
         let has_column = |view: &View| view.annotations.iter().any(|column| column.name == name);
         if !self.views.iter().any(has_column) {
             self.problem(format!(
-                "`--colour {name}`: no file of cells has this column with values to show"
+                "`--color {name}`: no h5ad file has this column with categories or numbers"
             ));
             return;
         }
@@ -160,12 +160,12 @@ impl Content {
             .filter(|view| main(view).as_ref() != Some(&name));
         let problem = |view: &View| {
             let why = if has_column(view) {
-                "has numbers, which make no groups"
+                "is numeric and defines no groups"
             } else {
-                "is not there"
+                "is missing"
             };
             format!(
-                "`--colour {name}`: in `{}` this column {why}; cells are grouped by {}",
+                "`--color {name}`: in `{}` this column {why}; cells are grouped by {}",
                 view.path.display(),
                 main(view).unwrap_or("nothing".into())
             )
@@ -174,8 +174,8 @@ impl Content {
         self.evidence.problems.extend(problems);
     }
 
-    /// Says which genes that were asked for are nowhere.
-    fn look_for_genes(&mut self) {
+    /// Records the genes of `--genes` that no heat map contains.
+    fn check_genes(&mut self) {
         let markers = self.markers.iter().map(|(_, markers)| &markers.genes);
         let genes = markers.chain(self.attention.iter().map(|matrix| &matrix.genes));
         let known: HashSet<&String> = genes.flatten().collect();
@@ -185,9 +185,9 @@ impl Content {
             .iter()
             .filter(|gene| !known.contains(gene));
         let why = if known.is_empty() {
-            "the page has no heat map of genes"
+            "the report has no heat map of genes"
         } else {
-            "no file that is shown has this gene"
+            "no included file has this gene"
         };
         let problems: Vec<String> = missing
             .map(|gene| format!("`--genes {gene}`: {why}"))
@@ -202,7 +202,7 @@ impl Content {
             };
             if self.markers.len() >= MOST_MARKERS {
                 self.evidence.problems.push(format!(
-                    "no marker genes for `{}`: a page has those of {MOST_MARKERS} files",
+                    "no marker genes for `{}`: a report includes those of {MOST_MARKERS} files",
                     view.path.display()
                 ));
                 continue;
@@ -217,7 +217,7 @@ impl Content {
         }
     }
 
-    /// Whether there is anything to tell.
+    /// Whether the report would be empty.
     pub fn is_empty(&self) -> bool {
         self.evidence.runs.is_empty()
             && self.evidence.tables.is_empty()
@@ -226,7 +226,7 @@ impl Content {
     }
 }
 
-/// The page as HTML.
+/// The report as HTML.
 pub fn write(content: &Content) -> String {
     let sections = [
         ("overview", "Overview", tabs::overview::section(content)),
@@ -265,8 +265,8 @@ pub fn write(content: &Content) -> String {
                     (tabs::overview::headline(content))
                 }
                 nav { @for (id, name, _) in &sections { a href=(format!("#{id}")) { (name) } } }
-                main { @for (id, name, section) in &sections { (framed(id, name, section)) } }
-                footer { "Written by scgpt-report " (env!("CARGO_PKG_VERSION")) ". Every number is from a run record, a training curve or a table, or was computed from a file of cells or genes; the run record of this page lists the files." }
+                main { @for (id, name, section) in &sections { (tab(id, name, section)) } }
+                footer { "Written by scgpt-report " (env!("CARGO_PKG_VERSION")) ". Every number is from a run record, a training curve or a table, or was computed from an h5ad file; the run record of this report lists the files." }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -274,11 +274,11 @@ pub fn write(content: &Content) -> String {
     page.into_string()
 }
 
-fn framed(id: &str, name: &str, section: &Markup) -> Markup {
+fn tab(id: &str, name: &str, section: &Markup) -> Markup {
     html! { section id=(id) { h2 { (name) } (section) } }
 }
 
-/// Nothing is loaded from anywhere, and no script but the page's own runs.
+/// Content security policy: nothing is loaded, and only the embedded script runs.
 fn policy() -> String {
     let hash = STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
     format!(

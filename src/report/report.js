@@ -7,7 +7,7 @@
     return element;
   };
 
-  // Tabs: without scripts all sections stand below one another.
+  // Tabs: without scripts all sections are listed one below another.
   const sections = all("main > section"), links = all("nav a");
   const show = (id) => {
     const chosen = sections.some((section) => section.id === id) ? id : sections[0].id;
@@ -59,23 +59,23 @@
     return new XMLSerializer().serializeToString(copy);
   };
   const raster = (svg, name) => {
-    const picture = new Image(), { width, height } = svg.viewBox.baseVal;
-    picture.onload = () => {
+    const image = new Image(), { width, height } = svg.viewBox.baseVal;
+    image.onload = () => {
       const canvas = make("canvas", { width: width * 3, height: height * 3 });
-      canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
       canvas.toBlob((blob) => save(name, blob));
     };
-    picture.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(standalone(svg));
+    image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(standalone(svg));
   };
   all("figure").forEach((figure) => {
     const name = figure.querySelector("h3").textContent;
     const source = () => figure.querySelector("svg[viewBox]");
     figure.append(make("div", { className: "save" },
-      button("SVG", "Download as vector graphics", () => save(name, new Blob([standalone(source())], { type: "image/svg+xml" }))),
-      button("PNG", "Download as a picture", () => raster(source(), name))));
+      button("SVG", "Download as SVG", () => save(name, new Blob([standalone(source())], { type: "image/svg+xml" }))),
+      button("PNG", "Download as PNG image", () => raster(source(), name))));
   });
 
-  // Tables: sorted by a click on a heading, downloaded as TSV.
+  // Tables: sort by a click on a heading, download as TSV.
   const value = (row, at) => {
     const cell = row.cells[at];
     return cell.dataset.v !== undefined ? Number(cell.dataset.v) : cell.className === "none" ? null : cell.textContent;
@@ -99,15 +99,15 @@
     });
     const card = table.closest(".card");
     const text = () => [...table.rows].map((row) => [...row.cells].map((cell) => cell.dataset.v ?? (cell.className === "none" ? "" : cell.textContent)).join("\t")).join("\n") + "\n";
-    card.append(make("div", { className: "save" }, button("TSV", "Download the table", () => save(card.querySelector("h3").textContent, new Blob([text()], { type: "text/tab-separated-values" })))));
+    card.append(make("div", { className: "save" }, button("TSV", "Download as TSV", () => save(card.querySelector("h3").textContent, new Blob([text()], { type: "text/tab-separated-values" })))));
   });
 
-  // Cells on a canvas, coloured by any column.
+  // Cells on a canvas, colored by any column.
   const palette = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A500", "#8C8C8C", "#7A6FD0", "#A65E1A", "#44AA99", "#B0457B", "#6699CC", "#DDAA66", "#5F9E3F", "#E07A6E"];
-  const grey = "#9A9A9A", stops = [[68, 57, 131], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
-  const shade = (share) => {
-    const place = share * (stops.length - 1), low = Math.min(Math.floor(place), stops.length - 2);
-    return `rgb(${stops[low].map((from, at) => Math.round(from + (stops[low + 1][at] - from) * (place - low))).join(",")})`;
+  const gray = "#9A9A9A", stops = [[68, 57, 131], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+  const shade = (fraction) => {
+    const position = fraction * (stops.length - 1), low = Math.min(Math.floor(position), stops.length - 2);
+    return `rgb(${stops[low].map((from, at) => Math.round(from + (stops[low + 1][at] - from) * (position - low))).join(",")})`;
   };
   const unpack = (text, type) => new type(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
   class Plane {
@@ -122,7 +122,7 @@
       this.only = null;
       this.column = this.data.columns[this.data.main];
       if (this.data.columns.length) this.menu();
-      this.place.addEventListener("pointermove", (event) => this.tell(event));
+      this.place.addEventListener("pointermove", (event) => this.showTip(event));
       this.place.addEventListener("pointerleave", () => this.tip?.remove());
     }
     menu() {
@@ -133,13 +133,13 @@
         this.only = null;
         this.draw(true);
       });
-      this.place.parentElement.before(make("div", { className: "tools" }, make("label", {}, "Colour by ", select)));
+      this.place.parentElement.before(make("div", { className: "tools" }, make("label", {}, "Color by ", select)));
       if (this.data.main === null) select.selectedIndex = -1;
     }
     code(cell) { return this.column?.values[cell]; }
     isMissing(code) { return code === (this.column.wide ? 65535 : 255); }
     ink(code) {
-      if (!this.column || this.isMissing(code)) return grey;
+      if (!this.column || this.isMissing(code)) return gray;
       return this.column.categories ? palette[code % palette.length] : shade(code / 254);
     }
     label(code) {
@@ -147,7 +147,7 @@
       const { categories, low, high } = this.column;
       return categories ? categories[code] : (low + (high - low) * code / 254).toPrecision(3);
     }
-    // Draws into the SVG's own image, so that what is downloaded is what is seen.
+    // Draws into the image of the SVG, so that downloads match the view.
     draw(changed) {
       if (!changed && !this.column || this.place.offsetParent === null || !changed && this.drawn) return;
       this.drawn = true;
@@ -159,7 +159,7 @@
         if (this.only !== null && code !== this.only) continue;
         list ? list.push(cell) : groups.set(code, [cell]);
       }
-      // A few cells of each group in turn, so that none hides the others.
+      // A few cells of each group in turn, so that no group covers the others.
       const turns = [...groups].map(([code, cells]) => [this.ink(code), cells]);
       const rounds = 40;
       for (let round = 0; round < rounds; round++) {
@@ -193,16 +193,16 @@
       const item = (name, code) => {
         const mark = make("span");
         mark.style.cssText = `display:inline-block;width:11px;height:11px;border-radius:2px;background:${this.ink(code)}`;
-        const line = make("li", { title: "Show these alone" }, mark, " ", make("bdi", { textContent: name.length > 40 ? name.slice(0, 39) + "…" : name }), " ", make("small", { textContent: (counts.get(code) || 0).toLocaleString("en") }));
+        const line = make("li", { title: "Show only these cells" }, mark, " ", make("bdi", { textContent: name.length > 40 ? name.slice(0, 39) + "…" : name }), " ", make("small", { textContent: (counts.get(code) || 0).toLocaleString("en") }));
         line.style.cssText = `cursor:pointer;opacity:${this.only === null || this.only === code ? 1 : .4}`;
         line.addEventListener("click", () => { this.only = this.only === code ? null : code; this.draw(true); });
         return line;
       };
-      title.append(", of the cells shown");
+      title.append(", plotted cells");
       this.legend.replaceChildren(title, make("ol", { className: categories.every((name) => name.length <= 3) ? "plain" : "" }, ...categories.slice(0, 60).map(item)));
       if (categories.length > 60) this.legend.append(make("p", { textContent: `and ${categories.length - 60} more` }));
     }
-    tell(event) {
+    showTip(event) {
       const box = this.still.getBoundingClientRect(), scale = this.still.viewBox.baseVal.width / box.width;
       const x = ((event.clientX - box.left) * scale - 24) / 640 * 65535, y = (event.clientY - box.top) * scale / 480 * 65535;
       let best = 900 ** 2, found = -1;
@@ -212,8 +212,8 @@
       }
       this.tip?.remove();
       if (found < 0) return;
-      const told = [this.data.names ? this.data.names[found] : null, this.column ? `${this.column.name}: ${this.label(this.code(found))}` : null];
-      this.tip = make("div", { className: "tip", textContent: told.filter(Boolean).join("\n") });
+      const lines = [this.data.names ? this.data.names[found] : null, this.column ? `${this.column.name}: ${this.label(this.code(found))}` : null];
+      this.tip = make("div", { className: "tip", textContent: lines.filter(Boolean).join("\n") });
       this.tip.style.cssText = `left:${Math.min(event.clientX + 14, innerWidth - 300)}px;top:${event.clientY + 14}px;white-space:pre-line`;
       document.body.append(this.tip);
     }

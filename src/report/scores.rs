@@ -1,9 +1,9 @@
-//! Scores that runs recorded, as rows to be compared.
+//! Recorded scores of methods, as rows for comparison.
 
 use serde_json::{Map, Value};
 
-use super::gather::Found;
-use super::lineage::{self, Training};
+use super::collect::Found;
+use super::provenance::{self, Training};
 
 /// A method in a run with its scores.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct Row {
     /// As the run recorded them.
     pub scores: Value,
     pub seconds: Option<f64>,
-    /// Peak of memory while the method ran, in bytes.
+    /// Peak memory while the method ran, in bytes.
     pub memory: Option<u64>,
 }
 
@@ -42,8 +42,8 @@ impl Row {
     }
 }
 
-/// Methods that named cells: `accuracy`, `macro`, `weighted`, `classes`, `confusion`. They stand by name under `test` or `scores`;
-/// scores without a name are those of scGPT.
+/// Cell type annotation: `accuracy`, `macro`, `weighted`, `classes`, `confusion` by method under `test` or `scores`; scores
+/// without a method are those of scGPT.
 pub fn annotation(runs: &[Found]) -> Vec<Row> {
     let has_accuracy = |scores: &Value| scores.get("accuracy").is_some();
     let mut rows = Vec::new();
@@ -68,7 +68,7 @@ pub fn annotation(runs: &[Found]) -> Vec<Row> {
     rows
 }
 
-/// Methods that joined batches: `avg_bio`, `avg_batch`, `nmi`, `ari` and others.
+/// Integration: `avg_bio`, `avg_batch`, `nmi`, `ari` and others.
 pub fn integration(runs: &[Found]) -> Vec<Row> {
     let scored = |at: usize| {
         let methods = runs[at]
@@ -86,7 +86,7 @@ pub fn integration(runs: &[Found]) -> Vec<Row> {
     (0..runs.len()).flat_map(scored).collect()
 }
 
-/// Methods that predicted perturbations: by group of conditions, the mean of each score.
+/// Perturbation response prediction: by group of conditions, the mean of each score.
 pub fn perturbation(runs: &[Found]) -> Vec<(String, Row)> {
     let mut found = Vec::new();
     for (at, run) in runs.iter().enumerate() {
@@ -107,32 +107,31 @@ pub fn perturbation(runs: &[Found]) -> Vec<(String, Row)> {
     found
 }
 
-/// Methods that told values which were hidden from them: `correlation` and `squared_error` with a hidden modality, `error` in bins
-/// with hidden genes.
-pub fn hidden(runs: &[Found]) -> Vec<Row> {
+/// Imputation: `correlation` and `squared_error` of a masked modality, `error` in bins of held-out genes.
+pub fn imputation(runs: &[Found]) -> Vec<Row> {
     let is_score = |scores: &Value| scores.get("correlation").is_some();
     let mut found = Vec::new();
     for (at, run) in runs.iter().enumerate() {
-        for name in ["hidden_modality", "held_out"] {
+        for name in ["masked_modality", "held_out"] {
             let methods = run.record.metrics.get(name).and_then(Value::as_object);
             let methods = methods.into_iter().flatten();
             found.extend(
                 methods
                     .filter(|(_, scores)| is_score(scores))
-                    .map(|(method, scores)| row(at, runs, spelled(method), scores)),
+                    .map(|(method, scores)| row(at, runs, display_name(method), scores)),
             );
         }
     }
     found
 }
 
-/// What the page calls the methods of scgpt-generate.
-fn spelled(method: &str) -> &str {
+/// Names of the methods of scgpt-generate in the report.
+fn display_name(method: &str) -> &str {
     match method {
-        "by_rounds" => "scGPT in rounds",
-        "at_once" => "scGPT at once",
-        "gene_mean" => "mean of the gene",
-        "nearest_cells" => "nearest cells",
+        "iterative" => "scGPT, iterative",
+        "single_pass" => "scGPT, single pass",
+        "baseline_gene_mean" => "gene mean",
+        "baseline_knn" => "kNN",
         other => other,
     }
 }
@@ -147,34 +146,37 @@ fn rows(at: usize, runs: &[Found], methods: Option<&Map<String, Value>>) -> Vec<
 fn row(at: usize, runs: &[Found], method: &str, scores: &Value) -> Row {
     let record = &runs[at].record;
     let stages = &stages(&record.program, method);
-    let ours = method.starts_with("scGPT");
+    let is_own = method.starts_with("scGPT");
     Row {
         run: at,
         method: method.to_owned(),
-        training: if ours {
+        training: if is_own {
             Training::of(at, runs)
         } else {
             Training::Unknown
         },
-        data: lineage::data(record),
+        data: provenance::data(record),
         scores: scores.clone(),
-        seconds: lineage::seconds(record, stages),
-        memory: lineage::memory(record, stages),
+        seconds: provenance::seconds(record, stages),
+        memory: provenance::memory(record, stages),
     }
 }
 
-/// The stages in which a program computes what a method needs, scoring not included. Other methods than these have a stage of their
-/// own name, or share one, and then their time is not known.
+/// The stages in which a program runs a method, without scoring. Other methods have a stage of the same name, or share one and
+/// have no separate time.
 fn stages<'a>(program: &str, method: &'a str) -> Vec<&'a str> {
     match (program, method) {
         ("scgpt-finetune-annotation" | "scgpt-finetune-perturbation", "scGPT") => {
             vec!["train", "predict"]
         }
-        ("scgpt-finetune-annotation", method) => vec!["principal components", method],
+        ("scgpt-finetune-annotation", "PCA + logistic regression") => {
+            vec!["pca", "pca_logistic_regression"]
+        }
+        ("scgpt-finetune-annotation", "PCA + nearest neighbors") => vec!["pca", "pca_knn"],
         ("scgpt-annotate", "scGPT") => vec!["annotate"],
         ("scgpt-integrate", "scGPT") => vec!["train", "embed"],
-        ("scgpt-integrate", "PCA") => vec!["principal components"],
-        ("scgpt-integrate", "Harmony") => vec!["principal components", "Harmony"],
+        ("scgpt-integrate", "PCA") => vec!["pca"],
+        ("scgpt-integrate", "Harmony") => vec!["pca", "harmony"],
         ("scgpt-map-reference query", "scGPT") => vec!["search"],
         ("scgpt-map-reference query", "PCA") => vec!["baseline"],
         _ => vec![method],
@@ -188,18 +190,18 @@ mod tests {
 
     fn run(program: &str, timings: Value, metrics: Value) -> Found {
         let record = json!({
-            "program": program, "version": "0.1.0", "started": "", "finished": "", "options": {}, "seed": 0, "device": null, "threads": 1,
+            "program": program, "format": "scgpt-run-record", "format_version": 2, "scgpt_tools_version": "0.1.0", "started": "", "finished": "", "options": {}, "seed": 0, "device": null, "threads": 1,
             "inputs": [], "outputs": [], "timings": timings, "metrics": metrics, "notes": [], "warnings": [], "exit_status": 0, "error": null,
         });
         Found {
             record: serde_json::from_value(record).unwrap(),
             path: "run.json".into(),
-            course: Vec::new(),
+            curve: Vec::new(),
         }
     }
 
     #[test]
-    fn methods_of_all_programs_that_name_cells_are_rows() {
+    fn annotation_methods_of_all_programs_are_rows() {
         let timings =
             json!([{"stage": "search", "seconds": 2.0}, {"stage": "baseline", "seconds": 3.0}]);
         let runs = [
@@ -243,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn a_method_has_the_time_of_its_own_stage_alone() {
+    fn a_method_has_the_time_of_its_own_stages() {
         let timings = json!([
             {"stage": "baselines", "seconds": 9.0}, {"stage": "additive", "seconds": 1.0, "within": "test"},
             {"stage": "predict", "seconds": 2.0, "within": "test"}, {"stage": "test", "seconds": 20.0}, {"stage": "train", "seconds": 5.0},
         ]);
         let scores = json!({"pearson_delta": {"mean": 0.5}});
         let test =
-            json!({"test": {"all": {"scGPT": scores, "additive": scores, "no change": scores}}});
+            json!({"test": {"all": {"scGPT": scores, "additive": scores, "control": scores}}});
         let rows = perturbation(&[run("scgpt-finetune-perturbation", timings, test)]);
         let mut found: Vec<_> = rows
             .iter()
@@ -261,7 +263,7 @@ mod tests {
             found,
             [
                 ("additive", Some(1.0)),
-                ("no change", None),
+                ("control", None),
                 ("scGPT", Some(7.0))
             ]
         );

@@ -1,24 +1,24 @@
-//! The summary that MultiQC shows: a table of runs as custom content (<https://docs.seqera.io/multiqc/custom_content>).
+//! Summary for MultiQC: a table of runs as custom content (<https://docs.seqera.io/multiqc/custom_content>).
 
 use serde_json::{Map, Value, json};
 
 use super::html::shortened;
-use super::lineage;
 use super::page::Content;
+use super::provenance;
 use super::scores::{self, Row};
 use crate::run_record::Record;
 
 /// Custom content of type `table`: a row for each run.
 pub fn summary(content: &Content) -> Value {
     let runs = &content.evidence.runs;
-    let (named, joined) = (scores::annotation(runs), scores::integration(runs));
+    let (annotated, integrated) = (scores::annotation(runs), scores::integration(runs));
     let rows = runs.iter().enumerate().map(|(at, run)| {
-        let scored = [&named, &joined].map(|rows| {
-            let mut ours = rows.iter().filter(|row| row.run == at && row.is_ours());
-            ours.next()
+        let scored = [&annotated, &integrated].map(|rows| {
+            let mut own = rows.iter().filter(|row| row.run == at && row.is_ours());
+            own.next()
         });
         (
-            shortened(&lineage::label(at, &run.record)),
+            shortened(&provenance::label(at, &run.record)),
             Value::Object(row(&run.record, scored)),
         )
     });
@@ -43,22 +43,22 @@ pub fn summary(content: &Content) -> Value {
     })
 }
 
-/// What is known of a run that named cells or joined batches; what is not is left out.
-fn row(record: &Record, [named, joined]: [Option<&Row>; 2]) -> Map<String, Value> {
+/// The recorded numbers of a run; missing ones are omitted.
+fn row(record: &Record, [annotated, integrated]: [Option<&Row>; 2]) -> Map<String, Value> {
     let score = |row: Option<&Row>, path: &[&str]| row.and_then(|row| row.score(path));
     let numbers = [
-        ("seconds", lineage::whole(record)),
+        ("seconds", provenance::total(record)),
         ("warnings", Some(record.warnings.len() as f64)),
         ("memory", record.peak_memory.map(|bytes| bytes as f64 / 1e6)),
         (
             "genes_matched",
-            lineage::number(&record.metrics, &["genes_matched"]),
+            provenance::number(&record.metrics, &["genes_matched"]),
         ),
-        ("accuracy", score(named, &["accuracy"])),
-        ("macro_f1", score(named, &["macro", "f1"])),
+        ("accuracy", score(annotated, &["accuracy"])),
+        ("macro_f1", score(annotated, &["macro", "f1"])),
         (
             "integration",
-            score(joined, &["overall"]).or(score(joined, &["avg_bio"])),
+            score(integrated, &["overall"]).or(score(integrated, &["avg_bio"])),
         ),
     ];
     let known = numbers

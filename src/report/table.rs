@@ -1,4 +1,4 @@
-//! Tables that programs wrote, with tabs between their columns. Only those that the page shows are read.
+//! TSV tables of programs. Only supported ones are read.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Take};
@@ -6,32 +6,35 @@ use std::path::{Path, PathBuf};
 
 use super::attention::{Edge, Edges};
 
-/// Rows that are kept; of lists of edges, the strongest are.
+/// Maximum number of rows; of edge tables, the strongest edges.
 pub const MOST_ROWS: usize = 500;
-/// Bytes that are read, and those of lists of edges, of which little is kept.
+/// Maximum bytes of a table, and of an edge table.
 const LARGEST: u64 = 16 << 20;
 const LARGEST_EDGES: u64 = 256 << 20;
-/// Columns that are kept.
+/// Maximum number of columns.
 const MOST_COLUMNS: usize = 200;
-/// Tables whose first rows are shown, by their columns, with what they are.
-const SHOWN: [(&[&str], &str); 3] = [
-    (&["group", "program", "score"], "Scores of programs"),
-    (&["list", "set", "overlap", "bh"], "Enriched gene sets"),
+/// Supported tables, by their columns, with their titles.
+const SUPPORTED: [(&[&str], &str); 3] = [
+    (&["group", "program", "score"], "Program scores"),
+    (
+        &["query", "gene_set", "overlap", "fdr_bh"],
+        "Enriched gene sets",
+    ),
     (
         &["method", "regulator", "auprc", "auroc"],
-        "Agreement with known regulation",
+        "Evaluation against known regulation",
     ),
 ];
-/// Columns of edges: gene from, gene to, score and group. Edges of attention have a direction.
+/// Columns of edge tables: two genes, score and group. Attention edges are directed.
 const DIRECTED: [&str; 4] = ["regulator", "target", "score", "condition"];
 const UNDIRECTED: [&str; 4] = ["source", "target", "similarity", "program"];
 
-/// What a table holds.
+/// Contents of a table.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// The strongest edges of a list.
+    /// The strongest edges of an edge table.
     Edges(Edges),
-    /// The first rows of a table of a kind.
+    /// The first rows of another table.
     Rows {
         what: &'static str,
         header: Vec<String>,
@@ -44,25 +47,26 @@ pub enum Kind {
 pub struct Table {
     pub path: PathBuf,
     pub kind: Kind,
-    /// Whether there are rows that were not looked at.
+    /// Whether there are rows that were not read.
     pub is_cut: bool,
 }
 
 impl Table {
-    /// Reads a table; none if its columns are not of a kind that is shown. Fails on files that are no text table.
+    /// Reads a table; none if its columns are not those of a supported table. Fails on files that are not text tables.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut rows = Rows::open(path)?;
         let header = rows.header()?;
         let column = |name: &str| header.iter().position(|column| column == name);
-        let places = |names: [&str; 4]| names.map(column).into_iter().collect::<Option<Vec<_>>>();
+        let positions =
+            |names: [&str; 4]| names.map(column).into_iter().collect::<Option<Vec<_>>>();
         let edges = [(DIRECTED, true), (UNDIRECTED, false)]
             .into_iter()
-            .find_map(|(names, is_directed)| Some((places(names)?, is_directed)));
-        let shown = SHOWN
+            .find_map(|(names, is_directed)| Some((positions(names)?, is_directed)));
+        let supported = SUPPORTED
             .iter()
             .find(|(columns, _)| columns.iter().all(|name| column(name).is_some()));
-        let (kind, is_cut) = match (edges, shown) {
-            (Some((places, is_directed)), _) => strongest(rows, &places, is_directed)?,
+        let (kind, is_cut) = match (edges, supported) {
+            (Some((positions, is_directed)), _) => strongest(rows, &positions, is_directed)?,
             (None, Some((_, what))) => first(rows, what, header)?,
             (None, None) => return Ok(None),
         };
@@ -80,12 +84,12 @@ impl Table {
     }
 }
 
-/// Goes through a list of edges, of which the strongest are kept.
-fn strongest(mut rows: Rows, places: &[usize], is_directed: bool) -> io::Result<(Kind, bool)> {
+/// Reads an edge table and keeps the strongest edges.
+fn strongest(mut rows: Rows, positions: &[usize], is_directed: bool) -> io::Result<(Kind, bool)> {
     let mut edges = Edges::new(is_directed);
-    rows.look_at(LARGEST_EDGES);
+    rows.extend_limit(LARGEST_EDGES);
     while let Some(row) = rows.next()? {
-        let field = |at: usize| row.get(places[at]).cloned().unwrap_or_default();
+        let field = |at: usize| row.get(positions[at]).cloned().unwrap_or_default();
         let score = field(2).parse().ok();
         if let Some(score) = score.filter(|score: &f64| score.is_finite()) {
             let (from, to, group) = (field(0), field(1), field(3));
@@ -113,10 +117,10 @@ fn first(mut rows: Rows, what: &'static str, header: Vec<String>) -> io::Result<
     Ok((Kind::Rows { what, header, rows }, is_cut))
 }
 
-/// The rows of a file up to a number of bytes.
+/// The rows of a file up to a maximum number of bytes.
 struct Rows {
     reader: csv::Reader<Take<File>>,
-    /// Bytes of the file, and those that are read.
+    /// Bytes of the file, and maximum bytes to read.
     size: u64,
     limit: u64,
     is_cut: bool,
@@ -143,14 +147,14 @@ impl Rows {
         Ok(texts(header))
     }
 
-    /// Reads so many bytes, more than before.
-    fn look_at(&mut self, limit: u64) {
+    /// Increases the number of bytes to read.
+    fn extend_limit(&mut self, limit: u64) {
         let read = self.reader.get_mut();
         read.set_limit(read.limit() + (limit - self.limit));
         self.limit = limit;
     }
 
-    /// The next row; none at the end. A row that the limit cuts, whose last number may be half of one, is none.
+    /// The next row; none at the end. A row that the limit truncates is dropped.
     fn next(&mut self) -> io::Result<Option<Vec<String>>> {
         let mut record = csv::ByteRecord::new();
         let is_there = self
@@ -174,8 +178,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<Table> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("table.tsv");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("table.tsv");
         fs::write(&path, text).unwrap();
         Table::read(&path).unwrap()
     }
@@ -206,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_never_cut_within() {
+    fn rows_are_never_truncated() {
         let long = "x".repeat(1 << 20);
         let rows: String = (0..20)
             .map(|row| format!("{row}\t{long}\t0.123456789\n"))
             .collect();
         let table = read(&format!("group\tprogram\tscore\n{rows}")).unwrap();
         let Kind::Rows { rows, .. } = &table.kind else {
-            panic!("a table of rows");
+            panic!("not a table of rows");
         };
         assert!(table.is_cut && rows.len() == 15, "{}", rows.len());
         assert!(rows.iter().all(|row| row[2] == "0.123456789"));

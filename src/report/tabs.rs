@@ -1,4 +1,4 @@
-//! What each tab says.
+//! The tabs of the report.
 
 pub mod attention;
 pub mod comparison;

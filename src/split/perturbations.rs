@@ -1,14 +1,14 @@
-//! Which perturbations are learnt from, which choose the best epoch, and which are tested on.
+//! Splits of perturbations into training, validation (model selection) and test.
 //!
-//! The schemes are those of GEARS (Roohani et al. 2024, Nat Biotechnol 42:927; reference 11.4). A share of the perturbed genes
-//! is drawn to be the training genes, and a perturbation may be learnt from only if all its genes are among them. Sets of genes
-//! are sorted before anything is drawn from them: the order of the perturbations changes nothing, and perturbations of the same
-//! genes (such as up and down) stay together.
+//! The schemes are those of GEARS (Roohani et al. 2024, Nat Biotechnol 42:927; docs/methods.md, "Perturbation splits"). A
+//! fraction of the perturbed genes is drawn as training genes, and only perturbations with no other gene can be in the training
+//! split. Sets of genes are sorted before anything is drawn from them: the order of the perturbations changes
+//! nothing, and perturbations of the same genes (such as up and down) stay together.
 //!
 //! A gene is called seen if a perturbation of it, alone or with others, remains for training or validation. In GEARS every
 //! training gene is seen, which is the same where all genes are perturbed singly too.
 //!
-//! Where GEARS draws from NumPy's global generator, this draws from streams of its own, so single draws differ, shares do not.
+//! GEARS draws from NumPy's global generator, this from its own streams: single draws differ, fractions do not.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -18,33 +18,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::{self, Seed};
 
-/// How the perturbations to test on are chosen.
+/// How test perturbations are chosen.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheme {
-    /// All perturbations with an unseen gene, and a share of the combinations of seen genes.
+    /// All perturbations with an unseen gene, and a fraction of the combinations of seen genes.
     #[default]
     Simulation,
-    /// Single perturbations of unseen genes. Combinations of seen genes are learnt from, others not used (GEARS takes no
+    /// Single perturbations of unseen genes. Combinations of seen genes are trained on, others are not used (GEARS takes no
     /// combinations here at all).
     SimulationSingle,
     /// Combinations of unseen genes alone, and these genes singly; combinations with seen and unseen genes are not used.
     ComboSeen0,
     /// Combinations of seen and unseen genes, and the unseen genes singly; combinations of unseen genes alone are not used.
     ComboSeen1,
-    /// A share of all combinations; all single perturbations are seen. One with a gene that is in nothing else is not used.
+    /// A fraction of all combinations; all single perturbations are seen. One with a gene that is in nothing else is not used.
     ComboSeen2,
-    /// A share of the single perturbations; combinations with one of their genes are not used.
+    /// A fraction of the single perturbations; combinations with one of their genes are not used.
     Single,
-    /// None: all perturbations are learnt from or validate.
+    /// None: all perturbations are used for training or validation.
     NoTest,
-    /// All: nothing is learnt from, as for a model that is trained already.
+    /// All: none is trained on, as for a model that is trained already.
     NoSplit,
 }
 
-/// What a test perturbation asks of the model.
+/// What a test perturbation requires of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subgroup {
@@ -72,24 +72,24 @@ impl fmt::Display for Subgroup {
     }
 }
 
-/// What a perturbation is used for.
+/// The split that a perturbation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     Training,
     Validation,
     Test(Subgroup),
-    /// Nothing: it was taken from what is learnt from, but is not what the scheme tests.
+    /// Not used: neither trained on nor tested by the scheme.
     Unused,
 }
 
-/// How much is drawn, as fractions of 1; what remains to be learnt from is rounded down.
+/// Fractions that are drawn, 0 to 1; numbers that remain for training are rounded down.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Shares {
+pub struct Fractions {
     /// Of the genes that are training genes, in the simulation schemes.
     pub training_genes: f64,
-    /// Of the combinations of training genes that are learnt from, in the scheme simulation.
+    /// Of the combinations of training genes that are trained on, in the scheme simulation.
     pub seen_combos: f64,
     /// Of what the other schemes draw from that is tested on: genes, combinations (combo-seen2) or single perturbations (single).
     pub tested: f64,
@@ -99,7 +99,7 @@ pub struct Shares {
     pub validation_combos: f64,
 }
 
-impl Default for Shares {
+impl Default for Fractions {
     fn default() -> Self {
         Self {
             training_genes: 0.75,
@@ -111,15 +111,15 @@ impl Default for Shares {
     }
 }
 
-/// The part of each perturbation, given as the names of its genes (without control).
+/// The split of each perturbation, given as the names of its genes (without control).
 ///
-/// What is not tested is split again into training and validation, as in the scheme simulation: perturbations with a gene that is
-/// kept for validation validate, with a share of the other combinations. Something is always learnt from, but for the scheme
-/// no-split. A perturbation without genes is learnt from. Small files may leave validation or test empty.
+/// The rest is split again into training and validation, as in the scheme simulation: validation takes
+/// the perturbations with a gene kept for validation, and a fraction of the other combinations. The training split is never empty,
+/// but for the scheme no-split. A perturbation without genes is trained on. In small files validation or test may be empty.
 pub fn split(
     perturbations: &[Vec<&str>],
     scheme: Scheme,
-    shares: &Shares,
+    fractions: &Fractions,
     seed: Seed,
 ) -> Vec<Part> {
     let sets = sorted_sets(perturbations);
@@ -129,22 +129,22 @@ pub fn split(
     });
     let mut parts: Vec<Part> = parts.collect();
     if !matches!(scheme, Scheme::NoSplit | Scheme::NoTest) {
-        let (genes, combos) = shares.of(scheme);
-        let draw = Draw::new(&learnt(&sets, &parts), scheme, genes, combos, seed, "test");
+        let (genes, combos) = fractions.of(scheme);
+        let draw = Draw::new(&learned(&sets, &parts), scheme, genes, combos, seed, "test");
         draw.assign(&sets, &mut parts, |subgroup| match scheme.tests(subgroup) {
             true => Part::Test(subgroup),
             false => Part::Unused,
         });
     }
-    validate(&sets, &mut parts, shares, seed);
+    validate(&sets, &mut parts, fractions, seed);
     parts
 }
 
-/// The given perturbations (indices) are tested on, the rest is split into training and validation as [`split`] does.
-pub fn leave_out(
+/// Holds out the given perturbations (indices) for testing; the rest is split into training and validation as by [`split`].
+pub fn hold_out(
     perturbations: &[Vec<&str>],
     tested: &[usize],
-    shares: &Shares,
+    fractions: &Fractions,
     seed: Seed,
 ) -> Vec<Part> {
     let sets = sorted_sets(perturbations);
@@ -154,7 +154,7 @@ pub fn leave_out(
         false => Part::Training,
     };
     let mut parts: Vec<Part> = (0..sets.len()).map(part).collect();
-    validate(&sets, &mut parts, shares, seed);
+    validate(&sets, &mut parts, fractions, seed);
     parts
 }
 
@@ -172,8 +172,8 @@ impl Scheme {
     }
 }
 
-impl Shares {
-    /// Shares of the genes, and of the combinations of these genes, that are not tested on.
+impl Fractions {
+    /// Fractions of the genes, and of the combinations of these genes, that are not tested on.
     fn of(&self, scheme: Scheme) -> (f64, f64) {
         match scheme {
             Scheme::Simulation => (self.training_genes, self.seen_combos),
@@ -194,29 +194,29 @@ fn sorted_sets<'a>(perturbations: &[Vec<&'a str>]) -> Vec<Set<'a>> {
     sets.map(|set| set.into_iter().collect()).collect()
 }
 
-/// Distinct sets of genes that are learnt from so far.
-fn learnt<'a>(sets: &[Set<'a>], parts: &[Part]) -> BTreeSet<Set<'a>> {
+/// Distinct sets of genes in the training split so far.
+fn learned<'a>(sets: &[Set<'a>], parts: &[Part]) -> BTreeSet<Set<'a>> {
     let pairs = sets.iter().zip(parts);
     let kept = pairs.filter(|(set, part)| **part == Part::Training && !set.is_empty());
     kept.map(|(set, _)| set.clone()).collect()
 }
 
-/// Takes the perturbations that validate from those that are learnt from.
-fn validate(sets: &[Set<'_>], parts: &mut [Part], shares: &Shares, seed: Seed) {
-    let (genes, combos) = (shares.validation_genes, shares.validation_combos);
-    let pool = learnt(sets, parts);
+/// Moves perturbations from training to validation.
+fn validate(sets: &[Set<'_>], parts: &mut [Part], fractions: &Fractions, seed: Seed) {
+    let (genes, combos) = (fractions.validation_genes, fractions.validation_combos);
+    let pool = learned(sets, parts);
     let draw = Draw::new(&pool, Scheme::Simulation, genes, combos, seed, "validation");
     draw.assign(sets, parts, |_| Part::Validation);
 }
 
-/// The sets that remain to be learnt from, and their genes.
+/// The sets that remain for training, and their genes.
 struct Draw<'a> {
     sets: BTreeSet<Set<'a>>,
     seen: BTreeSet<&'a str>,
 }
 
 impl<'a> Draw<'a> {
-    /// Draws a share of the genes, then a share of the combinations of these genes; at least one set remains of any.
+    /// Draws a fraction of the genes, then a fraction of the combinations of these genes; at least one set remains of any.
     fn new(
         pool: &BTreeSet<Set<'a>>,
         scheme: Scheme,
@@ -240,7 +240,7 @@ impl<'a> Draw<'a> {
         Self { sets, seen }
     }
 
-    /// What a perturbation that does not remain asks of a model; none if it remains.
+    /// The subgroup of a perturbation that does not remain; none if it remains.
     fn subgroup(&self, set: &Set<'a>) -> Option<Subgroup> {
         if set.is_empty() || self.sets.contains(set) {
             return None;
@@ -254,7 +254,7 @@ impl<'a> Draw<'a> {
         })
     }
 
-    /// Gives a part to those that were learnt from and no longer remain.
+    /// Assigns a split to perturbations that no longer remain for training.
     fn assign(&self, sets: &[Set<'a>], parts: &mut [Part], part_of: impl Fn(Subgroup) -> Part) {
         for (set, part) in sets.iter().zip(parts) {
             if *part == Part::Training {
@@ -264,22 +264,22 @@ impl<'a> Draw<'a> {
     }
 }
 
-/// So much of `n`, rounded down.
-fn portion(n: usize, share: f64) -> usize {
-    ((n as f64 * share + 1e-9).floor() as usize).min(n)
+/// The fraction of `n`, rounded down.
+fn portion(n: usize, fraction: f64) -> usize {
+    ((n as f64 * fraction + 1e-9).floor() as usize).min(n)
 }
 
-/// A share of all genes; or, where single perturbations are tested, of those that are perturbed singly, and all others.
+/// A fraction of all genes; or, where single perturbations are tested, of those that are perturbed singly, and all others.
 fn remaining_genes<'a>(
     pool: &BTreeSet<Set<'a>>,
     scheme: Scheme,
-    share: f64,
+    fraction: f64,
     stream: &mut random::Stream,
 ) -> BTreeSet<&'a str> {
     let all: BTreeSet<&str> = pool.iter().flatten().copied().collect();
     let is_candidate = |gene: &&str| scheme != Scheme::Single || pool.contains(&vec![*gene]);
     let candidates: Vec<&str> = all.iter().copied().filter(is_candidate).collect();
-    let count = portion(candidates.len(), share);
+    let count = portion(candidates.len(), fraction);
     let order = random::permutation(stream, candidates.len());
     let taken: BTreeSet<&str> = order[count..].iter().map(|&i| candidates[i]).collect();
     all.difference(&taken).copied().collect()
@@ -359,11 +359,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_learnt_from_has_an_unseen_gene() {
-        let (names, shares) = (names(), Shares::default());
+    fn no_training_perturbation_has_an_unseen_gene() {
+        let (names, fractions) = (names(), Fractions::default());
         let sets = screen(&names, 90);
         for scheme in Scheme::value_variants() {
-            let parts = split(&sets, *scheme, &shares, Seed(1));
+            let parts = split(&sets, *scheme, &fractions, Seed(1));
             assert_eq!(parts.len(), sets.len());
             let fitted = genes(&with_part(&sets, &parts, is_fitted));
             let unseen = genes(&tested(&sets, &parts, Subgroup::UnseenSingle));
@@ -382,13 +382,13 @@ mod tests {
     }
 
     #[test]
-    fn schemes_test_what_their_names_say() {
+    fn schemes_test_the_subgroups_of_their_names() {
         use Subgroup::{ComboSeen0, ComboSeen1, ComboSeen2, Given, UnseenSingle};
-        let (names, shares) = (
+        let (names, fractions) = (
             names(),
-            Shares {
+            Fractions {
                 tested: 0.3,
-                ..Shares::default()
+                ..Fractions::default()
             },
         );
         let sets = screen(&names, 90);
@@ -406,7 +406,7 @@ mod tests {
             (Scheme::NoTest, &[], false),
             (Scheme::NoSplit, &[Given], false),
         ] {
-            let parts = split(&sets, scheme, &shares, Seed(2));
+            let parts = split(&sets, scheme, &fractions, Seed(2));
             let expected: BTreeSet<Subgroup> = expected.iter().copied().collect();
             assert_eq!(subgroups(&parts), expected, "{scheme:?}");
             assert_eq!(parts.contains(&Part::Unused), has_unused, "{scheme:?}");
@@ -420,7 +420,7 @@ mod tests {
     fn shares_are_met() {
         let names = names();
         let sets = screen(&names, 100);
-        let of = |scheme| split(&sets, scheme, &Shares::default(), Seed(3));
+        let of = |scheme| split(&sets, scheme, &Fractions::default(), Seed(3));
         let singles = |parts: &[Part], wanted: Part| {
             let chosen = with_part(&sets, parts, |part| part == wanted);
             chosen.iter().filter(|set| set.len() == 1).count()
@@ -452,13 +452,13 @@ mod tests {
             vec!["B", "A", "D"],
         ];
         let sets = [&sets[..], &combos].concat();
-        let shares = Shares {
+        let fractions = Fractions {
             training_genes: 0.5,
             validation_genes: 1.0,
-            ..Shares::default()
+            ..Fractions::default()
         };
         for seed in 0..20 {
-            let parts = split(&sets, Scheme::Simulation, &shares, Seed(seed));
+            let parts = split(&sets, Scheme::Simulation, &fractions, Seed(seed));
             let is_seen = |gene: &&&str| {
                 let place = sets.iter().position(|set| set == &[**gene]);
                 parts[place.expect("perturbed singly")] == Part::Training
@@ -476,23 +476,23 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_parts_in_any_order() {
-        let (names, shares) = (names(), Shares::default());
+        let (names, fractions) = (names(), Fractions::default());
         let sets = screen(&names, 90);
         let mut reversed: Vec<Vec<&str>> = sets.iter().rev().cloned().collect();
         reversed.iter_mut().for_each(|set| set.reverse());
         for scheme in Scheme::value_variants() {
-            let parts = split(&sets, *scheme, &shares, Seed(4));
-            assert_eq!(parts, split(&sets, *scheme, &shares, Seed(4)));
-            let mut other = split(&reversed, *scheme, &shares, Seed(4));
+            let parts = split(&sets, *scheme, &fractions, Seed(4));
+            assert_eq!(parts, split(&sets, *scheme, &fractions, Seed(4)));
+            let mut other = split(&reversed, *scheme, &fractions, Seed(4));
             other.reverse();
             assert_eq!(parts, other, "{scheme:?}");
-            let changes = parts != split(&sets, *scheme, &shares, Seed(5));
+            let changes = parts != split(&sets, *scheme, &fractions, Seed(5));
             assert_eq!(changes, *scheme != Scheme::NoSplit, "{scheme:?}");
         }
     }
 
     #[test]
-    fn small_files_keep_something_to_learn_from() {
+    fn small_files_keep_training_perturbations() {
         let few: [&[&[&str]]; 7] = [
             &[&["A"]],
             &[&["A"], &["B"]],
@@ -502,33 +502,33 @@ mod tests {
             &[&["A", "B"], &["B", "C"], &["C"]],
             &[&["A", "B", "C"], &["D", "E"], &["A", "E"], &[]],
         ];
-        let extremes = [0.0, 1.0, f64::NAN, -1.0, 9.0].map(|share| Shares {
-            training_genes: share,
-            seen_combos: share,
-            tested: share,
-            validation_genes: share,
-            validation_combos: share,
+        let extremes = [0.0, 1.0, f64::NAN, -1.0, 9.0].map(|fraction| Fractions {
+            training_genes: fraction,
+            seen_combos: fraction,
+            tested: fraction,
+            validation_genes: fraction,
+            validation_combos: fraction,
         });
         let schemes = Scheme::value_variants().iter();
         for scheme in schemes.filter(|scheme| **scheme != Scheme::NoSplit) {
-            for shares in extremes.iter().chain([&Shares::default()]) {
+            for fractions in extremes.iter().chain([&Fractions::default()]) {
                 for (sets, seed) in few.iter().flat_map(|sets| (0..5).map(move |s| (sets, s))) {
                     let sets: Vec<Vec<&str>> = sets.iter().map(|set| set.to_vec()).collect();
-                    let parts = split(&sets, *scheme, shares, Seed(seed));
+                    let parts = split(&sets, *scheme, fractions, Seed(seed));
                     let pairs = sets.iter().zip(&parts);
-                    let mut learnt = pairs.filter(|(set, _)| !set.is_empty());
+                    let mut learned = pairs.filter(|(set, _)| !set.is_empty());
                     assert!(
-                        learnt.any(|(_, part)| *part == Part::Training),
+                        learned.any(|(_, part)| *part == Part::Training),
                         "{scheme:?} {sets:?}"
                     );
                 }
             }
         }
-        assert!(split(&[], Scheme::Simulation, &Shares::default(), Seed(0)).is_empty());
+        assert!(split(&[], Scheme::Simulation, &Fractions::default(), Seed(0)).is_empty());
         let both = split(
             &[vec!["A"], vec!["B"]],
             Scheme::Simulation,
-            &Shares::default(),
+            &Fractions::default(),
             Seed(0),
         );
         assert!(both.contains(&Part::Test(Subgroup::UnseenSingle)));
@@ -536,9 +536,9 @@ mod tests {
 
     #[test]
     fn given_perturbations_alone_are_tested() {
-        let (names, shares) = (names(), Shares::default());
+        let (names, fractions) = (names(), Fractions::default());
         let sets = screen(&names, 90);
-        let parts = leave_out(&sets, &[3, 100, 3, 9999], &shares, Seed(0));
+        let parts = hold_out(&sets, &[3, 100, 3, 9999], &fractions, Seed(0));
         for (index, part) in parts.iter().enumerate() {
             let is_tested = *part == Part::Test(Subgroup::Given);
             assert_eq!(is_tested, [3, 100].contains(&index));

@@ -1,8 +1,8 @@
-//! Expression values of one cell to bins (reference section 9.5; paper, "gene expression binning").
+//! Binning of the expression values of a cell (docs/methods.md, "Binning"; paper, "gene expression binning").
 //!
 //! The values other than zero are ranked into `n_bins - 1` bins with edges at their own quantiles; zero stays bin 0. Counts
-//! have many ties, and a tied value may lie on several equal edges. The reference pre-trained with the highest of the bins
-//! such a value may take (`OneSided`) and fine-tunes with one of them at random (`BothSided`).
+//! have many ties, and a tied value may lie on several equal edges. The original implementation pre-trained with the highest of
+//! the bins such a value may take (`OneSided`) and fine-tunes with one of them at random (`BothSided`).
 
 use crate::random::{self, Stream};
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The largest count that is counted rather than compared.
 const LARGEST_COUNT: usize = 4096;
 
-/// What happens to a value that lies on several equal bin edges.
+/// Binning of a value that lies on several equal bin edges.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
@@ -26,8 +26,8 @@ pub enum Ties {
 
 /// The `n_bins - 1` edges: quantiles of the values other than zero.
 ///
-/// Positions and interpolation follow the reference's order of operations in f64, because another order changes which edges
-/// equal data points exactly.
+/// Positions and interpolation follow the original implementation's order of operations in f64, because another order changes
+/// which edges equal data points exactly.
 pub fn edges(values: &[f32], n_bins: usize) -> Vec<f64> {
     Sorted::of(values).edges(n_bins)
 }

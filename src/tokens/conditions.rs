@@ -1,4 +1,4 @@
-//! The condition of a gene in a cell, the model's third input: a category of the gene, or that it was perturbed in this cell.
+//! Condition tokens, the model's third input: a category of the gene, or that it was perturbed in this cell.
 
 use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Which values of a cell the model must guess during training (reference section 10.2).
+//! Random masking of expression values in training (docs/methods.md, "Masking").
 
 use crate::random::{self, Stream};
 
@@ -13,7 +13,7 @@ pub fn choose(eligible: &[usize], ratio: f64, stream: &mut Stream) -> Vec<usize>
     chosen
 }
 
-/// Overwrites the chosen values by the mask value.
+/// Replaces the chosen values by the mask value.
 pub fn apply(values: &mut [f32], chosen: &[usize], mask_value: f32) {
     for &position in chosen {
         values[position] = mask_value;

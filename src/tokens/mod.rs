@@ -1,12 +1,12 @@
-//! From the expression of a cell to what the model reads: a sentence of (gene, value) tokens. No tensors here.
+//! Tokenization of cells: expression to a sequence of (gene, value) tokens. No tensors here.
 //!
-//! Source: reference sections 9.5 (bins) and 10 (tokens, masking, the embedding collator).
+//! See docs/methods.md, "Binning" and "Tokens".
 
 pub mod binning;
 pub mod conditions;
 pub mod masking;
 pub mod modalities;
-pub mod perception;
+pub mod prompt_mask;
 mod tokenizer;
 
 pub use tokenizer::{LongCells, Options, Settings, Tokenizer, Tokens, Values};

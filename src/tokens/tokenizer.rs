@@ -1,11 +1,11 @@
-//! One cell to its tokens: bin, put `<cls>` in front, and sample down to the model's length.
+//! Tokenization of one cell: bin values, put `<cls>` in front, sample down to the maximum length.
 
 use super::binning::{self, Ties};
 use crate::random::{self, Seed, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What becomes of cells with too many tokens.
+/// Truncation of cells with too many tokens.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
@@ -14,33 +14,33 @@ pub enum LongCells {
     /// A random sample of their genes.
     #[default]
     Sample,
-    /// The first genes in the file's order.
+    /// The first genes in file order.
     Truncate,
 }
 
-/// How cells become tokens, as a user sets it.
+/// Options of tokenization.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Number of bins that the expression values of a cell are ranked into, the zero bin included. Published models use 51.
-    #[arg(long)]
+    /// Number of expression bins per cell, the zero bin included. Published models use 51.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Most tokens of a cell, the CLS token included. Time and memory grow with it.
-    #[arg(long)]
+    /// Maximum number of tokens per cell, the CLS token included. Time and memory grow with it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
-    /// What happens to equal counts that lie on several bin edges: one-sided puts them into the highest bin, as published
-    /// models were pre-trained; both-sided spreads them at random, as the reference fine-tunes, the same way for the same seed.
-    #[arg(long)]
+    /// Binning of equal counts that span several bin edges: one-sided assigns the highest bin, as in pre-training of the published
+    /// models; both-sided draws a bin at random, as in fine-tuning with scGPT in Python (reproducible for a fixed seed).
+    #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// What becomes of cells with more tokens than that: a random sample of their genes (the same for the same seed), or the
-    /// first genes in the file's order.
-    #[arg(long)]
+    /// Truncation of cells with more tokens: a random sample of their genes (reproducible for a fixed seed), or the first genes in
+    /// file order.
+    #[arg(long, hide_short_help = true)]
     pub long_cells: LongCells,
-    /// Also make tokens of genes that a cell does not express. Sentences get longer and training slower.
-    #[arg(long)]
+    /// Also tokenize genes that a cell does not express. Sequences get longer and training slower.
+    #[arg(long, hide_short_help = true)]
     pub include_zero_genes: bool,
 }
 
@@ -56,34 +56,35 @@ impl Default for Options {
     }
 }
 
-/// What a model reads as the value of a gene.
+/// Representation of expression values.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Values {
-    /// Its bin among the expressed genes of the cell, as published models do.
-    Bins,
-    /// The logarithm of 1 + its share of the cell's counts for the genes that the model reads, times 10,000.
-    Logarithms,
-    /// The number in the matrix, as it is.
-    Unchanged,
+    /// Bin of the value among the expressed genes of the cell, as for published models.
+    Binned,
+    /// log1p of counts per 10,000, normalized over the genes that the model reads.
+    Log1p,
+    /// The value in the matrix, unchanged.
+    Raw,
 }
 
-/// Everything that decides the tokens of a cell: kept with a trained model, so that prediction repeats it.
+/// All settings of tokenization, stored with a trained model so that prediction repeats them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     #[serde(flatten)]
     pub options: Options,
-    /// Id of the `<cls>` token, or none to leave it out.
+    /// Id of the `<cls>` token; none for sequences without it.
     pub cls: Option<i64>,
-    /// Value that goes with `<cls>`: 0 in fine-tuning, the pad value in embedding and pre-training (quirk Q13).
+    /// Value that goes with `<cls>`: 0 in fine-tuning, the pad value in embedding and pre-training (docs/methods.md,
+    /// "Tokenization").
     pub cls_value: f32,
-    /// What the model reads as the value of a gene.
+    /// Representation of expression values.
     pub values: Values,
 }
 
-/// The sentence of one cell.
+/// The token sequence of one cell.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tokens {
     /// Vocabulary ids.
@@ -109,14 +110,14 @@ impl Tokens {
         }
     }
 
-    /// Pads on the right, or leaves alone what is as long already.
+    /// Pads on the right up to `length`; longer sequences are unchanged.
     pub fn pad(&mut self, length: usize, pad_id: i64, pad_value: f32) {
         self.genes.resize(length.max(self.len()), pad_id);
         self.values.resize(length.max(self.values.len()), pad_value);
     }
 }
 
-/// Makes tokens of cells whose columns are known to the vocabulary.
+/// Tokenizes cells whose columns have vocabulary ids.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     settings: Settings,
@@ -139,22 +140,22 @@ impl Tokenizer {
     }
 
     /// The tokens of one cell. `cell` is its index in the file: with the seed it fixes every random choice, so that neither
-    /// chunks nor threads change the answer.
+    /// chunks nor threads change the result.
     pub fn tokens(&self, cell: u64, columns: &[u32], values: &[f32]) -> Tokens {
-        let sentence = self.sentence(columns, &self.transformed(cell, values));
-        if sentence.len() <= self.settings.options.max_length {
-            return sentence;
+        let sequence = self.sequence(columns, &self.transformed(cell, values));
+        if sequence.len() <= self.settings.options.max_length {
+            return sequence;
         }
         let kept = match self.settings.options.long_cells {
             LongCells::Sample => {
-                self.sample(sentence.len(), &mut self.seed.stream("genes", &[cell]))
+                self.sample(sequence.len(), &mut self.seed.stream("genes", &[cell]))
             }
             LongCells::Truncate => (0..self.settings.options.max_length).collect(),
         };
-        sentence.select(&kept)
+        sequence.select(&kept)
     }
 
-    /// Every gene, expressed or not, and what the model reads as its value in a cell.
+    /// All genes, expressed or not, and their values as the model reads them.
     pub fn values(&self, cell: u64, columns: &[u32], values: &[f32]) -> Tokens {
         let mut all = vec![0.0; self.gene_ids.len()];
         for (&column, value) in columns.iter().zip(self.transformed(cell, values)) {
@@ -166,23 +167,23 @@ impl Tokenizer {
         }
     }
 
-    /// What the model reads as the values of the expressed genes of a cell.
+    /// Values of the expressed genes of a cell as the model reads them.
     fn transformed(&self, cell: u64, values: &[f32]) -> Vec<f32> {
         let mut values = values.to_vec();
         match self.settings.values {
-            Values::Bins => {
+            Values::Binned => {
                 let Options { n_bins, ties, .. } = self.settings.options;
                 let mut stream = self.seed.stream("bins", &[cell]);
                 binning::bin(&mut values, n_bins, ties, &mut stream);
             }
-            Values::Logarithms => take_logarithms(&mut values),
-            Values::Unchanged => {}
+            Values::Log1p => take_logarithms(&mut values),
+            Values::Raw => {}
         }
         values
     }
 
-    /// All tokens of a cell whose values are binned: `<cls>`, then genes in column order.
-    pub fn sentence(&self, columns: &[u32], values: &[f32]) -> Tokens {
+    /// All tokens of a cell, given the values that the model reads: `<cls>`, then genes in column order.
+    pub fn sequence(&self, columns: &[u32], values: &[f32]) -> Tokens {
         let mut tokens = Tokens::default();
         if let Some(cls) = self.settings.cls {
             tokens.genes.push(cls);
@@ -209,7 +210,7 @@ impl Tokenizer {
         tokens
     }
 
-    /// Positions kept of a sentence that is too long: `<cls>` first, then a random sample (reference 10.1).
+    /// Positions kept of a sequence that is too long: `<cls>` first, then a random sample (docs/methods.md, "Sampling of genes").
     fn sample(&self, length: usize, stream: &mut Stream) -> Vec<usize> {
         let fixed = usize::from(self.settings.cls.is_some());
         let wanted = self.settings.options.max_length - fixed;

@@ -1,11 +1,11 @@
-//! Learning cell types: classification of the `<cls>` token, with the reference's other objectives as weighted extras
-//! (reference section 11.1; losses of section 8).
+//! Cell type annotation objective: classification of the `<cls>` token, with the other objectives of scGPT as optional weighted
+//! terms (docs/methods.md, "Annotation" and "Losses").
 
-use super::objective::{At, Objective, Part, Term, Totals};
-use super::terms;
+use super::contrastive;
+use super::objective::{At, ForwardOutput, Objective, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::counts::Counts;
-use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Store, Width, losses};
+use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, OutputTokens, Store, losses};
 use crate::random::{self, Seed, Stream};
 use crate::tokens::{Tokenizer, Tokens, masking};
 use schemars::JsonSchema;
@@ -18,46 +18,46 @@ use tch::{Device, Kind, Tensor};
 #[group(skip)]
 pub struct Weights {
     /// Weight of the cell-type loss (cross-entropy).
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cls_weight: f64,
-    /// Weight of guessing masked expression values from the other genes (GEP); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of gene expression prediction (GEP): masked values from the other genes; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of guessing masked expression values from the cell embedding alone (GEPC); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of gene expression prediction from the cell embedding (GEPC); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,
-    /// Weight of telling a cell from the others of its minibatch under other dropout (CCE; the reference uses 10); 0 leaves
-    /// it out.
-    #[arg(long)]
+    /// Weight of contrastive cell embedding (CCE): two embeddings of a cell under different dropout are contrasted with the other
+    /// cells of the minibatch. The original implementation uses 10; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cce_weight: f64,
-    /// Weight of pulling similar cells together and pushing others apart (ECS; the reference uses 10); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of elastic cell similarity (ECS): pulls embeddings of similar cells together and pushes others apart. The original
+    /// implementation uses 10; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub ecs_weight: f64,
-    /// Similarity from which cells count as similar (ECS).
-    #[arg(long)]
+    /// Cosine similarity above which two cells count as similar (ECS).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ecs_threshold: f64,
-    /// Weight of hiding the batch a cell comes from (DAR, needs a batch column); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of adversarial batch correction by gradient reversal (DAR; needs a batch column); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub dar_weight: f64,
-    /// Share of a cell's values that are masked and guessed (GEP and GEPC).
-    #[arg(long)]
+    /// Fraction of a cell's expression values to mask and predict (GEP and GEPC).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub mask_ratio: f64,
-    /// Share of a cell's genes left out at random, anew in every epoch: a cell type must be told from any part of its genes.
-    /// Guards small data against learning by heart, and saves time. Default: 0 with a pre-trained model, 0.5 from scratch.
-    #[arg(long)]
+    /// Random gene dropout (data augmentation): fraction of a cell's genes removed in every epoch. Reduces overfitting on small
+    /// data and training time. Default: 0 with a pre-trained model, 0.5 from scratch.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub gene_dropout: Option<f64>,
-    /// Share of certainty that the cell-type loss gives to the other types (label smoothing). Default: 0 with a pre-trained
-    /// model, 0.1 from scratch.
-    #[arg(long)]
+    /// Label smoothing of the cell-type loss. Default: 0 with a pre-trained model, 0.1 from scratch.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.5))]
     pub label_smoothing: Option<f64>,
 }
@@ -84,15 +84,15 @@ impl Weights {
         self.gep_weight > 0.0 || self.gepc_weight > 0.0
     }
 
-    fn between(&self) -> terms::Between {
-        terms::Between {
+    fn embedding_losses(&self) -> contrastive::EmbeddingLosses {
+        contrastive::EmbeddingLosses {
             cce: self.cce_weight,
             ecs: self.ecs_weight,
             threshold: self.ecs_threshold,
         }
     }
 
-    /// The heads that these objectives need.
+    /// The output heads that these objectives need.
     pub fn heads(&self, classes: usize, batches: usize) -> Heads {
         Heads {
             classes: Some(classes),
@@ -104,16 +104,16 @@ impl Weights {
     }
 }
 
-/// Labelled cells and what is learnt from them.
+/// The annotation objective over labeled cells.
 pub struct Annotation<'a> {
     pub cells: &'a Counts,
     pub tokenizer: &'a Tokenizer,
-    /// Class of every cell; batch of every cell, if batches play a part.
+    /// Class of every cell; batch of every cell, if batches are used.
     pub classes: &'a [i64],
     pub batches: Option<&'a [i64]>,
     pub class_weights: Option<&'a [f32]>,
     pub weights: &'a Weights,
-    /// Share of a cell's genes left out in every epoch.
+    /// Fraction of a cell's genes dropped in every epoch.
     pub gene_dropout: f64,
     pub label_smoothing: f64,
     pub architecture: &'a Architecture,
@@ -128,7 +128,7 @@ pub struct Example {
     pub genes: Vec<i64>,
     pub values: Vec<f32>,
     pub targets: Vec<f32>,
-    /// 1 where the value is to be guessed, else 0.
+    /// 1 where the value is masked, else 0.
     pub masked: Vec<f32>,
     pub class: i64,
     pub batch: i64,
@@ -156,50 +156,59 @@ impl Objective for Annotation<'_> {
             cells: examples.len() as f64,
             masked,
             class_weight: examples.iter().map(weight).sum(),
-            asked: 0.0,
+            queries: 0.0,
         }
     }
 
-    fn forward(&self, model: &Model, shard: &[Example], at: At<'_>, noise: &mut Noise) -> Part {
+    fn forward(
+        &self,
+        model: &Model,
+        shard: &[Example],
+        at: At<'_>,
+        noise: &mut Noise,
+    ) -> ForwardOutput {
         let totals = at.totals;
         let batch = Batch::new(shard, self.device);
         let wanted = if self.weights.gep_weight > 0.0 {
-            Width::AllTokens
+            OutputTokens::All
         } else {
-            Width::FirstToken
+            OutputTokens::First
         };
         let encoded = model.encode(&batch.inputs, wanted, noise);
-        let mut part = Part::default();
-        let (term, right) = self.classify(model, &batch, &encoded, totals);
+        let mut part = ForwardOutput::default();
+        let (term, correct) = self.classify(model, &batch, &encoded, totals);
         part.terms.push(term);
-        part.tallies.push(("accuracy", right));
+        part.tallies.push(("accuracy", correct));
         part.terms
-            .extend(self.guess(model, &batch, &encoded, totals));
+            .extend(self.reconstruct(model, &batch, &encoded, totals));
         if let Some(discriminator) = &model.discriminator {
-            let how_much = (totals.cells, self.weights.dar_weight);
-            part.terms.push(terms::adversary(
+            let scale = (totals.cells, self.weights.dar_weight);
+            part.terms.push(contrastive::adversary(
                 discriminator,
                 &encoded.cells,
                 &batch.batches,
-                how_much,
+                scale,
             ));
         }
         if self.weights.cce_weight > 0.0 {
-            part.embeddings
-                .push(model.encode(&batch.inputs, Width::FirstToken, noise).cells);
+            part.embeddings.push(
+                model
+                    .encode(&batch.inputs, OutputTokens::First, noise)
+                    .cells,
+            );
         }
-        if self.couples() {
+        if self.has_batch_loss() {
             part.embeddings.insert(0, encoded.cells);
         }
         part
     }
 
-    fn couples(&self) -> bool {
-        self.weights.between().any()
+    fn has_batch_loss(&self) -> bool {
+        self.weights.embedding_losses().any()
     }
 
-    fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
-        self.weights.between().terms(embeddings)
+    fn batch_loss(&self, embeddings: &[Tensor]) -> Vec<Term> {
+        self.weights.embedding_losses().terms(embeddings)
     }
 }
 
@@ -219,7 +228,7 @@ impl Annotation<'_> {
             let mut stream = self
                 .seed
                 .stream("mask", &[epoch.map_or(0, |epoch| epoch + 1), cell as u64]);
-            // `<cls>` is never masked: its value says nothing about the cell (quirk Q13).
+            // `<cls>` is never masked: its value carries no information on the cell (docs/methods.md, "Masking").
             let eligible: Vec<usize> = (1..tokens.len()).collect();
             let chosen = masking::choose(&eligible, self.weights.mask_ratio, &mut stream);
             masking::apply(&mut values, &chosen, self.architecture.mask_value as f32);
@@ -237,7 +246,7 @@ impl Annotation<'_> {
         }
     }
 
-    /// The loss of the classes, and how many of them are right.
+    /// The classification loss, and the number of correct predictions.
     fn classify(
         &self,
         model: &Model,
@@ -258,17 +267,23 @@ impl Annotation<'_> {
             class_weights.as_ref(),
             self.label_smoothing,
         );
-        let right = scores.argmax(-1, false).eq_tensor(&batch.classes);
+        let correct = scores.argmax(-1, false).eq_tensor(&batch.classes);
         let term = Term {
             name: "cls",
             value: sum / totals.class_weight,
             weight: self.weights.cls_weight,
         };
-        (term, right.sum(Kind::Int64).int64_value(&[]) as f64)
+        (term, correct.sum(Kind::Int64).int64_value(&[]) as f64)
     }
 
-    /// The losses of masked values, guessed from the other genes and from the cell embedding.
-    fn guess(&self, model: &Model, batch: &Batch, encoded: &Encoded, totals: &Totals) -> Vec<Term> {
+    /// The losses of masked values, predicted from the other genes (GEP) and from the cell embedding (GEPC).
+    fn reconstruct(
+        &self,
+        model: &Model,
+        batch: &Batch,
+        encoded: &Encoded,
+        totals: &Totals,
+    ) -> Vec<Term> {
         if totals.masked == 0.0 {
             return Vec::new();
         }
@@ -280,18 +295,20 @@ impl Annotation<'_> {
                 weight,
             }
         };
-        let from_genes = model.tell_expression(encoded, &batch.inputs);
-        let from_genes = from_genes.map(|(told, _)| term("gep", self.weights.gep_weight, &told));
-        let from_cell = model.tell_from_cell(encoded, &batch.inputs);
-        let from_cell = from_cell.map(|(told, _)| term("gepc", self.weights.gepc_weight, &told));
+        let from_genes = model.predict_expression(encoded, &batch.inputs);
+        let from_genes =
+            from_genes.map(|(values, _)| term("gep", self.weights.gep_weight, &values));
+        let from_cell = model.predict_from_cell(encoded, &batch.inputs);
+        let from_cell =
+            from_cell.map(|(values, _)| term("gepc", self.weights.gepc_weight, &values));
         from_genes.into_iter().chain(from_cell).collect()
     }
 }
 
-/// The sentence without a share of its genes; `<cls>` stays.
-fn thinned(tokens: &Tokens, share: f64, stream: &mut Stream) -> Tokens {
+/// The tokens without a random fraction of the genes; `<cls>` stays.
+fn thinned(tokens: &Tokens, fraction: f64, stream: &mut Stream) -> Tokens {
     let kept: Vec<usize> = (0..tokens.len())
-        .filter(|&at| at == 0 || random::uniform(stream) >= share)
+        .filter(|&at| at == 0 || random::uniform(stream) >= fraction)
         .collect();
     tokens.select(&kept)
 }

@@ -1,6 +1,6 @@
-//! The state of a run as one file: weights, optimiser, best weights so far and where the run stands.
+//! Training state of a run as one file: weights, optimizer, best weights so far and position.
 //!
-//! One safetensors file, written aside and renamed, so that a run killed at any moment finds the last complete state.
+//! One safetensors file, written to a temporary file and renamed, so that a killed run leaves the last complete state.
 
 use super::fit::Progress;
 use super::optimizer::Adam;
@@ -31,7 +31,7 @@ fn tensors<'t>(
     ]
 }
 
-/// Writes the state. `fingerprint` says which run it belongs to.
+/// Writes the state. `fingerprint` identifies the run it belongs to.
 pub fn save(
     path: &Path,
     state: (&Flat, &Adam, [&Tensor; 2]),
@@ -58,29 +58,25 @@ pub fn save(
 
 /// Why a state cannot be resumed from.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    #[error("`{}` is not the state of a run: delete it to start again ({problem})", path.display())]
+pub enum StateMismatch {
+    #[error("`{}` is not a training state: delete it to start again ({problem})", path.display())]
     Damaged { path: PathBuf, problem: String },
     #[error(
-        "the state in `{}` belongs to a run with other settings or data: repeat those, or leave `--resume` out to start again",
+        "the training state `{}` belongs to a run with other settings or data: use the same ones, or drop `--resume` to start again",
         .0.display()
     )]
     OfAnotherRun(PathBuf),
 }
 
-/// Reads a state back into the run's tensors and returns where it stood.
+/// Reads a state into the tensors of a run and returns its position.
 pub fn load(
     path: &Path,
     state: (&mut Flat, &mut Adam, [&mut Tensor; 2]),
     fingerprint: &str,
 ) -> Result<Progress> {
-    let file = std::fs::read(path).with_context(|| {
-        format!(
-            "could not read the state of the run in `{}`",
-            path.display()
-        )
-    })?;
-    let damaged = |problem: String| Unusable::Damaged {
+    let file = std::fs::read(path)
+        .with_context(|| format!("could not read the training state `{}`", path.display()))?;
+    let damaged = |problem: String| StateMismatch::Damaged {
         path: path.to_owned(),
         problem,
     };
@@ -92,7 +88,7 @@ pub fn load(
         .as_ref()
         .ok_or_else(|| absent("metadata"))?;
     if metadata.get(FINGERPRINT).map(String::as_str) != Some(fingerprint) {
-        return Err(Unusable::OfAnotherRun(path.to_owned()).into());
+        return Err(StateMismatch::OfAnotherRun(path.to_owned()).into());
     }
     let position = metadata.get(POSITION).ok_or_else(|| absent(POSITION))?;
     let progress: Progress =

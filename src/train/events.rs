@@ -1,4 +1,4 @@
-//! Scalars as a TensorBoard event file, written while a run goes on.
+//! TensorBoard event file with the scalars of a run.
 //!
 //! An event file is a sequence of TFRecords, each of which holds one `Event` message. TensorFlow defines both:
 //! - the framing in `tensorflow/core/lib/io/record_writer.h`, with the mask of its checksums in
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The version of the format, which the first event of a file states.
 const FILE_VERSION: &str = "brain.Event:2";
 
-/// CRC-32C, which the catalogue lists under iSCSI.
+/// CRC-32C, which the catalog lists under iSCSI.
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// The file of one event per record.
@@ -22,7 +22,7 @@ static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// TensorBoard only reads files that have `tfevents` in their name.
 ///
 /// The wall time of an event is its step, taken as seconds. The same run therefore writes the same bytes, and the time
-/// axis of TensorBoard means nothing.
+/// axis of TensorBoard has no meaning.
 #[derive(Debug)]
 pub struct Events {
     file: File,
@@ -33,7 +33,7 @@ impl Events {
     /// Starts a file with the event that states the version, in place of any file that was there.
     ///
     /// # Errors
-    /// If the file cannot be made or written.
+    /// If the file cannot be created or written.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path)
             .with_context(|| format!("could not write events to `{}`", path.display()))?;
@@ -47,15 +47,15 @@ impl Events {
 
     /// Writes the values of one step, each under its tag, as one event.
     ///
-    /// The format stores single precision, so a value is rounded to it, and is infinite where it lies beyond.
+    /// The format stores single precision, so a value is rounded to it, and is infinite if it is out of range.
     ///
     /// # Errors
-    /// If the file cannot be written. A part of the event may then stand at its end.
+    /// If the file cannot be written. It may then end with an incomplete event.
     pub fn scalars(&mut self, step: u64, values: &[(impl AsRef<str>, f64)]) -> Result<()> {
         self.write(&summary(step, values))
     }
 
-    /// Writes a whole record at once, so that whoever watches the file sees it.
+    /// Writes a whole record at once, so that readers see complete records.
     fn write(&mut self, event: &Message) -> Result<()> {
         self.file
             .write_all(&record(&event.0))
@@ -129,7 +129,7 @@ impl Message {
         self.0.extend(value.to_le_bytes());
     }
 
-    /// What stands before each field: its number and how it is stored.
+    /// Key of a field: its number and wire type.
     fn key(&mut self, field: u64, wire_type: u64) {
         self.varint(field << 3 | wire_type);
     }
@@ -160,7 +160,7 @@ mod tests {
         fs::read(path).unwrap()
     }
 
-    /// Takes so many bytes off the front.
+    /// Takes `n` bytes off the front.
     fn take<'a>(bytes: &mut &'a [u8], n: usize) -> &'a [u8] {
         bytes.split_off(..n).expect("enough bytes")
     }
@@ -224,7 +224,7 @@ mod tests {
         fields
     }
 
-    /// The step and the tagged values of an event, which has to say its step as wall time too.
+    /// The step and the tagged values of an event, whose wall time must equal the step.
     fn scalars(event: &[u8]) -> (u64, Vec<(&str, f32)>) {
         let [(1, Double(time)), (2, Integer(step)), (5, Bytes(summary))] = fields(event)[..] else {
             panic!("{:?}", fields(event));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_named() {
+    fn a_missing_directory_is_named() {
         let error = Events::create(Path::new("/missing/events.out.tfevents")).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -1,17 +1,17 @@
-//! Where a run's examples come from.
+//! Sources of training and validation examples.
 
+use crate::distributed::Share;
 use crate::random::{self, Seed};
-use crate::ranks::Share;
 use anyhow::Result;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Which minibatches are wanted, and which part of each.
+/// Minibatches to produce, and the cells of each that belong to this rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct BatchPlan {
     /// Cells of a minibatch, over all ranks.
     pub size: usize,
-    /// Minibatches that are passed over.
+    /// Minibatches to skip.
     pub from: u64,
     pub share: Share,
 }
@@ -38,16 +38,16 @@ pub trait Examples<E: 'static>: Sync {
         self.cells().div_ceil(size as u64)
     }
 
-    /// [`checksum`] of all training cells: what an epoch must have seen.
+    /// [`checksum`] of all training cells, to verify that an epoch is complete.
     fn checksum(&self) -> u64;
 
     fn validation_cells(&self) -> u64;
 
     /// The minibatches of an epoch, every training cell once.
-    fn epoch(&self, epoch: u64, cut: Cut) -> Minibatches<'_, E>;
+    fn epoch(&self, epoch: u64, cut: BatchPlan) -> Minibatches<'_, E>;
 
-    /// The same validation examples every time (quirk Q28).
-    fn validation(&self, cut: Cut) -> Minibatches<'_, E>;
+    /// The same validation examples every time (docs/methods.md, "Validation").
+    fn validation(&self, cut: BatchPlan) -> Minibatches<'_, E>;
 }
 
 /// A number for a set of cells that does not depend on their order and that a missing or repeated cell changes.
@@ -55,7 +55,7 @@ pub fn checksum(cells: impl Iterator<Item = u64>) -> u64 {
     cells.map(scatter).fold(0, u64::wrapping_add)
 }
 
-/// Spreads a number over all 64 bits (the finaliser of SplitMix64).
+/// Spreads a number over all 64 bits (the finalizer of SplitMix64).
 fn scatter(cell: u64) -> u64 {
     let x = cell.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -67,14 +67,14 @@ fn scatter(cell: u64) -> u64 {
 pub struct InMemory<F> {
     /// The example made of a cell in an epoch, or for validation: a function of the two and the seed alone.
     pub example: F,
-    /// Cells that share no minibatch with others, if there are such.
+    /// Groups of cells that do not share a minibatch, if any.
     pub groups: Option<Groups>,
     pub training: Vec<usize>,
     pub validation: Vec<usize>,
     pub seed: Seed,
 }
 
-/// Cells in groups, such as batches, of which a minibatch holds one only (reference section 10.5).
+/// Cells in groups, such as batches, of which a minibatch holds one only (docs/methods.md, "Minibatches").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     /// Group of every cell.
@@ -83,13 +83,13 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Minibatches of all groups in random order (quirk Q20).
+    /// Minibatches of all groups in random order (docs/methods.md, "Minibatches").
     pub fn shuffled(of: Vec<i64>) -> Self {
         let in_order = false;
         Self { of, in_order }
     }
 
-    /// One group after the other, as the reference's tutorial has it.
+    /// One group after the other, as in the tutorial of the original implementation.
     pub fn in_order(of: Vec<i64>) -> Self {
         let in_order = true;
         Self { of, in_order }
@@ -128,7 +128,7 @@ impl<F> InMemory<F> {
         &'a self,
         all: Vec<Vec<usize>>,
         epoch: Option<u64>,
-        cut: Cut,
+        cut: BatchPlan,
     ) -> Minibatches<'a, E>
     where
         F: Fn(usize, Option<u64>) -> E + Sync,
@@ -165,11 +165,11 @@ impl<E: Send + 'static, F: Fn(usize, Option<u64>) -> E + Sync> Examples<E> for I
         self.validation.len() as u64
     }
 
-    fn epoch(&self, epoch: u64, cut: Cut) -> Minibatches<'_, E> {
+    fn epoch(&self, epoch: u64, cut: BatchPlan) -> Minibatches<'_, E> {
         self.minibatches(self.cut(epoch, cut.size), Some(epoch), cut)
     }
 
-    fn validation(&self, cut: Cut) -> Minibatches<'_, E> {
+    fn validation(&self, cut: BatchPlan) -> Minibatches<'_, E> {
         let all = self.validation.chunks(cut.size).map(<[usize]>::to_vec);
         self.minibatches(all.collect(), None, cut)
     }
@@ -194,10 +194,10 @@ mod tests {
     }
 
     fn seen(cells: &InMemory<fn(usize, Option<u64>) -> usize>, epoch: u64) -> Vec<Vec<usize>> {
-        let cut = Cut {
+        let cut = BatchPlan {
             size: 4,
             from: 0,
-            share: crate::ranks::Ranks::share(&crate::ranks::Alone),
+            share: crate::distributed::Ranks::share(&crate::distributed::SingleProcess),
         };
         let minibatches: Result<Vec<_>> = cells.epoch(epoch, cut).collect();
         let minibatches = minibatches.expect("cells in memory");

@@ -1,38 +1,38 @@
-//! The loop: steps, epochs, validation, the best weights, and a state to resume from.
+//! Training loop: steps, epochs, validation, best weights, and a state to resume from.
 
+use super::all_reduce::add_up;
 use super::checkpoint;
-use super::examples::{Cut, Examples, Minibatch};
+use super::examples::{BatchPlan, Examples, Minibatch};
 use super::gradient::{Figures, Gradient, Settings};
 use super::metrics::Metrics;
 use super::objective::{Objective, Pass};
 use super::optimizer::{Adam, clip};
 use super::options::Plan;
 use super::schedule::Position;
-use super::together::add_up;
+use crate::distributed::{Ranks, any_stops};
 use crate::model::{Flat, Store};
 use crate::random::Seed;
-use crate::ranks::{Ranks, any_stops};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use tch::{Device, Tensor, no_grad};
 
-/// Everything a run needs beside its objective, examples and model.
+/// Everything a run needs in addition to its objective, examples and model.
 pub struct Fit<'a> {
     pub plan: &'a Plan,
     pub seed: Seed,
     pub threads: usize,
     pub device: Device,
-    /// The processes that train together.
+    /// The processes of a distributed run.
     pub ranks: &'a dyn Ranks,
     /// Where state and metrics are written.
     pub folder: PathBuf,
-    /// What a state must have been written with to be resumed: settings and data in one word.
+    /// Identifies settings and data: only a state with the same fingerprint is resumed.
     pub fingerprint: String,
 }
 
-/// Where a run stands; with the weights and the optimiser, all there is to know.
+/// Position and metrics of a run; with the weights and the optimizer, its complete state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     pub epoch: u64,
@@ -62,7 +62,7 @@ struct Sums {
     cells: u64,
 }
 
-/// What is told to whoever watches.
+/// Report of a step to an [`Observer`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     pub epoch: u64,
@@ -70,7 +70,7 @@ pub struct Report {
     pub loss: f64,
 }
 
-/// Watches a run and may stop it.
+/// Follows the progress of a run and may stop it.
 pub trait Observer {
     fn step(&mut self, report: &Report);
     fn epoch(&mut self, line: &str);
@@ -88,11 +88,11 @@ pub enum Outcome {
         /// The weights after the last step, as [`Flat::values`](crate::model::Flat) holds them.
         last: Tensor,
     },
-    /// The state is saved; `--resume` goes on.
+    /// The state is saved; `--resume` continues.
     Interrupted,
 }
 
-/// Numbers left the range in which training makes sense.
+/// Training diverged: the loss or the gradient is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error(
     "the loss became {loss} (gradient norm {norm}) at step {step}: a lower `--learning-rate` may help"
@@ -103,12 +103,12 @@ pub struct Diverged {
     pub step: u64,
 }
 
-/// An epoch did not show every training cell once.
+/// An epoch did not visit every training cell exactly once.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("epoch {0} did not show every training cell once; please report this")]
-pub struct Missed(pub u64);
+#[error("epoch {0} did not visit every training cell exactly once; please report this")]
+pub struct IncompleteEpoch(pub u64);
 
-/// A run in motion.
+/// A run in progress.
 struct Run<'a, O: Objective> {
     fit: &'a Fit<'a>,
     examples: &'a dyn Examples<O::Example>,
@@ -123,14 +123,14 @@ struct Run<'a, O: Objective> {
     metrics: Option<Metrics>,
 }
 
-/// Cells that go through the model at once on a CPU: few enough for the caches, enough to keep the threads busy.
+/// Cells per forward pass on a CPU: few enough for the caches, enough to keep the threads busy.
 const CPU_MICROBATCH: usize = 4;
-/// Cells whose validation losses are averaged together; losses between cells see this many.
+/// Size of validation minibatches; losses between cells are taken over as many cells.
 const VALIDATION_MINIBATCH: usize = 256;
 
 impl<'a> Fit<'a> {
-    /// Trains the model whose weights are in the store. When it returns they are the best ones, and the last ones, a flat vector,
-    /// are returned beside.
+    /// Trains the model whose weights are in the store. On return the store has the best weights; the outcome has the last ones
+    /// as a flat vector.
     pub fn run<O: Objective>(
         &'a self,
         objective: &'a O,
@@ -180,7 +180,7 @@ impl<'a> Fit<'a> {
         };
         Settings {
             threads: if on_cpu { self.threads } else { 1 },
-            shard: options.microbatch.unwrap_or(shard),
+            shard: options.micro_batch_size.unwrap_or(shard),
             kind: options.precision.kind(self.device),
             seed: self.seed,
             dropout: self.plan.dropout,
@@ -229,7 +229,7 @@ impl<O: Objective> Run<'_, O> {
 
     /// One epoch, or the rest of it; false if interrupted.
     fn epoch(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        let cut = Cut {
+        let cut = BatchPlan {
             size: self.fit.minibatch(),
             from: self.progress.minibatch,
             share: self.fit.ranks.share(),
@@ -252,7 +252,7 @@ impl<O: Objective> Run<'_, O> {
         Ok(true)
     }
 
-    /// What is done every so many steps.
+    /// Logs, validates and saves at the intervals of the options.
     fn at_intervals(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let options = &self.fit.plan.options;
         let is_due = |every: u64| every > 0 && self.progress.step.is_multiple_of(every);
@@ -269,14 +269,14 @@ impl<O: Objective> Run<'_, O> {
         if save { self.save() } else { Ok(()) }
     }
 
-    /// One optimiser step; the loss before it.
+    /// Takes one optimizer step; returns the loss before it.
     fn step(&mut self, minibatch: &Minibatch<O::Example>) -> Result<f64> {
         let _ = self.flat.gradients.zero_();
         let figures = self
             .gradient
             .minibatch(&minibatch.examples, Pass::Training(self.progress.step))?;
         add_up(self.fit.ranks, &mut self.flat.gradients)?;
-        let norm = clip(&mut self.flat, self.fit.plan.options.clip);
+        let norm = clip(&mut self.flat, self.fit.plan.options.max_grad_norm);
         let loss = figures[0].1;
         if !loss.is_finite() || !norm.is_finite() {
             let step = self.progress.step + 1;
@@ -293,14 +293,14 @@ impl<O: Objective> Run<'_, O> {
         Ok(loss)
     }
 
-    /// Moves the average towards the weights; faster in the first steps, which would weigh too much.
+    /// Updates the moving average of the weights; faster in the first steps, which would weigh too much.
     fn update_average(&mut self) {
         let step = self.progress.step as f64;
         let kept = self
             .fit
             .plan
             .options
-            .average
+            .ema_decay
             .min((1.0 + step) / (10.0 + step));
         let _ = no_grad(|| self.average.lerp_(&self.flat.values, 1.0 - kept));
     }
@@ -324,11 +324,11 @@ impl<O: Objective> Run<'_, O> {
         })
     }
 
-    /// Ends an epoch: it must have shown every cell once, and its weights are validated.
+    /// Ends an epoch: checks that it visited every cell once, and validates the weights.
     fn finish_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let epoch = self.progress.epoch + 1;
         if self.progress.seen != self.examples.checksum() {
-            return Err(Missed(epoch).into());
+            return Err(IncompleteEpoch(epoch).into());
         }
         let sums = std::mem::take(&mut self.progress.epoch_sums);
         if self.progress.validated != self.progress.step {
@@ -371,7 +371,7 @@ impl<O: Objective> Run<'_, O> {
 
     /// Mean losses over the validation cells.
     fn validate(&mut self) -> Result<Vec<(String, f64)>> {
-        let cut = Cut {
+        let cut = BatchPlan {
             size: VALIDATION_MINIBATCH,
             from: 0,
             share: self.fit.ranks.share(),

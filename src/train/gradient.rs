@@ -1,10 +1,10 @@
-//! The gradient of a minibatch, computed in shards on several threads with one and the same result.
+//! Gradient of a minibatch, computed in shards on several threads; the result does not depend on the number of threads.
 
-use super::objective::{At, Objective, Part, Pass, Term, Totals};
-use super::together::add_up;
+use super::all_reduce::add_up;
+use super::objective::{At, ForwardOutput, Objective, Pass, Term, Totals};
+use crate::distributed::Ranks;
 use crate::model::{Flat, Noise, Store};
 use crate::random::Seed;
-use crate::ranks::Ranks;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -24,36 +24,36 @@ pub struct Gradient<'o, O: Objective> {
     objective: &'o O,
     ranks: &'o dyn Ranks,
     workers: Vec<Worker<O::Model>>,
-    /// Where each trainable parameter's gradient lies in the flat buffer.
+    /// Views of the flat buffer, one for the gradient of each trainable parameter.
     slots: Mutex<Vec<Tensor>>,
     /// Cells per shard. Part of the definition of a run: sums of floats depend on it.
     shard: usize,
-    how: How,
+    forward_settings: ForwardSettings,
 }
 
-/// How the cells of a shard are computed.
+/// Settings of the forward pass of a shard.
 #[derive(Clone, Copy)]
-struct How {
+struct ForwardSettings {
     kind: Kind,
     seed: Seed,
     dropout: f64,
 }
 
-/// What is known of a minibatch before its cells are computed.
-struct Whole {
+/// Statistics of a minibatch that are known before its forward pass.
+struct MinibatchStats {
     totals: Totals,
     pass: Pass,
-    survey: Option<Mutex<Tensor>>,
+    batch_statistics: Option<Mutex<Tensor>>,
 }
 
 /// A shard after its forward pass.
 struct Forward {
-    part: Part,
-    /// Its own handle on what was found in all cells, to which gradients flow.
-    survey: Option<Tensor>,
+    part: ForwardOutput,
+    /// Its own handle on the batch statistics, through which gradients flow.
+    batch_statistics: Option<Tensor>,
 }
 
-/// A shard after its forward pass, and the gradient that the other cells of its minibatch send to its embeddings.
+/// A shard after its forward pass, and the gradient of the losses between cells with respect to its embeddings.
 type Pulled = (Forward, Vec<Tensor>);
 
 /// The loss of a minibatch, its terms and its tallies by name, as plain numbers.
@@ -97,7 +97,7 @@ impl<'o, O: Objective> Gradient<'o, O> {
             workers,
             slots: Mutex::new(slots(store, flat)),
             shard,
-            how: How {
+            forward_settings: ForwardSettings {
                 kind,
                 seed,
                 dropout,
@@ -105,29 +105,32 @@ impl<'o, O: Objective> Gradient<'o, O> {
         }
     }
 
-    /// The losses of a minibatch, of which this rank has the given examples. In training the gradient of their share is added to
-    /// the flat buffer.
+    /// The losses of a minibatch, of which this rank has the given examples. In training their gradient is added to the flat
+    /// buffer.
     ///
-    /// Losses between cells are those between the cells of one rank.
+    /// Losses between cells are taken over the cells of one rank.
     pub fn minibatch(&mut self, examples: &[O::Example], pass: Pass) -> Result<Figures> {
         let mut totals = self.objective.totals(examples);
         totals.add_up(self.ranks)?;
-        let survey = self.survey(examples, pass)?;
-        let pulled = survey.as_ref().map(Tensor::zeros_like);
-        let at = Whole {
+        let batch_statistics = self.batch_statistics(examples, pass)?;
+        let pulled = batch_statistics.as_ref().map(Tensor::zeros_like);
+        let at = MinibatchStats {
             totals,
             pass,
-            survey: survey.as_ref().map(|s| Mutex::new(s.shallow_clone())),
+            batch_statistics: batch_statistics
+                .as_ref()
+                .map(|s| Mutex::new(s.shallow_clone())),
         };
-        let mut figures = if self.objective.couples() {
+        let mut figures = if self.objective.has_batch_loss() {
             self.coupled(examples, &at, pulled.as_ref())
         } else {
             self.separate(examples, &at, pulled.as_ref())
         };
-        if let (Some(survey), Some(mut pulled)) = (&survey, pulled) {
+        if let (Some(batch_statistics), Some(mut pulled)) = (&batch_statistics, pulled) {
             add_up(self.ranks, &mut pulled)?;
-            self.pull_survey(examples, pass, pulled);
-            self.objective.absorb(&self.workers[0].model, survey);
+            self.pull_batch_statistics(examples, pass, pulled);
+            self.objective
+                .update_running_statistics(&self.workers[0].model, batch_statistics);
         }
         let mut numbers: Vec<f64> = figures.iter().map(|(_, value)| *value).collect();
         self.ranks.sum_f64(&mut numbers)?;
@@ -138,29 +141,29 @@ impl<'o, O: Objective> Gradient<'o, O> {
         Ok(figures)
     }
 
-    /// What the objective wants to know of all cells of a training minibatch, before any of them is computed.
-    fn survey(&mut self, examples: &[O::Example], pass: Pass) -> Result<Option<Tensor>> {
-        if !self.objective.surveys() || pass == Pass::Evaluation {
+    /// Statistics over all cells of a training minibatch that the forward pass needs.
+    fn batch_statistics(&mut self, examples: &[O::Example], pass: Pass) -> Result<Option<Tensor>> {
+        if !self.objective.has_batch_statistics() || pass == Pass::Evaluation {
             return Ok(None);
         }
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, how) = (self.objective, self.how);
+        let (objective, settings) = (self.objective, self.forward_settings);
         let found = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            no_grad(|| survey(objective, worker, shards[i], (how, pass, i)))
+            no_grad(|| batch_statistics(objective, worker, shards[i], (settings, pass, i)))
         });
         let sum = found.into_iter().flatten().reduce(|sum, part| sum + part);
         sum.map(|mut sum| add_up(self.ranks, &mut sum).map(|()| sum))
             .transpose()
     }
 
-    /// Adds the gradient that comes back through what was found in all cells: the survey is made again, and pulled.
-    fn pull_survey(&mut self, examples: &[O::Example], pass: Pass, pulled: Tensor) {
+    /// Adds the gradient through the batch statistics, which are computed again.
+    fn pull_batch_statistics(&mut self, examples: &[O::Example], pass: Pass, pulled: Tensor) {
         let pulled = Mutex::new(pulled);
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, how) = (self.objective, self.how);
+        let (objective, settings) = (self.objective, self.forward_settings);
         let sums = InOrder::new(&self.slots, None);
         in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            let found = survey(objective, worker, shards[i], (how, pass, i));
+            let found = batch_statistics(objective, worker, shards[i], (settings, pass, i));
             if let Some(found) = found {
                 let pulled = pulled.lock().expect("no worker panicked").shallow_clone();
                 let loss = (found * pulled).sum(Kind::Float);
@@ -176,16 +179,19 @@ impl<'o, O: Objective> Gradient<'o, O> {
     fn separate(
         &mut self,
         examples: &[O::Example],
-        at: &Whole,
+        at: &MinibatchStats,
         pulled: Option<&Tensor>,
     ) -> Figures {
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, how) = (self.objective, self.how);
+        let (objective, settings) = (self.objective, self.forward_settings);
         let sums = InOrder::new(&self.slots, pulled);
         let figures = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            let Forward { part, survey } = forward(objective, worker, shards[i], (at, how, i));
+            let Forward {
+                part,
+                batch_statistics,
+            } = forward(objective, worker, shards[i], (at, settings, i));
             if matches!(at.pass, Pass::Training(_)) {
-                sums.add(i, backward(total(&part.terms), worker, survey));
+                sums.add(i, backward(total(&part.terms), worker, batch_statistics));
             }
             figures(&part.terms, &part.tallies, &at.totals)
         });
@@ -193,14 +199,19 @@ impl<'o, O: Objective> Gradient<'o, O> {
     }
 
     /// Forward of every shard, the losses between their cells, then backward of every shard.
-    fn coupled(&mut self, examples: &[O::Example], at: &Whole, pulled: Option<&Tensor>) -> Figures {
+    fn coupled(
+        &mut self,
+        examples: &[O::Example],
+        at: &MinibatchStats,
+        pulled: Option<&Tensor>,
+    ) -> Figures {
         let shards: Vec<&[O::Example]> = examples.chunks(self.shard).collect();
-        let (objective, how) = (self.objective, self.how);
+        let (objective, settings) = (self.objective, self.forward_settings);
         let done = in_parallel(&mut self.workers, shards.len(), |worker, i| {
-            forward(objective, worker, shards[i], (at, how, i))
+            forward(objective, worker, shards[i], (at, settings, i))
         });
         let parts = || done.iter().map(|forward| &forward.part);
-        let (terms, pulls) = couple(objective, &parts().collect::<Vec<_>>(), at.pass);
+        let (terms, pulls) = batch_loss(objective, &parts().collect::<Vec<_>>(), at.pass);
         let mut all: Vec<Figures> = parts()
             .map(|part| figures(&part.terms, &part.tallies, &at.totals))
             .collect();
@@ -214,27 +225,33 @@ impl<'o, O: Objective> Gradient<'o, O> {
                 .collect();
             in_parallel(&mut self.workers, work.len(), |worker, i| {
                 let taken = work[i].lock().expect("no worker panicked").take();
-                let (Forward { part, survey }, pull) = taken.expect("each shard is taken once");
+                let (
+                    Forward {
+                        part,
+                        batch_statistics,
+                    },
+                    pull,
+                ) = taken.expect("each shard is taken once");
                 let pulled = part
                     .embeddings
                     .iter()
                     .zip(&pull)
                     .map(|(e, p)| (e * p).sum(Kind::Float));
                 let loss = pulled.fold(total(&part.terms), |sum, pulled| sum + pulled);
-                sums.add(i, backward(loss, worker, survey));
+                sums.add(i, backward(loss, worker, batch_statistics));
             });
         }
         merge(all)
     }
 }
 
-/// Gradients of a loss with respect to the trainable parameters, and to what was found in all cells.
-fn backward<M>(loss: Tensor, worker: &Worker<M>, survey: Option<Tensor>) -> Vec<Tensor> {
-    let inputs: Vec<&Tensor> = worker.parameters.iter().chain(&survey).collect();
+/// Gradients of a loss with respect to the trainable parameters and the batch statistics.
+fn backward<M>(loss: Tensor, worker: &Worker<M>, batch_statistics: Option<Tensor>) -> Vec<Tensor> {
+    let inputs: Vec<&Tensor> = worker.parameters.iter().chain(&batch_statistics).collect();
     Tensor::run_backward(&[loss], &inputs, false, false)
 }
 
-/// How minibatches are computed.
+/// Settings of the computation of minibatches.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub threads: usize,
@@ -263,33 +280,33 @@ fn slots(store: &Store, flat: &Flat) -> Vec<Tensor> {
     slots
 }
 
-fn noise(pass: Pass, how: How, shard: usize) -> Noise {
+fn noise(pass: Pass, settings: ForwardSettings, shard: usize) -> Noise {
     match pass {
-        Pass::Training(step) => Noise::new(how.dropout, how.seed, &[step, shard as u64]),
+        Pass::Training(step) => Noise::new(settings.dropout, settings.seed, &[step, shard as u64]),
         Pass::Evaluation => Noise::off(),
     }
 }
 
-/// Does something with the worker's model in the number format of the pass.
+/// Runs `work` with the model of a worker in the number format of the pass.
 fn with_model<O: Objective, R>(
     objective: &O,
     worker: &Worker<O::Model>,
     kind: Kind,
     work: impl FnOnce(&O::Model) -> R,
 ) -> R {
-    // In another format than the weights' own, the model is made of casts of them, through which gradients flow back.
+    // In another number format than that of the weights, the model has casts of them, through which gradients flow.
     let cast = (kind != Kind::Float).then(|| objective.model(&mut worker.store.cast(kind)));
     work(cast.as_ref().unwrap_or(&worker.model))
 }
 
-fn survey<O: Objective>(
+fn batch_statistics<O: Objective>(
     objective: &O,
     worker: &Worker<O::Model>,
     shard: &[O::Example],
-    (how, pass, i): (How, Pass, usize),
+    (settings, pass, i): (ForwardSettings, Pass, usize),
 ) -> Option<Tensor> {
-    with_model(objective, worker, how.kind, |model| {
-        objective.survey(model, shard, &mut noise(pass, how, i))
+    with_model(objective, worker, settings.kind, |model| {
+        objective.batch_statistics(model, shard, &mut noise(pass, settings, i))
     })
 }
 
@@ -297,25 +314,28 @@ fn forward<O: Objective>(
     objective: &O,
     worker: &Worker<O::Model>,
     shard: &[O::Example],
-    (whole, how, i): (&Whole, How, usize),
+    (stats, settings, i): (&MinibatchStats, ForwardSettings, usize),
 ) -> Forward {
-    let survey = whole.survey.as_ref().map(|survey| {
-        let survey = survey.lock().expect("no worker panicked");
-        survey.detach().copy().set_requires_grad(true)
+    let batch_statistics = stats.batch_statistics.as_ref().map(|batch_statistics| {
+        let batch_statistics = batch_statistics.lock().expect("no worker panicked");
+        batch_statistics.detach().copy().set_requires_grad(true)
     });
     let at = At {
-        totals: &whole.totals,
-        pass: whole.pass,
-        survey: survey.as_ref(),
+        totals: &stats.totals,
+        pass: stats.pass,
+        batch_statistics: batch_statistics.as_ref(),
     };
-    let part = with_model(objective, worker, how.kind, |model| {
-        let run = || objective.forward(model, shard, at, &mut noise(at.pass, how, i));
+    let part = with_model(objective, worker, settings.kind, |model| {
+        let run = || objective.forward(model, shard, at, &mut noise(at.pass, settings, i));
         match at.pass {
             Pass::Training(_) => run(),
             Pass::Evaluation => no_grad(run),
         }
     });
-    Forward { part, survey }
+    Forward {
+        part,
+        batch_statistics,
+    }
 }
 
 /// The weighted sum of the terms; zero, connected to nothing, if there are none.
@@ -328,9 +348,9 @@ fn total(terms: &[Term]) -> Tensor {
 }
 
 /// Losses between cells, and for every shard the gradient they have with respect to its embeddings.
-fn couple<O: Objective>(
+fn batch_loss<O: Objective>(
     objective: &O,
-    parts: &[&Part],
+    parts: &[&ForwardOutput],
     pass: Pass,
 ) -> (Vec<Term>, Vec<Vec<Tensor>>) {
     let sets = parts[0].embeddings.len();
@@ -347,7 +367,7 @@ fn couple<O: Objective>(
             all.set_requires_grad(training)
         })
         .collect();
-    let terms = objective.couple(&joined);
+    let terms = objective.batch_loss(&joined);
     if !training {
         return (terms, Vec::new());
     }
@@ -378,7 +398,7 @@ struct InOrder {
 }
 
 impl InOrder {
-    /// Slots of the parameters, and of what else gradients are with respect to.
+    /// Slots of the parameters, and of the batch statistics if there are any.
     fn new(parameters: &Mutex<Vec<Tensor>>, other: Option<&Tensor>) -> Self {
         let parameters = parameters.lock().expect("no worker panicked");
         let slots = parameters.iter().chain(other).map(Tensor::shallow_clone);

@@ -1,10 +1,12 @@
-//! Learning one space for cells of many batches and modalities: hidden values are told from the other tokens and from the cell
-//! embedding, which must not tell the batch (reference sections 11.2 and 11.3; losses of section 8).
+//! Integration objective: masked values of several batches and modalities are predicted from the other tokens and from the cell
+//! embedding, with adversarial batch correction (docs/methods.md, "Integration" and "Losses").
 
-use super::objective::{At, Objective, Part, Term, Totals};
-use super::terms::{self, Between};
+use super::contrastive::{self, EmbeddingLosses};
+use super::objective::{At, ForwardOutput, Objective, Term, Totals};
 use crate::checkpoint::Architecture;
-use crate::model::{Encoded, Genes, Heads, Inputs, Model, Noise, Store, Told, Width, losses};
+use crate::model::{
+    Encoded, Genes, Heads, Inputs, Model, Noise, OutputTokens, Predictions, Store, losses,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -14,41 +16,43 @@ use tch::{Device, Tensor};
 #[serde(default)]
 #[group(skip)]
 pub struct Weights {
-    /// Weight of telling hidden values from the other genes (GEP); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of gene expression prediction (GEP): masked values from the other genes; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of telling hidden values from the cell embedding alone (GEPC); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of gene expression prediction from the cell embedding (GEPC); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,
-    /// Weight of telling, both ways, whether a hidden value is zero (with --include-zero-genes); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of the explicit zero probability loss of GEP and GEPC: whether a masked value is zero (with --include-zero-genes);
+    /// 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub zero_weight: f64,
-    /// Weight of pulling similar cells together and pushing others apart (ECS; the reference uses 10); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of elastic cell similarity (ECS): pulls embeddings of similar cells together and pushes others apart. The original
+    /// implementation uses 10; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub ecs_weight: f64,
-    /// Similarity from which cells count as similar (ECS).
-    #[arg(long)]
+    /// Cosine similarity above which two cells count as similar (ECS).
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ecs_threshold: f64,
-    /// Weight of telling a cell from the others of its minibatch under other dropout (CCE; the reference uses 10); 0 leaves
-    /// it out.
-    #[arg(long)]
+    /// Weight of contrastive cell embedding (CCE): two embeddings of a cell under different dropout are contrasted with the other
+    /// cells of the minibatch. The original implementation uses 10; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cce_weight: f64,
-    /// Weight of hiding the batch a cell comes from (DAR); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of adversarial batch correction by gradient reversal (DAR); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub dar_weight: f64,
-    /// Share of a cell's values that are hidden and told.
-    #[arg(long)]
+    /// Fraction of a cell's values to mask and predict.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub mask_ratio: f64,
-    /// Hide the CLS token's value like any other, as the reference does; it says nothing about the cell.
-    #[arg(long)]
+    /// Also mask the value of the CLS token, as the original implementation does. It carries no information on the cell.
+    #[arg(long, hide_short_help = true)]
     pub mask_cls: bool,
 }
 
@@ -69,8 +73,8 @@ impl Default for Weights {
 }
 
 impl Weights {
-    fn between(&self) -> Between {
-        Between {
+    fn embedding_losses(&self) -> EmbeddingLosses {
+        EmbeddingLosses {
             cce: self.cce_weight,
             ecs: self.ecs_weight,
             threshold: self.ecs_threshold,
@@ -78,7 +82,7 @@ impl Weights {
     }
 }
 
-/// What is learnt from cells.
+/// The integration objective.
 pub struct Integration<'a> {
     pub weights: &'a Weights,
     pub architecture: &'a Architecture,
@@ -87,29 +91,30 @@ pub struct Integration<'a> {
     pub device: Device,
 }
 
-/// One cell, some of its values hidden.
+/// One cell with masked values.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
     pub genes: Vec<i64>,
     pub values: Vec<f32>,
     pub targets: Vec<f32>,
-    /// 1 where the value is hidden, else 0.
+    /// 1 where the value is masked, else 0.
     pub masked: Vec<f32>,
-    /// Modality of every token, for models that tell them apart.
+    /// Modality of every token, for models with modality embeddings.
     pub modalities: Vec<i64>,
-    /// Features whose values only the cell embedding is asked for.
-    pub asked: Asked,
-    /// Batch that the expression heads are told.
+    /// Features that are predicted from the cell embedding only.
+    pub query: Query,
+    /// Batch on which the expression heads are conditioned.
     pub batch: i64,
-    /// What the discriminator looks for: the batch and, where cells lack modalities, which of them are told.
+    /// Class for the discriminator: the batch and, where cells lack modalities, which of them are in the input.
     pub origin: i64,
-    /// Batch whose statistics normalise the tokens; another one only where the reference takes that of the first cell.
+    /// Batch whose DSBN statistics normalize the tokens; another one only where the original implementation uses that of the
+    /// first cell.
     pub domain: i64,
 }
 
-/// `<cls>`, then features and their true values; empty if no cell of a run is asked.
+/// `<cls>`, then query features and their true values; empty if a run has no query features.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Asked {
+pub struct Query {
     pub genes: Vec<i64>,
     pub values: Vec<f32>,
     /// 1 where the value counts, else 0, as for `<cls>`.
@@ -127,12 +132,12 @@ impl Objective for Integration<'_> {
 
     fn totals(&self, examples: &[Example]) -> Totals {
         let masked = examples.iter().flat_map(|example| &example.masked);
-        let asked = examples.iter().flat_map(|example| &example.asked.counted);
+        let queries = examples.iter().flat_map(|example| &example.query.counted);
         Totals {
             cells: examples.len() as f64,
             masked: masked.map(|&m| f64::from(m)).sum(),
             class_weight: 0.0,
-            asked: asked.map(|&c| f64::from(c)).sum(),
+            queries: queries.map(|&c| f64::from(c)).sum(),
         }
     }
 
@@ -140,61 +145,71 @@ impl Objective for Integration<'_> {
         &self,
         model: &Model,
         shard: &[Example],
-        At { totals, survey, .. }: At<'_>,
+        At {
+            totals,
+            batch_statistics,
+            ..
+        }: At<'_>,
         noise: &mut Noise,
-    ) -> Part {
+    ) -> ForwardOutput {
         let batch = Batch::new(shard, self.device);
         let wanted = if self.weights.gep_weight > 0.0 {
-            Width::AllTokens
+            OutputTokens::All
         } else {
-            Width::FirstToken
+            OutputTokens::First
         };
-        let encoded = model.encode_with(&batch.inputs, survey, wanted, noise);
-        let mut part = Part::default();
-        self.tell(model, &batch, &encoded, (totals, &mut part.terms));
+        let encoded = model.encode_with(&batch.inputs, batch_statistics, wanted, noise);
+        let mut part = ForwardOutput::default();
+        self.predict(model, &batch, &encoded, (totals, &mut part.terms));
         if let Some(discriminator) = &model.discriminator {
-            let how_much = (totals.cells, self.weights.dar_weight);
-            part.terms.push(terms::adversary(
+            let scale = (totals.cells, self.weights.dar_weight);
+            part.terms.push(contrastive::adversary(
                 discriminator,
                 &encoded.cells,
                 &batch.origins,
-                how_much,
+                scale,
             ));
         }
         if self.weights.cce_weight > 0.0 {
-            let again = model.encode_with(&batch.inputs, survey, Width::FirstToken, noise);
+            let again =
+                model.encode_with(&batch.inputs, batch_statistics, OutputTokens::First, noise);
             part.embeddings.push(again.cells);
         }
-        if self.couples() {
+        if self.has_batch_loss() {
             part.embeddings.insert(0, encoded.cells);
         }
         part
     }
 
-    fn surveys(&self) -> bool {
+    fn has_batch_statistics(&self) -> bool {
         self.heads.domain_norm.is_some()
     }
 
-    fn survey(&self, model: &Model, shard: &[Example], noise: &mut Noise) -> Option<Tensor> {
+    fn batch_statistics(
+        &self,
+        model: &Model,
+        shard: &[Example],
+        noise: &mut Noise,
+    ) -> Option<Tensor> {
         model.moments(&Batch::new(shard, self.device).inputs, noise)
     }
 
-    fn absorb(&self, model: &Model, survey: &Tensor) {
-        model.learn_moments(survey);
+    fn update_running_statistics(&self, model: &Model, batch_statistics: &Tensor) {
+        model.learn_moments(batch_statistics);
     }
 
-    fn couples(&self) -> bool {
-        self.weights.between().any()
+    fn has_batch_loss(&self) -> bool {
+        self.weights.embedding_losses().any()
     }
 
-    fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
-        self.weights.between().terms(embeddings)
+    fn batch_loss(&self, embeddings: &[Tensor]) -> Vec<Term> {
+        self.weights.embedding_losses().terms(embeddings)
     }
 }
 
 impl Integration<'_> {
-    /// The losses of hidden values, told from the other tokens and from the cell embedding, and of asked ones.
-    fn tell(
+    /// The losses of masked values, predicted from the other tokens and from the cell embedding, and of query features.
+    fn predict(
         &self,
         model: &Model,
         batch: &Batch,
@@ -207,40 +222,38 @@ impl Integration<'_> {
             zero_weight,
             ..
         } = *self.weights;
-        let hidden = (&batch.targets, &batch.masked, totals.masked);
+        let masked = (&batch.targets, &batch.masked, totals.masked);
         let from_genes = (totals.masked > 0.0 && gep_weight > 0.0)
-            .then(|| model.tell_expression(encoded, &batch.inputs))
+            .then(|| model.predict_expression(encoded, &batch.inputs))
             .flatten();
         let from_cell = (totals.masked > 0.0 && gepc_weight > 0.0)
-            .then(|| model.tell_from_cell(encoded, &batch.inputs))
+            .then(|| model.predict_from_cell(encoded, &batch.inputs))
             .flatten();
         terms.extend(
-            from_genes
-                .iter()
-                .flat_map(|told| errors(told, hidden, ["gep", "zero"], [gep_weight, zero_weight])),
+            from_genes.iter().flat_map(|found| {
+                errors(found, masked, ["gep", "zero"], [gep_weight, zero_weight])
+            }),
         );
-        terms.extend(from_cell.iter().flat_map(|told| {
+        terms.extend(from_cell.iter().flat_map(|found| {
             let names = ["gepc", "gepc_zero"];
-            errors(told, hidden, names, [gepc_weight, zero_weight])
+            errors(found, masked, names, [gepc_weight, zero_weight])
         }));
-        if let Some(asked) = batch.asked.as_ref().filter(|_| totals.asked > 0.0) {
-            let told = model.tell_from_cell(&asked.encoded(model, encoded), &asked.inputs);
-            let hidden = (&asked.inputs.values, &asked.counted, totals.asked);
-            terms.extend(told.iter().flat_map(|told| {
-                errors(
-                    told,
-                    hidden,
-                    ["asked", "asked_zero"],
-                    [gepc_weight, zero_weight],
-                )
-            }));
+        if let Some(queries) = batch.queries.as_ref().filter(|_| totals.queries > 0.0) {
+            let found = model.predict_from_cell(&queries.encoded(model, encoded), &queries.inputs);
+            let targets = (&queries.inputs.values, &queries.counted, totals.queries);
+            let names = ["gepc_query", "gepc_query_zero"];
+            terms.extend(
+                found
+                    .iter()
+                    .flat_map(|found| errors(found, targets, names, [gepc_weight, zero_weight])),
+            );
         }
     }
 }
 
-/// The squared error of told values and, where it is told, the surprise about which of them are zero.
+/// The squared error of predicted values and, if the model predicts zero probabilities, their negative log-likelihood.
 fn errors(
-    (values, nonzero): &Told,
+    (values, nonzero): &Predictions,
     (targets, counted, total): (&Tensor, &Tensor, f64),
     names: [&'static str; 2],
     weights: [f64; 2],
@@ -266,12 +279,12 @@ struct Batch {
     targets: Tensor,
     masked: Tensor,
     origins: Tensor,
-    asked: Option<Questions>,
+    queries: Option<QueryFeatures>,
 }
 
-/// What only the cell embeddings are asked for.
-struct Questions {
-    /// The asked features as tokens of their cells.
+/// Features that are predicted from the cell embeddings only.
+struct QueryFeatures {
+    /// The query features as tokens of their cells.
     inputs: Inputs,
     counted: Tensor,
 }
@@ -288,38 +301,38 @@ impl Batch {
             let kinds: Vec<i64> = shard.iter().flat_map(part).copied().collect();
             (!kinds.is_empty()).then(|| Tensor::from_slice(&kinds).to_device(device))
         };
-        let told = |cells: Inputs, modalities: Option<Tensor>| Inputs {
+        let with_batches = |cells: Inputs, modalities: Option<Tensor>| Inputs {
             batches: Some(batches.clone()),
             domains: Some(shard.iter().map(|e| e.domain).collect()),
             modalities,
             ..cells
         };
         let inputs = Inputs::new(shard.iter().map(|e| (&e.genes[..], &e.values[..])), device);
-        let asked = Inputs::new(
+        let queries = Inputs::new(
             shard
                 .iter()
-                .map(|e| (&e.asked.genes[..], &e.asked.values[..])),
+                .map(|e| (&e.query.genes[..], &e.query.values[..])),
             device,
         );
-        let any = shard.iter().any(|e| !e.asked.genes.is_empty());
+        let any = shard.iter().any(|e| !e.query.genes.is_empty());
         Self {
-            inputs: told(inputs, kinds(|e| &e.modalities)),
+            inputs: with_batches(inputs, kinds(|e| &e.modalities)),
             targets: joined(|e| &e.targets),
             masked: joined(|e| &e.masked),
-            asked: any.then(|| Questions {
-                counted: joined(|e| &e.asked.counted),
-                inputs: told(asked, kinds(|e| &e.asked.modalities)),
+            queries: any.then(|| QueryFeatures {
+                counted: joined(|e| &e.query.counted),
+                inputs: with_batches(queries, kinds(|e| &e.query.modalities)),
             }),
             origins: Tensor::from_slice(&origins).to_device(device),
         }
     }
 }
 
-impl Questions {
-    /// The asked features as if they had been encoded with their cells.
+impl QueryFeatures {
+    /// The query features as if they had been encoded with their cells.
     fn encoded(&self, model: &Model, encoded: &Encoded) -> Encoded {
         Encoded {
-            genes: model.gene_vectors(&self.inputs.gene_ids),
+            genes: model.gene_embeddings(&self.inputs.gene_ids),
             hidden: encoded.hidden.shallow_clone(),
             cells: encoded.cells.shallow_clone(),
         }

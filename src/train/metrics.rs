@@ -1,4 +1,4 @@
-//! Metrics while a run goes on: one JSON object per line, and the same as a TensorBoard event file.
+//! Training metrics: one JSON object per line, and the same as a TensorBoard event file.
 
 use super::events::Events;
 use anyhow::{Context, Result};
@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Names of the two files in the folder of a run.
+/// Names of the two files in the directory of a run.
 pub const FILES: [&str; 2] = ["metrics.jsonl", "events.out.tfevents.scgpt"];
 
 /// The files of a run.
@@ -19,7 +19,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the files in a folder and cuts off whatever a run wrote after the state it now resumes from.
+    /// Opens the files in a directory and truncates them to the state that the run resumes from.
     pub fn open(folder: &Path, kept: u64) -> Result<Self> {
         let [path, events] = FILES.map(|name| folder.join(name));
         let failed = || format!("could not write metrics to `{}`", path.display());

@@ -1,6 +1,8 @@
-//! The only training loop, and what it needs. What is learnt is an [`Objective`]; the loop knows nothing of cells or genes.
+//! Training: one loop for all programs, independent of cells and genes. An [`Objective`] defines the losses.
 
+mod all_reduce;
 mod checkpoint;
+mod contrastive;
 mod events;
 mod examples;
 mod fit;
@@ -10,20 +12,18 @@ pub mod objective;
 mod optimizer;
 mod options;
 mod schedule;
-mod terms;
-mod together;
 
 pub mod annotation;
 pub mod integration;
 pub mod perturbation;
 pub mod pretraining;
 
-pub use checkpoint::Unusable;
-pub use examples::{Cut, Examples, Groups, InMemory, Minibatch, Minibatches, checksum};
-pub use fit::{Diverged, Fit, Missed, Observer, Outcome, Report};
+pub use checkpoint::StateMismatch;
+pub use examples::{BatchPlan, Examples, Groups, InMemory, Minibatch, Minibatches, checksum};
+pub use fit::{Diverged, Fit, IncompleteEpoch, Observer, Outcome, Report};
 pub use gradient::{Figures, Gradient, Settings};
 pub use metrics::FILES as METRICS_FILES;
-pub use objective::{At, Objective, Part, Pass, Term, Totals};
+pub use objective::{At, ForwardOutput, Objective, Pass, Term, Totals};
 pub use optimizer::{Adam, clip};
-pub use options::{Options, Plan, Usual};
+pub use options::{Defaults, Options, Plan};
 pub use schedule::{Schedule, cosine};

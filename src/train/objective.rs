@@ -1,7 +1,7 @@
-//! What a training run minimises.
+//! Training objectives: the losses that a run minimizes.
 
+use crate::distributed::Ranks;
 use crate::model::{Noise, Store};
-use crate::ranks::Ranks;
 use anyhow::Result;
 use tch::Tensor;
 
@@ -13,28 +13,28 @@ pub struct Term {
     pub weight: f64,
 }
 
-/// What averages of a minibatch are taken over, known before any of it is computed.
+/// Denominators of the averages over a minibatch, known before its forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     pub cells: f64,
     pub masked: f64,
     /// Sum of the class weights of the cells.
     pub class_weight: f64,
-    /// Values that only the cell embedding is asked for.
-    pub asked: f64,
+    /// Values that are predicted from the cell embedding only.
+    pub queries: f64,
 }
 
 impl Totals {
     /// Adds up the totals of all ranks.
     pub fn add_up(&mut self, ranks: &dyn Ranks) -> Result<()> {
-        let mut numbers = [self.cells, self.masked, self.class_weight, self.asked];
+        let mut numbers = [self.cells, self.masked, self.class_weight, self.queries];
         ranks.sum_f64(&mut numbers)?;
-        [self.cells, self.masked, self.class_weight, self.asked] = numbers;
+        [self.cells, self.masked, self.class_weight, self.queries] = numbers;
         Ok(())
     }
 }
 
-/// Where in a run a minibatch stands.
+/// Purpose of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// Training step, whose number seeds dropout.
@@ -43,30 +43,30 @@ pub enum Pass {
     Evaluation,
 }
 
-/// What some cells of a minibatch are computed with.
+/// Context of the forward pass of some cells of a minibatch.
 #[derive(Debug, Clone, Copy)]
 pub struct At<'a> {
     pub totals: &'a Totals,
     pub pass: Pass,
-    /// What [`Objective::survey`] found in all cells of the minibatch; in training only.
-    pub survey: Option<&'a Tensor>,
+    /// Sum of [`Objective::batch_statistics`] over all cells of the minibatch; in training only.
+    pub batch_statistics: Option<&'a Tensor>,
 }
 
-/// What the forward pass of some cells of a minibatch gives.
+/// Output of the forward pass of some cells of a minibatch.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct ForwardOutput {
     pub terms: Vec<Term>,
-    /// Cell embeddings `[cells, width]` for losses between cells; a set for every forward pass made.
+    /// Cell embeddings `[cells, embsize]` for losses between cells; one set per forward pass.
     pub embeddings: Vec<Tensor>,
-    /// Counts that are summed and divided by the number of cells, such as right answers.
+    /// Counts that are summed and divided by the number of cells, such as correct predictions.
     pub tallies: Vec<(&'static str, f64)>,
 }
 
 /// A loss on minibatches of examples.
 ///
-/// A minibatch is computed in shards, on as many threads as there are. Losses of single cells go into [`Part::terms`]; losses
-/// between the cells of a minibatch are computed by [`Objective::couple`] on the embeddings of all shards, and their gradient
-/// goes back into each. So the size of a shard never changes what is learnt.
+/// A minibatch is computed in shards, on as many threads as there are. Losses of single cells go into [`ForwardOutput::terms`];
+/// losses between the cells of a minibatch are computed by [`Objective::batch_loss`] on the embeddings of all shards, and their
+/// gradient is passed back to each. So the size of a shard never changes the result.
 pub trait Objective: Sync {
     /// A training cell, ready for the model.
     type Example: Send + Sync + 'static;
@@ -86,16 +86,16 @@ pub trait Objective: Sync {
         shard: &[Self::Example],
         at: At<'_>,
         noise: &mut Noise,
-    ) -> Part;
+    ) -> ForwardOutput;
 
-    /// True if the forward pass of a cell needs something of all cells of its minibatch, as a norm over them does.
-    fn surveys(&self) -> bool {
+    /// True if the forward pass of a cell needs statistics over all cells of its minibatch, as batch normalization does.
+    fn has_batch_statistics(&self) -> bool {
         false
     }
 
-    /// What that is, of some of the cells: a tensor that is added up over all. It is asked for with the noise that the forward
-    /// pass will have, and gradients flow back through it.
-    fn survey(
+    /// These statistics of some of the cells: a tensor that is summed over all cells. Computed with the noise of the forward
+    /// pass; gradients flow back through it.
+    fn batch_statistics(
         &self,
         _model: &Self::Model,
         _shard: &[Self::Example],
@@ -104,16 +104,16 @@ pub trait Objective: Sync {
         None
     }
 
-    /// Learns from what was found in a minibatch what no gradient teaches.
-    fn absorb(&self, _model: &Self::Model, _survey: &Tensor) {}
+    /// Updates running statistics of the model from those of a minibatch.
+    fn update_running_statistics(&self, _model: &Self::Model, _statistics: &Tensor) {}
 
-    /// True if [`Objective::couple`] has something to say.
-    fn couples(&self) -> bool {
+    /// True if [`Objective::batch_loss`] has terms.
+    fn has_batch_loss(&self) -> bool {
         false
     }
 
-    /// Losses between the cells of a minibatch, from its embeddings `[cells, width]`.
-    fn couple(&self, _embeddings: &[Tensor]) -> Vec<Term> {
+    /// Losses between the cells of a minibatch, from its embeddings `[cells, embsize]`.
+    fn batch_loss(&self, _embeddings: &[Tensor]) -> Vec<Term> {
         Vec::new()
     }
 }

@@ -1,4 +1,4 @@
-//! Adam and AdamW on the flat parameter vector, with a state that can be saved (libtorch's cannot, from Rust).
+//! Adam and AdamW on the flat parameter vector, with a state that can be saved, which libtorch does not offer in Rust.
 
 use crate::model::Flat;
 use tch::{Tensor, no_grad};
@@ -54,7 +54,7 @@ impl Adam {
     }
 }
 
-/// Scales the gradient down to a largest norm and returns the norm it had (L2, over all parameters).
+/// Clips the gradient to a maximum norm and returns the norm before (L2, over all parameters).
 pub fn clip(flat: &mut Flat, largest: f64) -> f64 {
     let norm = flat.gradients.norm().double_value(&[]);
     if norm > largest {

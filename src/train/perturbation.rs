@@ -1,12 +1,12 @@
-//! Learning what perturbations do: the expression of a perturbed cell from that of a control cell and what was done to its genes
-//! (reference sections 5 and 11.4).
+//! Perturbation response objective: the expression of a perturbed cell from that of a control cell and the perturbed genes
+//! (docs/methods.md, "Perturbation prediction").
 
-use super::objective::{At, Objective, Part, Term, Totals};
+use super::objective::{At, ForwardOutput, Objective, Term, Totals};
 use crate::checkpoint::Architecture;
 use crate::model::{Genes, Heads, Model, Noise, PerturbedCell, Store, losses};
 use tch::{Device, Tensor};
 
-/// A control cell, what is done to it, and the perturbed cell to be told.
+/// A control cell with its perturbation, and the perturbed cell to predict.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
     pub cell: PerturbedCell,
@@ -16,7 +16,7 @@ pub struct Example {
     pub known: Vec<f32>,
 }
 
-/// Cells before and after.
+/// The perturbation objective.
 pub struct Perturbation<'a> {
     pub architecture: &'a Architecture,
     pub genes: Genes,
@@ -41,22 +41,28 @@ impl Objective for Perturbation<'_> {
         }
     }
 
-    fn forward(&self, model: &Model, shard: &[Example], at: At<'_>, noise: &mut Noise) -> Part {
+    fn forward(
+        &self,
+        model: &Model,
+        shard: &[Example],
+        at: At<'_>,
+        noise: &mut Noise,
+    ) -> ForwardOutput {
         let cells = shard.iter().map(|example| &example.cell);
-        let told = model.tell_perturbed(cells, self.device, noise);
+        let predicted = model.predict_perturbed(cells, self.device, noise);
         let joined = |part: fn(&Example) -> &[f32]| {
             let all: Vec<f32> = shard.iter().flat_map(part).copied().collect();
             Tensor::from_slice(&all).to_device(self.device)
         };
         let (targets, known) = (joined(|e| &e.targets), joined(|e| &e.known));
-        let sum = losses::squared_error(&told, &targets, &known);
-        Part {
+        let sum = losses::squared_error(&predicted, &targets, &known);
+        ForwardOutput {
             terms: vec![Term {
                 name: "mse",
                 value: sum / at.totals.masked.max(1.0),
                 weight: 1.0,
             }],
-            ..Part::default()
+            ..ForwardOutput::default()
         }
     }
 }

@@ -1,75 +1,75 @@
-//! Learning the language of cells: to tell expression values from others (reference sections 7 and 10.4; paper, Methods,
+//! Generative pre-training objective: masked gene expression modeling (docs/methods.md, "Pre-training"; paper, Methods,
 //! "Generative pretraining").
 
-use super::objective::{At, Objective, Part, Pass, Term, Totals};
+use super::objective::{At, ForwardOutput, Objective, Pass, Term, Totals};
 use crate::checkpoint::Architecture;
-use crate::model::{Genes, Heads, Inputs, Model, Noise, SplitInputs, Store, Width, losses};
+use crate::model::{Genes, Heads, Inputs, Model, Noise, OutputTokens, SplitInputs, Store, losses};
 use crate::random::{self, Seed};
-use crate::tokens::perception::{Perception, Shares};
+use crate::tokens::prompt_mask::{Fractions, Perception};
 use crate::tokens::{Tokens, masking};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// What a model in pre-training is told of a cell.
+/// Pre-training task: model input and prediction targets.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// The values of a part of the genes; it generates the others, from these and from the cell embedding.
+    /// Input: the values of some genes. The other genes are generated from these and from the cell embedding.
     #[default]
     Both,
-    /// The cell embedding only; it generates all values.
+    /// Input: the cell embedding only. All values are generated.
     Gen,
-    /// All values but a masked part, which it tells; attention is free.
+    /// Masked values are predicted from all others, with unrestricted attention.
     Pcpt,
 }
 
-/// What is learnt, and how much each part counts.
+/// Pre-training objectives and their weights.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
-pub struct Goals {
-    /// What the model is told of a cell: both (the values of a part of the genes; it generates the others), gen (only an
-    /// embedding of the cell) or pcpt (all values but a masked part, attention free).
+pub struct Objectives {
+    /// Pre-training task: both (generate genes from the values of the other genes), gen (generate all genes from the cell
+    /// embedding) or pcpt (predict masked values, unrestricted attention).
     #[arg(long)]
     pub task: Task,
-    /// Share of a cell's genes whose values are hidden: one of several with commas between them, or any within a range such as
-    /// 0.15..0.40; drawn for every cell.
-    #[arg(long, value_name = "SHARES")]
-    pub mask_ratio: Shares,
-    /// Weight of telling hidden values from the other genes (GEP).
-    #[arg(long)]
+    /// Fraction of a cell's genes to mask, drawn for every cell: one of a comma-separated list, or any value of a range such as
+    /// 0.15..0.40.
+    #[arg(long, hide_short_help = true, value_name = "FRACTIONS")]
+    pub mask_ratio: Fractions,
+    /// Weight of gene expression prediction (GEP): masked values from the other genes.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of telling hidden values from the cell embedding alone (GEPC); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of gene expression prediction from the cell embedding (GEPC); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,
-    /// Weight of telling them a second time with the cell embedding in the place of the CLS token (task both); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of a second generative pass with the cell embedding in place of the CLS token (task both); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub prompt_weight: f64,
-    /// Steps before the second time begins: a cell embedding must first mean something.
-    #[arg(long)]
+    /// Training steps before the second pass starts, for the cell embedding to become informative.
+    #[arg(long, hide_short_help = true)]
     pub prompt_after: u64,
-    /// Weight of telling a cell from the others of its minibatch under other dropout (CCE, task pcpt; the reference uses 10); 0
-    /// leaves it out.
-    #[arg(long)]
+    /// Weight of contrastive cell embedding (CCE, task pcpt): two embeddings of a cell under different dropout are contrasted
+    /// with the other cells of the minibatch. The original implementation uses 10; 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cce_weight: f64,
-    /// Weight of telling the cell type (needs --labels); 0 leaves it out.
-    #[arg(long)]
+    /// Weight of cell type classification (needs --labels); 0 disables it.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cls_weight: f64,
 }
 
-impl Default for Goals {
+impl Default for Objectives {
     fn default() -> Self {
         Self {
             task: Task::Both,
-            mask_ratio: Shares::OneOf(vec![0.25, 0.5, 0.75]),
+            mask_ratio: Fractions::OneOf(vec![0.25, 0.5, 0.75]),
             gep_weight: 1.0,
             gepc_weight: 1.0,
             prompt_weight: 1.0,
@@ -80,8 +80,8 @@ impl Default for Goals {
     }
 }
 
-impl Goals {
-    /// The heads that they need.
+impl Objectives {
+    /// The output heads that the objectives need.
     pub fn heads(&self, classes: usize) -> Heads {
         Heads {
             classes: (self.cls_weight > 0.0).then_some(classes),
@@ -100,14 +100,14 @@ pub struct GeneConditions {
     pub perturbed: Option<i64>,
 }
 
-/// Cells without labels, or with some, and what is learnt from them.
+/// The pre-training objective; cells may have labels.
 pub struct Pretraining<'a> {
-    pub goals: &'a Goals,
+    pub goals: &'a Objectives,
     pub architecture: &'a Architecture,
     pub genes: Genes,
     pub heads: Heads,
     pub conditions: Option<&'a GeneConditions>,
-    /// Most tokens of a cell, `<cls>` included.
+    /// Maximum number of tokens of a cell, `<cls>` included.
     pub max_length: usize,
     pub seed: Seed,
     pub device: Device,
@@ -119,24 +119,24 @@ pub struct Cell {
     /// Number among all cells.
     pub id: u64,
     /// All its tokens, `<cls>` first.
-    pub sentence: Tokens,
+    pub tokens: Tokens,
     pub class: Option<i64>,
     /// Vocabulary id of the gene that was perturbed.
     pub perturbed: Option<i64>,
 }
 
-/// A cell as the model meets it.
+/// A training example: model input and prediction targets of a cell.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
-    /// Tokens with the values that the model is told.
-    pub told: Tokens,
-    /// Genes to generate the values of; none if hidden values are masked among the told ones.
-    pub asked: Vec<i64>,
-    /// True values: of the asked genes, or of all told ones.
+    /// Tokens with the values that are the model input.
+    pub input: Tokens,
+    /// Genes to generate; empty if the values to predict are masked in the input.
+    pub queries: Vec<i64>,
+    /// True values: of the query genes, or of all input genes.
     pub targets: Vec<f32>,
     /// 1 where a target counts, else 0.
     pub counted: Vec<f32>,
-    /// Conditions of the told tokens, then of the asked ones.
+    /// Conditions of the input tokens, then of the query genes.
     pub conditions: Vec<i64>,
     /// Class, or -100 for none.
     pub class: i64,
@@ -147,31 +147,29 @@ impl Pretraining<'_> {
     pub fn example(&self, cell: &Cell, epoch: Option<u64>) -> Example {
         let round = epoch.map_or(0, |epoch| epoch + 1);
         let mut stream = self.seed.stream("hidden genes", &[round, cell.id]);
-        let share = self.goals.mask_ratio.draw(&mut stream);
+        let ratio = self.goals.mask_ratio.draw(&mut stream);
         let permute = |n| random::permutation(&mut stream, n);
         let mut example = match self.goals.task {
-            Task::Both => asked(Perception::cut(
-                &cell.sentence,
-                share,
+            Task::Both => generated(Perception::cut(
+                &cell.tokens,
+                ratio,
                 self.max_length,
                 permute,
             )),
             Task::Gen => {
-                let sample =
-                    Perception::cut(&cell.sentence, 0.0, self.max_length, permute).perceived;
+                let sample = Perception::cut(&cell.tokens, 0.0, self.max_length, permute).perceived;
                 let genes: Vec<usize> = (1..sample.len()).collect();
-                asked(Perception {
+                generated(Perception {
                     perceived: sample.select(&[0]),
                     generated: sample.select(&genes),
                 })
             }
             Task::Pcpt => {
-                let sample =
-                    Perception::cut(&cell.sentence, 0.0, self.max_length, permute).perceived;
-                let hidden = (1..sample.len()).filter(|_| random::uniform(&mut stream) < share);
+                let sample = Perception::cut(&cell.tokens, 0.0, self.max_length, permute).perceived;
+                let chosen = (1..sample.len()).filter(|_| random::uniform(&mut stream) < ratio);
                 masked(
                     sample,
-                    &hidden.collect::<Vec<_>>(),
+                    &chosen.collect::<Vec<_>>(),
                     self.architecture.mask_value as f32,
                 )
             }
@@ -190,35 +188,35 @@ impl Pretraining<'_> {
             _ => conditions.by_id[*gene as usize],
         };
         example
-            .told
+            .input
             .genes
             .iter()
-            .chain(&example.asked)
+            .chain(&example.queries)
             .map(condition)
             .collect()
     }
 }
 
-/// Some genes are told, the others asked for.
-fn asked(cut: Perception) -> Example {
+/// An example whose query genes are generated from the other genes.
+fn generated(cut: Perception) -> Example {
     Example {
-        told: cut.perceived,
+        input: cut.perceived,
         counted: vec![1.0; cut.generated.len()],
-        asked: cut.generated.genes,
+        queries: cut.generated.genes,
         targets: cut.generated.values,
         ..Example::default()
     }
 }
 
-/// All genes are told, some with their values masked.
-fn masked(sentence: Tokens, hidden: &[usize], mask_value: f32) -> Example {
-    let targets = sentence.values.clone();
-    let mut counted = vec![0.0; sentence.len()];
-    hidden.iter().for_each(|&at| counted[at] = 1.0);
-    let mut told = sentence;
-    masking::apply(&mut told.values, hidden, mask_value);
+/// An example with all genes in the input, values masked at the given positions.
+fn masked(tokens: Tokens, positions: &[usize], mask_value: f32) -> Example {
+    let targets = tokens.values.clone();
+    let mut counted = vec![0.0; tokens.len()];
+    positions.iter().for_each(|&at| counted[at] = 1.0);
+    let mut input = tokens;
+    masking::apply(&mut input.values, positions, mask_value);
     Example {
-        told,
+        input,
         targets,
         counted,
         ..Example::default()
@@ -239,7 +237,7 @@ impl Objective for Pretraining<'_> {
             cells: examples.len() as f64,
             masked: counted.map(|&c| f64::from(c)).sum(),
             class_weight: examples.iter().filter(|example| example.class >= 0).count() as f64,
-            asked: 0.0,
+            queries: 0.0,
         }
     }
 
@@ -249,39 +247,39 @@ impl Objective for Pretraining<'_> {
         shard: &[Example],
         At { totals, pass, .. }: At<'_>,
         noise: &mut Noise,
-    ) -> Part {
+    ) -> ForwardOutput {
         let batch = Batch::new(shard, self.device);
-        let told = match self.goals.task {
-            Task::Both => self.tell_both(model, &batch, (totals, pass), noise),
-            Task::Gen => self.tell_generated(model, &batch, (totals, pass), noise),
-            Task::Pcpt => self.tell_masked(model, &batch, (totals, pass), noise),
+        let predictions = match self.goals.task {
+            Task::Both => self.predict_both(model, &batch, (totals, pass), noise),
+            Task::Gen => self.predict_generated(model, &batch, (totals, pass), noise),
+            Task::Pcpt => self.predict_masked(model, &batch, (totals, pass), noise),
         };
-        let Told {
+        let Predictions {
             mut terms,
             cells,
             again,
-        } = told;
+        } = predictions;
         if let Some(classifier) = &model.classifier {
             let sum = losses::cross_entropy(&classifier.forward(&cells), &batch.classes, None, 0.0);
-            terms.push(self.beside(
+            terms.push(self.auxiliary(
                 "cls",
                 sum / totals.class_weight.max(1.0),
                 self.goals.cls_weight,
                 pass,
             ));
         }
-        Part {
+        ForwardOutput {
             terms,
             embeddings: again.map_or_else(Vec::new, |again| vec![cells, again]),
             tallies: Vec::new(),
         }
     }
 
-    fn couples(&self) -> bool {
+    fn has_batch_loss(&self) -> bool {
         self.goals.cce_weight > 0.0
     }
 
-    fn couple(&self, embeddings: &[Tensor]) -> Vec<Term> {
+    fn batch_loss(&self, embeddings: &[Tensor]) -> Vec<Term> {
         let [first, second] = embeddings else {
             return Vec::new();
         };
@@ -294,17 +292,17 @@ impl Objective for Pretraining<'_> {
     }
 }
 
-/// What a model told of some cells, and how well.
-struct Told {
+/// Losses and cell embeddings of some cells.
+struct Predictions {
     terms: Vec<Term>,
     cells: Tensor,
-    /// The cells embedded a second time, under other dropout.
+    /// The cells embedded a second time, under different dropout.
     again: Option<Tensor>,
 }
 
 impl Pretraining<'_> {
-    /// A term beside GEP, by which alone weights are chosen: in validation it does not count (reference section 7.4).
-    fn beside(&self, name: &'static str, value: Tensor, weight: f64, pass: Pass) -> Term {
+    /// An auxiliary loss term, not counted in validation: GEP alone selects the best weights (docs/methods.md, "Validation").
+    fn auxiliary(&self, name: &'static str, value: Tensor, weight: f64, pass: Pass) -> Term {
         let weight = if pass == Pass::Evaluation {
             0.0
         } else {
@@ -317,14 +315,14 @@ impl Pretraining<'_> {
         }
     }
 
-    /// Perceived and generated genes, and the generated ones a second time with the cell embedding told.
-    fn tell_both(
+    /// Generates the query genes from the input genes, then a second time conditioned on the cell embedding.
+    fn predict_both(
         &self,
         model: &Model,
         batch: &Batch,
         (totals, pass): (&Totals, Pass),
         noise: &mut Noise,
-    ) -> Told {
+    ) -> Predictions {
         let inputs = batch.split_inputs(self.device);
         let first = model.generate(&inputs, None, noise);
         let mut terms = vec![self.gep(model, batch, &first.hidden, totals)];
@@ -344,23 +342,23 @@ impl Pretraining<'_> {
                 weight: self.goals.prompt_weight,
             });
         }
-        Told {
+        Predictions {
             terms,
             cells: first.cells,
             again: None,
         }
     }
 
-    /// The whole cell is embedded, and its genes are generated from the embedding alone.
-    fn tell_generated(
+    /// Embeds the whole cell and generates its genes from the embedding alone.
+    fn predict_generated(
         &self,
         model: &Model,
         batch: &Batch,
         (totals, pass): (&Totals, Pass),
         noise: &mut Noise,
-    ) -> Told {
+    ) -> Predictions {
         let cells = model
-            .encode(&batch.whole(self.device), Width::FirstToken, noise)
+            .encode(&batch.whole(self.device), OutputTokens::First, noise)
             .cells;
         let inputs = batch.split_inputs(self.device);
         let out = model.generate(&inputs, Some(&cells), noise);
@@ -371,23 +369,23 @@ impl Pretraining<'_> {
             (&out.genes, &inputs.split.generated.spread(&cells)),
             (totals, pass),
         ));
-        Told {
+        Predictions {
             terms,
             cells,
             again: None,
         }
     }
 
-    /// Masked genes among the others.
-    fn tell_masked(
+    /// Predicts masked values among the others.
+    fn predict_masked(
         &self,
         model: &Model,
         batch: &Batch,
         (totals, pass): (&Totals, Pass),
         noise: &mut Noise,
-    ) -> Told {
+    ) -> Predictions {
         let inputs = batch.inputs(self.device);
-        let out = model.encode(&inputs, Width::AllTokens, noise);
+        let out = model.encode(&inputs, OutputTokens::All, noise);
         let mut terms = vec![self.gep(model, batch, &out.hidden, totals)];
         terms.extend(self.gepc(
             model,
@@ -396,16 +394,16 @@ impl Pretraining<'_> {
             (totals, pass),
         ));
         let again = self
-            .couples()
-            .then(|| model.encode(&inputs, Width::FirstToken, noise).cells);
-        Told {
+            .has_batch_loss()
+            .then(|| model.encode(&inputs, OutputTokens::First, noise).cells);
+        Predictions {
             terms,
             cells: out.cells,
             again,
         }
     }
 
-    /// Mean squared error of values told from contextualised tokens.
+    /// Mean squared error of values predicted from token outputs (GEP).
     fn gep(&self, model: &Model, batch: &Batch, hidden: &Tensor, totals: &Totals) -> Term {
         let decoder = model
             .expression
@@ -419,7 +417,7 @@ impl Pretraining<'_> {
         }
     }
 
-    /// The same of values told from gene vectors and the cell embedding.
+    /// Mean squared error of values predicted from gene embeddings and the cell embedding (GEPC).
     fn gepc(
         &self,
         model: &Model,
@@ -427,9 +425,9 @@ impl Pretraining<'_> {
         (genes, cells): (&Tensor, &Tensor),
         (totals, pass): (&Totals, Pass),
     ) -> Option<Term> {
-        let (told, _) = model.cell_expression.as_ref()?.forward(genes, cells);
-        let sum = losses::squared_error(&told, &batch.targets, &batch.counted);
-        Some(self.beside(
+        let (predicted, _) = model.cell_expression.as_ref()?.forward(genes, cells);
+        let sum = losses::squared_error(&predicted, &batch.targets, &batch.counted);
+        Some(self.auxiliary(
             "gepc",
             sum / totals.masked.max(1.0),
             self.goals.gepc_weight,
@@ -461,13 +459,13 @@ impl<'e> Batch<'e> {
         }
     }
 
-    /// Told tokens.
+    /// Input tokens.
     fn inputs(&self, device: Device) -> Inputs {
         let cells = self.examples.iter();
         let tokens = cells
             .clone()
-            .map(|e| (&e.told.genes[..], &e.told.values[..]));
-        let conditions = cells.flat_map(|e| &e.conditions[..e.conditions.len().min(e.told.len())]);
+            .map(|e| (&e.input.genes[..], &e.input.values[..]));
+        let conditions = cells.flat_map(|e| &e.conditions[..e.conditions.len().min(e.input.len())]);
         let conditions: Vec<i64> = conditions.copied().collect();
         Inputs {
             conditions: ids(conditions, device),
@@ -475,11 +473,11 @@ impl<'e> Batch<'e> {
         }
     }
 
-    /// Told and asked genes with their true values.
+    /// Input and query genes with their true values.
     fn whole(&self, device: Device) -> Inputs {
         let whole = |e: &Example| Tokens {
-            genes: [&e.told.genes[..], &e.asked].concat(),
-            values: [&e.told.values[..], &e.targets].concat(),
+            genes: [&e.input.genes[..], &e.queries].concat(),
+            values: [&e.input.values[..], &e.targets].concat(),
         };
         let cells: Vec<Tokens> = self.examples.iter().map(whole).collect();
         let conditions = self
@@ -495,24 +493,24 @@ impl<'e> Batch<'e> {
         }
     }
 
-    /// Told tokens of all cells, then asked ones.
+    /// Input tokens of all cells, then query genes.
     fn split_inputs(&self, device: Device) -> SplitInputs {
-        let told = self
+        let inputs = self
             .examples
             .iter()
-            .map(|e| (&e.told.genes[..], &e.told.values[..]));
-        let asked = self.examples.iter().map(|e| &e.asked[..]);
-        let conditions = |told: bool| {
+            .map(|e| (&e.input.genes[..], &e.input.values[..]));
+        let queries = self.examples.iter().map(|e| &e.queries[..]);
+        let conditions = |is_input: bool| {
             self.examples.iter().flat_map(move |e| {
-                let (of_told, of_asked) =
-                    e.conditions.split_at(e.conditions.len().min(e.told.len()));
-                if told { of_told } else { of_asked }
+                let (of_input, of_queries) =
+                    e.conditions.split_at(e.conditions.len().min(e.input.len()));
+                if is_input { of_input } else { of_queries }
             })
         };
         let conditions = conditions(true).chain(conditions(false)).copied();
         SplitInputs {
             conditions: ids(conditions.collect(), device),
-            ..SplitInputs::new(told, asked, device)
+            ..SplitInputs::new(inputs, queries, device)
         }
     }
 }

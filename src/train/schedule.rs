@@ -1,24 +1,24 @@
-//! The learning rate as a pure function of where training stands.
+//! Learning rate schedules: pure functions of the position in a run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes.
+/// Learning rate schedule.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Multiplied by the decay factor after every epoch, as the reference fine-tunes.
+    /// Multiplied by the decay factor after every epoch, as in fine-tuning with the original implementation.
     Decay,
-    /// Rises linearly over the warm-up share of the run, then falls to zero along half a cosine.
+    /// Rises linearly over the warm-up fraction of the run, then falls to zero along half a cosine.
     #[default]
     Cosine,
-    /// Stays as it is.
+    /// Constant learning rate.
     Constant,
 }
 
-/// Where a run stands.
+/// Position in a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Position {
     pub epoch: u64,
@@ -42,7 +42,7 @@ impl Schedule {
     }
 }
 
-/// Linear warm-up, then half a cosine (reference section 7.4).
+/// Linear warm-up, then half a cosine (docs/methods.md, "Learning-rate schedule").
 pub fn cosine(step: f64, steps: f64, warmup: f64) -> f64 {
     if step < warmup {
         return step / warmup;

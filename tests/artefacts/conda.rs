@@ -1,7 +1,6 @@
-//! The conda recipes: `meta.yaml` as bioconda takes it, and `recipe.yaml`, its successor, from the same values.
+//! The conda recipes `meta.yaml` (for bioconda) and `recipe.yaml` (for rattler-build), generated from the same values.
 //!
-//! One package serves both flavours: programs load `libtorch_cuda` where libtorch brings it, so that which libtorch is installed
-//! beside them decides.
+//! One package serves CPU and GPU: programs load `libtorch_cuda` if the installed libtorch has it.
 
 use super::{assert_current, libtorch};
 use scgpt_tools::descriptor::{DOI, PACKAGE};
@@ -13,7 +12,7 @@ const HOME: &str = env!("CARGO_PKG_REPOSITORY");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const BUILD: [&str; 4] = ["cargo-bundle-licenses", "cmake", "make", "patchelf"];
 
-/// How a package is tested: every program starts.
+/// Package tests: every program starts.
 fn commands(indent: &str) -> String {
     let binaries: BTreeSet<&str> = ALL.iter().map(Entry::binary).collect();
     let line = |binary: &str| format!("{indent}- {binary} --version\n");
@@ -25,19 +24,19 @@ fn list<'a>(indent: &str, items: impl IntoIterator<Item = &'a str>) -> String {
     items.into_iter().map(line).collect()
 }
 
-fn about(licence: &str, home: [&str; 3]) -> String {
+fn about(license: &str, home: [&str; 3]) -> String {
     let [home, source, documentation] = home;
     format!(
-        "about:\n  {home}: {HOME}\n  {source}: {HOME}\n  {documentation}: {HOME}#readme\n  license: MIT\n{licence}  license_file:\n    - \
+        "about:\n  {home}: {HOME}\n  {source}: {HOME}\n  {documentation}: {HOME}#readme\n  license: MIT\n{license}  license_file:\n    - \
          LICENSE\n    - THIRDPARTY.yml\n  summary: {}\n\nextra:\n  identifiers:\n    - doi:{DOI}\n",
         env!("CARGO_PKG_DESCRIPTION")
     )
 }
 
 const NOTE: &str =
-    "Made from the programs: change them or tests/artefacts/conda.rs, not this file.";
+    "Generated from the programs: change them or tests/artefacts/conda.rs, not this file.";
 
-/// For bioconda. The release fills in the checksum of its archive.
+/// For bioconda. The release workflow fills in the checksum of the archive.
 fn meta() -> String {
     let compilers =
         ["c", "cxx", "rust"].map(|language| format!("{{{{ compiler('{language}') }}}}"));
@@ -57,7 +56,7 @@ fn meta() -> String {
     )
 }
 
-/// For rattler-build, from the sources beside it.
+/// For rattler-build, from this source tree.
 fn recipe() -> String {
     let compilers =
         ["c", "cxx", "rust"].map(|language| format!("${{{{ compiler('{language}') }}}}"));
@@ -79,7 +78,7 @@ fn recipe() -> String {
 }
 
 #[test]
-fn recipes_hold_the_values_of_the_programs() {
+fn recipes_are_current() {
     assert_current(Path::new("conda/meta.yaml"), &meta());
     assert_current(Path::new("conda/recipe.yaml"), &recipe());
 }

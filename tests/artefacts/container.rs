@@ -1,14 +1,14 @@
-//! The images: hand-written, and true to the programs' descriptors.
+//! Checks the hand-written container files against the descriptors of the programs.
 
 use super::committed;
-use scgpt_tools::descriptor::{FLAVOURS, IMAGE};
+use scgpt_tools::descriptor::{FLAVORS, IMAGE};
 use std::path::Path;
 
 #[test]
-fn images_are_those_that_descriptors_name() {
+fn images_match_the_descriptors() {
     let text = committed(Path::new("containers/Dockerfile")).expect("a file for images");
-    for flavour in FLAVOURS {
-        let stage = format!("FROM runtime AS {flavour}\n");
+    for flavor in FLAVORS {
+        let stage = format!("FROM runtime AS {flavor}\n");
         assert!(text.contains(&stage), "`{stage}` is missing");
     }
     for (label, value) in [
@@ -24,10 +24,10 @@ fn images_are_those_that_descriptors_name() {
     let image = format!(
         "From: {IMAGE}:{}-{}\n",
         env!("CARGO_PKG_VERSION"),
-        FLAVOURS[0]
+        FLAVORS[0]
     );
     assert!(apptainer.contains(&image), "`{image}` is missing");
-    // Engines start a shell under a user of their own.
+    // Workflow engines start a shell as their own user.
     for forbidden in ["\nENTRYPOINT", "\nUSER"] {
         assert!(!text.contains(forbidden), "{forbidden}");
     }

@@ -1,8 +1,7 @@
-//! Galaxy tools. `tools/<tool>/generated.xml` is made from the program's definition: a macro `option_<name>` for every option,
-//! and `@OPTIONS@`, which collects them from where `tools/<tool>/<tool>.xml` puts them. The latter is written by hand, and
-//! held against the program here.
+//! Galaxy tools. `tools/<tool>/generated.xml` is generated from the definition of the program: a macro `option_<name>` for every
+//! option, and `@OPTIONS@`, which collects them from the form. `tools/<tool>/<tool>.xml` is written by hand and checked here.
 
-use super::{assert_current, folder};
+use super::{assert_current, directory};
 use crate::support::cells::{Simulated, TYPES, write};
 use crate::support::programs::{from_to, program, succeed, tokenize};
 use crate::support::simulation::{Network, Noise};
@@ -18,52 +17,52 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Options that neither form nor command has: start of the program's name, option, reason.
-const LEFT_OUT: &[(&str, &str, &str)] = &[
-    ("", "log_format", "the job's messages are for people"),
+/// Options that neither form nor command has: start of the name of the program, option, reason.
+const EXCLUDED: &[(&str, &str, &str)] = &[
+    ("", "log_format", "messages of a job are read by users"),
     (
         "",
         "quiet",
-        "the job's messages are kept apart from its outputs",
+        "messages of a job are separate from its outputs",
     ),
-    ("", "verbose", "the run record says it all"),
-    ("", "resume", "a job starts in an empty folder"),
+    ("", "verbose", "the run record has all details"),
+    ("", "resume", "a job starts in an empty directory"),
     (
         "",
         "save_every",
-        "a job starts in an empty folder, with no state to go on from",
+        "a job starts in an empty directory, without a training state",
     ),
     (
         "scgpt-tokenize",
         "input",
-        "the sample sheet lists the files under the names they have in the history",
+        "the sample sheet lists the files with their names in the history",
     ),
     (
         "scgpt-finetune-perturbation",
         "record",
-        "it lies in the model's folder",
+        "it is in the model directory",
     ),
     (
         "scgpt-finetune-annotation",
         "record",
-        "it lies in the model's folder",
+        "it is in the model directory",
     ),
     (
         "scgpt-integrate",
         "samples",
-        "the form lists the files of every modality",
+        "the form has an input for each modality",
     ),
-    ("scgpt-pretrain", "record", "it lies in the model's folder"),
-    ("scgpt-tokenize", "record", "it lies in the corpus"),
+    ("scgpt-pretrain", "record", "it is in the model directory"),
+    ("scgpt-tokenize", "record", "it is in the corpus"),
     (
         "scgpt-checkpoint inspect",
         "record",
-        "the report is all there is",
+        "the report is the only output",
     ),
-    ("scgpt-checkpoint", "threads", "there is nothing to compute"),
+    ("scgpt-checkpoint", "threads", "nothing is computed"),
 ];
 
-/// What every tool expands from `macros.xml` and `generated.xml`.
+/// Macros of `macros.xml` and `generated.xml` that every tool expands.
 const EXPECTED_MACROS: [&str; 6] = [
     "citations",
     "creator",
@@ -73,14 +72,15 @@ const EXPECTED_MACROS: [&str; 6] = [
     "xrefs",
 ];
 
-const MADE: &str = "<!-- Made from the program's definition, as README.md of the tools says; not to be edited. -->";
+const GENERATED: &str =
+    "<!-- Generated from the definition of the program (see tools/README.md); do not edit. -->";
 
-/// The place of an option in the form.
+/// Position of an option in the form.
 struct Place {
     option: String,
-    /// As Cheetah names it, such as `$training.epochs`.
+    /// Cheetah variable, such as `$training.epochs`.
     variable: String,
-    /// The condition under which it is in the form, as Cheetah says it.
+    /// Cheetah condition under which the option is in the form.
     condition: Option<String>,
 }
 
@@ -110,13 +110,13 @@ impl Place {
         format!(
             "('{}', '{}', {}{condition}),",
             self.option,
-            kind(property).1,
+            param_type(property).1,
             self.variable
         )
     }
 }
 
-/// The sections and conditionals around an element, as the start of a variable's name.
+/// Sections and conditionals around an element, as prefix of a variable.
 fn path(node: Node) -> String {
     let is_group = |node: &Node| node.has_tag_name("section") || node.has_tag_name("conditional");
     let groups = node.ancestors().filter(is_group);
@@ -127,7 +127,7 @@ fn path(node: Node) -> String {
         .fold("$".to_owned(), |path, name| path + name + ".")
 }
 
-/// A hand-written tool as far as it matters to the program.
+/// The parts of a hand-written tool that depend on the program.
 struct Tool {
     path: PathBuf,
     text: String,
@@ -137,17 +137,17 @@ struct Tool {
 
 impl Tool {
     fn read(entry: &Entry) -> Self {
-        let folder = folder(entry);
-        let name = folder
+        let directory = directory(entry);
+        let name = directory
             .file_name()
-            .expect("a folder of `tools`")
+            .expect("a directory of `tools`")
             .to_str()
             .expect("UTF-8");
-        let path = folder.join(name).with_extension("xml");
+        let path = directory.join(name).with_extension("xml");
         let text = fs::read_to_string(root().join(&path));
         let text = text.unwrap_or_else(|error| {
             panic!(
-                "`{}` needs a Galaxy tool `{}`, written by hand like the others: {error}",
+                "`{}` needs a hand-written Galaxy tool `{}`: {error}",
                 entry.name,
                 path.display()
             )
@@ -169,7 +169,7 @@ impl Tool {
         }
     }
 
-    /// Whether the command gives the option: by its flag, or by its place after the program's name.
+    /// Whether the command passes the option, by flag or as positional argument.
     fn commands(&self, entry: &Entry, option: &str) -> bool {
         let command = (entry.define)().command;
         let argument = command
@@ -219,11 +219,11 @@ fn flag_of(entry: &Entry, option: &str) -> Option<String> {
     argument.get_long().map(|flag| format!("--{flag}"))
 }
 
-fn reason_to_leave_out(entry: &Entry, option: &str) -> Option<&'static str> {
+fn reason_to_exclude(entry: &Entry, option: &str) -> Option<&'static str> {
     let fits = |(program, name, _): &&(&str, &str, &str)| {
         entry.name.starts_with(program) && *name == option
     };
-    LEFT_OUT.iter().find(fits).map(|(_, _, reason)| *reason)
+    EXCLUDED.iter().find(fits).map(|(_, _, reason)| *reason)
 }
 
 /// XML as text.
@@ -249,7 +249,7 @@ mod xml {
         format!("{start}>\n    {inner}\n</{name}>")
     }
 
-    /// An element that holds nothing but text.
+    /// An element with text only.
     pub fn leaf(name: &str, attributes: &[(&str, String)], text: &str) -> String {
         let empty = element(name, attributes, &[]);
         format!(
@@ -260,8 +260,8 @@ mod xml {
     }
 }
 
-/// What Galaxy calls the type, and how `@PARAMS@` of `macros.xml` reads the value.
-fn kind(property: &Value) -> (&'static str, &'static str) {
+/// Type of the Galaxy parameter, and the reader of its value in `@PARAMS@` of `macros.xml`.
+fn param_type(property: &Value) -> (&'static str, &'static str) {
     match () {
         () if property.get("x-format").is_some() => ("data", "text"),
         () if !choices(property).is_empty() => ("select", "text"),
@@ -274,7 +274,7 @@ fn kind(property: &Value) -> (&'static str, &'static str) {
     }
 }
 
-/// Galaxy's name of a format.
+/// Galaxy datatype of a format.
 fn datatype(format: &str) -> &str {
     match format {
         "tsv" => "tabular,csv",
@@ -285,15 +285,15 @@ fn datatype(format: &str) -> &str {
     }
 }
 
-/// The option in a form; its label is left to the tool.
+/// The parameter of an option; the tool sets its label.
 fn param(name: &str, property: &Value, flag: Option<String>) -> String {
     let plain = |value: &Value| {
         value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned)
     };
-    let (kind, reading) = kind(property);
-    let is_list = matches!(reading, "list" | "integers");
+    let (kind, reader) = param_type(property);
+    let is_list = matches!(reader, "list" | "integers");
     let default = &property["default"];
     let mut attributes = match flag {
         Some(flag) => vec![("argument", flag)],
@@ -328,18 +328,29 @@ fn param(name: &str, property: &Value, flag: Option<String>) -> String {
     xml::element("param", &attributes, &children(kind, property))
 }
 
-/// The description; a form has a line for each item of a list.
+/// The description. Items of a list are on separate lines in a form.
 fn help(property: &Value) -> String {
-    const COMMAS: &str = "with commas between them";
+    const COMMAS: [(&str, &str); 2] = [
+        ("separated by commas", "one per line"),
+        (
+            "Separate several by commas; values may contain commas.",
+            "One per line.",
+        ),
+    ];
     let description = property["description"].as_str().unwrap_or_default();
-    match allows(property, "array") {
-        true if description.contains(COMMAS) => description.replace(COMMAS, "one a line"),
-        true => format!("{description} One a line."),
-        false => description.to_owned(),
+    if !allows(property, "array") {
+        return description.to_owned();
+    }
+    let found = COMMAS
+        .iter()
+        .find(|(commas, _)| description.contains(commas));
+    match found {
+        Some((commas, lines)) => description.replace(commas, lines),
+        None => format!("{description} One per line."),
     }
 }
 
-/// Choices of a list; for texts, that any is taken as it is (they only ever get into a JSON file) and whether one must be given.
+/// Options of a select; for texts, no sanitizer (values are only written to a JSON file), and a validator if required.
 fn children(kind: &str, property: &Value) -> Vec<String> {
     let choice = |(value, description): (&str, Option<&str>)| {
         let mut attributes = vec![("value", value.to_owned())];
@@ -347,7 +358,7 @@ fn children(kind: &str, property: &Value) -> Vec<String> {
             attributes.push(("selected", "true".to_owned()));
         }
         let text = description.map_or(value.to_owned(), |text| {
-            format!("{value}: {}", inside_sentence(text))
+            format!("{value}: {}", lowercase_start(text))
         });
         xml::leaf("option", &attributes, &text)
     };
@@ -361,8 +372,8 @@ fn children(kind: &str, property: &Value) -> Vec<String> {
     }
 }
 
-/// The sentence without its full stop and, unless it starts with an abbreviation, its capital.
-fn inside_sentence(text: &str) -> String {
+/// The text without final period, and in lower case at the start unless it starts with an abbreviation.
+fn lowercase_start(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();
     let first = letters.next().into_iter();
     let rest = letters.as_str();
@@ -387,7 +398,7 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
         .filter_map(Value::as_str)
 }
 
-/// Package, image and resources, from the descriptor.
+/// Package, container and resources, from the descriptor.
 fn requirements(descriptor: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let resources = &descriptor["resources"];
@@ -439,7 +450,7 @@ fn named(name: &str, children: &[String]) -> String {
     xml::element("xml", &[("name", name.to_owned())], children)
 }
 
-/// The whole of `generated.xml`.
+/// Content of `generated.xml`.
 fn generated(entry: &Entry, tool: &Tool) -> String {
     let descriptor = descriptor::of(entry);
     let properties = &descriptor["parameters"]["properties"];
@@ -468,16 +479,16 @@ fn generated(entry: &Entry, tool: &Tool) -> String {
     let lines: Vec<String> = collected
         .map(|place| place.collected(&properties[&place.option]))
         .collect();
-    // Cheetah's lines are not indented like XML.
+    // Lines of Cheetah must not be indented.
     let macros = xml::element("macros", &[], &parts);
     let macros = macros.trim_end_matches("</macros>");
     format!(
-        "{MADE}\n{macros}    <token name=\"@OPTIONS@\"><![CDATA[\n{}\n]]></token>\n</macros>\n",
+        "{GENERATED}\n{macros}    <token name=\"@OPTIONS@\"><![CDATA[\n{}\n]]></token>\n</macros>\n",
         lines.join("\n")
     )
 }
 
-/// What is missing or wrong in the hand-written tool.
+/// Problems of the hand-written tool.
 fn problems(entry: &Entry, tool: &Tool) -> Vec<String> {
     let definition = (entry.define)();
     let options = definition.properties().keys();
@@ -492,10 +503,11 @@ fn problems(entry: &Entry, tool: &Tool) -> Vec<String> {
     let wrong = tool
         .flags()
         .filter(|flag| !flags.contains(flag) && *flag != "params");
-    found
-        .extend(wrong.map(|flag| {
-            format!("the command gives `--{flag}`, which is no option of the program")
-        }));
+    found.extend(
+        wrong.map(|flag| {
+            format!("the command has `--{flag}`, which is not an option of the program")
+        }),
+    );
     let document = parsed(&tool.text, &tool.path);
     for node in document.descendants().filter(Node::is_element) {
         let argument = node
@@ -504,7 +516,7 @@ fn problems(entry: &Entry, tool: &Tool) -> Vec<String> {
         found.extend(
             argument
                 .filter(|flag| !flags.contains(flag))
-                .map(|flag| format!("`argument=\"--{flag}\"` is no option of the program")),
+                .map(|flag| format!("`argument=\"--{flag}\"` is not an option of the program")),
         );
         let Some(option) = option_of(node) else {
             continue;
@@ -518,38 +530,39 @@ fn problems(entry: &Entry, tool: &Tool) -> Vec<String> {
             found.push(format!("`option_{option}` is expanded without a `label`"));
         }
     }
-    found.extend(pieces(entry, &document));
+    found.extend(missing_elements(entry, &document));
     found
 }
 
-/// An option must be in the form, in the command, or left out for a reason.
+/// An option must be in the form, in the command, or excluded for a reason.
 fn wiring(entry: &Entry, tool: &Tool, option: &str) -> Option<String> {
     let is_used =
         tool.places.iter().any(|place| place.option == option) || tool.commands(entry, option);
-    match (is_used, reason_to_leave_out(entry, option)) {
+    match (is_used, reason_to_exclude(entry, option)) {
         (false, None) => Some(format!(
-            "`{option}` is nowhere: expand `option_{option}` with a label in the form, give its flag in the command, or list it in `LEFT_OUT`"
+            "`{option}` is missing: expand `option_{option}` with a label in the form, pass its flag in the command, or list it in `EXCLUDED`"
         )),
-        (true, Some(reason)) => Some(format!(
-            "`{option}` is used, though left out because {reason}"
-        )),
+        (true, Some(reason)) => Some(format!("`{option}` is used, but excluded: {reason}")),
         _ => None,
     }
 }
 
-/// What every tool has.
-fn pieces(entry: &Entry, document: &Document) -> Vec<String> {
+/// Missing elements that every tool must have.
+fn missing_elements(entry: &Entry, document: &Document) -> Vec<String> {
     let tool = document.root_element();
     let has = |test: &dyn Fn(Node) -> bool| tool.descendants().any(test);
-    let folder = folder(entry);
+    let directory = directory(entry);
     let id = format!(
         "scgpt_{}",
-        folder.file_name().expect("a folder of `tools`").display()
+        directory
+            .file_name()
+            .expect("a directory of `tools`")
+            .display()
     );
     let mut found = Vec::new();
     let mut expect = |is_there: bool, what: &str| {
         if !is_there {
-            found.push(format!("it lacks {what}"));
+            found.push(format!("{what} is missing"));
         }
     };
     expect(tool.attribute("id") == Some(&id), &format!("`id=\"{id}\"`"));
@@ -587,7 +600,7 @@ fn pieces(entry: &Entry, document: &Document) -> Vec<String> {
 }
 
 #[test]
-fn galaxy_tools_fit_the_programs() {
+fn galaxy_tools_match_the_programs() {
     let of_entry = |entry: &Entry| {
         let tool = Tool::read(entry);
         problems(entry, &tool)
@@ -600,9 +613,9 @@ fn galaxy_tools_fit_the_programs() {
 }
 
 #[test]
-fn generated_macros_are_what_the_definitions_say() {
+fn generated_macros_are_current() {
     for entry in ALL {
-        let path = folder(entry).join("generated.xml");
+        let path = directory(entry).join("generated.xml");
         let text = generated(entry, &Tool::read(entry));
         parsed(&text, &path);
         assert_current(&path, &text);
@@ -627,8 +640,8 @@ fn galaxy_tools_have_the_version_of_the_package() {
 
 #[test]
 fn galaxy_workflows_use_tools_of_the_version_of_the_package() {
-    let folder = fs::read_dir(root().join("tools/workflows")).expect("workflows");
-    for file in folder.map(|file| file.expect("a file").path()) {
+    let directory = fs::read_dir(root().join("tools/workflows")).expect("workflows");
+    for file in directory.map(|file| file.expect("a file").path()) {
         let text = fs::read_to_string(&file).expect("UTF-8");
         let versions = text
             .lines()
@@ -646,19 +659,19 @@ fn galaxy_workflows_use_tools_of_the_version_of_the_package() {
 
 #[test]
 fn galaxy_tests_use_simulated_cells() {
-    let folder = root().join("tools/test-data");
+    let directory = root().join("tools/test-data");
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
-        if !folder.join("cells.h5ad").exists() {
-            write_test_data(&folder);
+        if !directory.join("cells.h5ad").exists() {
+            write_test_data(&directory);
         }
-        if !folder.join("perturbed.h5ad").exists() {
-            write_perturbed(&folder);
+        if !directory.join("perturbed.h5ad").exists() {
+            write_perturbed(&directory);
         }
-        if !folder.join("embedded.h5ad").exists() {
-            write_embedded(&folder);
+        if !directory.join("embedded.h5ad").exists() {
+            write_embedded(&directory);
         }
-        if !folder.join("attention.h5ad").exists() {
-            write_attention(&folder);
+        if !directory.join("attention.h5ad").exists() {
+            write_attention(&directory);
         }
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -667,58 +680,58 @@ fn galaxy_tests_use_simulated_cells() {
         fs::read(path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
     };
     assert!(
-        bytes(&folder.join("cells.h5ad")) == bytes(file.path()),
-        "`tools/test-data` does not hold the simulated cells; remove it, and write it by `UPDATE=1 cargo test --release --test main artefacts`"
+        bytes(&directory.join("cells.h5ad")) == bytes(file.path()),
+        "`tools/test-data` is outdated; remove it, and write it with `UPDATE=1 cargo test --release --test main artefacts`"
     );
 }
 
-/// Simulated cells, and the model that learnt from them: as a folder, for the data table, and as an archive. Also the same cells as
-/// a corpus, and a model that was pre-trained on it; antibodies of these cells, and a model that integrated their batches.
-fn write_test_data(folder: &Path) {
-    let model = folder.join("model");
-    fs::create_dir_all(&model).expect("a folder");
-    fs::copy(&TRAINED.cells, folder.join("cells.h5ad")).expect("a copy");
+/// Simulated cells, and a model trained on them: as a directory, for the data table, and as an archive. Also a corpus of these cells, a
+/// model pre-trained on it, antibody counts of the cells, and a model that integrates their batches.
+fn write_test_data(directory: &Path) {
+    let model = directory.join("model");
+    fs::create_dir_all(&model).expect("a directory");
+    fs::copy(&TRAINED.cells, directory.join("cells.h5ad")).expect("a copy");
     for name in ["args.json", "vocab.json", "model.safetensors"] {
         fs::copy(TRAINED.model.join(name), model.join(name)).expect("a copy");
     }
     let table = "cell,GENE000,GENE001,GENE002\none,3,0,1\ntwo,0,2,5\n";
-    fs::write(folder.join("table.csv"), table).expect("a table");
-    let work = tempfile::tempdir().expect("a folder");
+    fs::write(directory.join("table.csv"), table).expect("a table");
+    let work = tempfile::tempdir().expect("a directory");
     let [corpus, generative, integrated] =
         ["corpus", "generative", "integrated"].map(|name| work.path().join(name));
     succeed(tokenize(&TRAINED.cells, &corpus).args(["--obs", "cell_type,batch"]));
     let mut pretrain = from_to("scgpt-pretrain", &corpus, &generative);
     succeed(pretrain.args(SIZE).args(["--epochs", "2"]));
-    write_antibodies(&folder.join("proteins.h5ad"));
-    let placed = work.path().join("placed.h5ad");
-    let mut integrate = from_to("scgpt-integrate", &TRAINED.cells, &placed);
+    write_antibodies(&directory.join("proteins.h5ad"));
+    let embedded = work.path().join("embedded.h5ad");
+    let mut integrate = from_to("scgpt-integrate", &TRAINED.cells, &embedded);
     integrate.arg("--model").arg(&integrated).args(SIZE);
     succeed(integrate.args(["--batch", "batch", "--epochs", "4", "--batch-size", "8"]));
-    for aside in [
+    for removed in [
         "corpus/run.json",
         "generative/run.json",
         "generative/last.safetensors",
         "generative/metrics.jsonl",
         "generative/events.out.tfevents.scgpt",
-        "generative/course.svg",
+        "generative/training_curves.svg",
         "integrated/metrics.jsonl",
         "integrated/events.out.tfevents.scgpt",
     ] {
-        fs::remove_file(work.path().join(aside)).expect("a file of the program");
+        fs::remove_file(work.path().join(removed)).expect("a file of the program");
     }
-    for (archive, place, content) in [
-        ("model.tar", folder, "model"),
-        ("no_model.tar", folder, "scgpt_models.loc"),
+    for (archive, parent, content) in [
+        ("model.tar", directory, "model"),
+        ("no_model.tar", directory, "scgpt_models.loc"),
         ("corpus.tar", work.path(), "corpus"),
         ("generative.tar", work.path(), "generative"),
         ("integrated.tar", work.path(), "integrated"),
     ] {
-        pack(&folder.join(archive), place, content);
+        pack(&directory.join(archive), parent, content);
     }
 }
 
-/// A file or folder as an archive whose bytes depend on the content alone.
-fn pack(archive: &Path, place: &Path, content: &str) {
+/// A reproducible archive of a file or directory.
+fn pack(archive: &Path, parent: &Path, content: &str) {
     let mut tar = Command::new("tar");
     tar.args([
         "--sort=name",
@@ -728,13 +741,13 @@ fn pack(archive: &Path, place: &Path, content: &str) {
         "--numeric-owner",
         "-cf",
     ]);
-    tar.arg(archive).arg("-C").arg(place).arg(content);
+    tar.arg(archive).arg("-C").arg(parent).arg(content);
     let done = tar.status().expect("tar").success();
     assert!(done, "`{}`", archive.display());
 }
 
-/// Simulated knock-outs, and a model that learnt from them.
-fn write_perturbed(folder: &Path) {
+/// Simulated knock-outs, and a model trained on them.
+fn write_perturbed(directory: &Path) {
     const CONDITIONS: [(&str, &[usize]); 7] = [
         ("ctrl", &[]),
         ("G00", &[0]),
@@ -760,14 +773,19 @@ fn write_perturbed(folder: &Path) {
         obs: &[("condition".to_owned(), Column::from_labels(&labels))],
         ..h5ad::Cells::new(&counts, &cells, &genes)
     };
-    let file = folder.join("perturbed.h5ad");
+    let file = directory.join("perturbed.h5ad");
     h5ad::create(&file, &content).expect("a file of cells");
-    let work = tempfile::tempdir().expect("a folder");
+    let work = tempfile::tempdir().expect("a directory");
     let model = work.path().join("perturbation_model");
     let mut finetune = from_to("scgpt-finetune-perturbation", &file, &model);
-    finetune
-        .args(SIZE)
-        .args(["--split", "no-test", "--epochs", "60", "--pool", "4"]);
+    finetune.args(SIZE).args([
+        "--split",
+        "no-test",
+        "--epochs",
+        "60",
+        "--pseudobulk-size",
+        "4",
+    ]);
     succeed(finetune.args(["--batch-size", "4", "--learning-rate", "0.003"]));
     for entry in fs::read_dir(&model).expect("a model").flatten() {
         let name = entry.file_name();
@@ -779,49 +797,52 @@ fn write_perturbed(folder: &Path) {
         }
     }
     pack(
-        &folder.join("perturbation_model.tar"),
+        &directory.join("perturbation_model.tar"),
         work.path(),
         "perturbation_model",
     );
 }
 
-/// The simulated cells with the vectors that the model gives them, and an index of these.
-fn write_embedded(folder: &Path) {
-    let file = folder.join("embedded.h5ad");
-    let mut embed = from_to("scgpt-embed", &folder.join("cells.h5ad"), &file);
-    succeed(embed.arg("--checkpoint").arg(folder.join("model")));
-    fs::remove_file(folder.join("embedded.run.json")).expect("a file of the program");
-    let work = tempfile::tempdir().expect("a folder");
+/// The simulated cells with embeddings, and a reference index of them.
+fn write_embedded(directory: &Path) {
+    let file = directory.join("embedded.h5ad");
+    let mut embed = from_to("scgpt-embed", &directory.join("cells.h5ad"), &file);
+    succeed(embed.arg("--checkpoint").arg(directory.join("model")));
+    fs::remove_file(directory.join("embedded.run.json")).expect("a file of the program");
+    let work = tempfile::tempdir().expect("a directory");
     let mut build = program("scgpt-map-reference");
     build.args(["build", "--label", "cell_type", "--columns", "batch"]);
     build.arg("--input").arg(&file);
     succeed(build.arg("--output").arg(work.path().join("index")));
-    pack(&folder.join("index.tar"), work.path(), "index");
+    pack(&directory.join("index.tar"), work.path(), "index");
 }
 
-/// What the model attends to in each type of the simulated cells, gene sets of their markers, and a made-up regulation of them: the
-/// first marker of a type regulates its others.
-fn write_attention(folder: &Path) {
+/// Attention in each cell type of the simulated cells, gene sets of their markers, and synthetic known edges: the first marker of a cell
+/// type regulates the others.
+fn write_attention(directory: &Path) {
     const MARKERS: usize = 8;
-    let network = folder.join("attention.h5ad");
+    let network = directory.join("attention.h5ad");
     let mut attention = program("scgpt-grn");
     attention.arg("attention").args(["--device", "cpu"]);
-    attention.arg("--input").arg(folder.join("cells.h5ad"));
-    attention.arg("--checkpoint").arg(folder.join("model"));
+    attention.arg("--input").arg(directory.join("cells.h5ad"));
+    attention.arg("--checkpoint").arg(directory.join("model"));
     attention.args(["--conditions", "cell_type", "--max-cells", "0"]);
     attention.args(["--top", "5", "--edges"]);
-    attention.arg(folder.join("attention.tsv"));
+    attention.arg(directory.join("attention.tsv"));
     succeed(attention.arg("--output").arg(&network));
-    fs::remove_file(folder.join("attention.run.json")).expect("a record of the run");
+    fs::remove_file(directory.join("attention.run.json")).expect("a record of the run");
     let gene = |at: usize| format!("GENE{at:03}");
     let set = |name: &str, genes: std::ops::Range<usize>| {
         let genes: Vec<String> = genes.map(gene).collect();
         format!("{name}\tsimulated\t{}\n", genes.join("\t"))
     };
-    let marked = |at: usize| at * MARKERS..(at + 1) * MARKERS;
+    let markers = |at: usize| at * MARKERS..(at + 1) * MARKERS;
     let (mut sets, mut edges) = (String::new(), "regulator\ttarget\tconfidence\n".to_owned());
-    for (at, kind) in TYPES.iter().enumerate() {
-        sets += &set(&format!("{}_MARKERS", kind.to_uppercase()), marked(at));
+    for (at, cell_type) in TYPES.iter().enumerate() {
+        sets += &set(
+            &format!("{}_MARKERS", cell_type.to_uppercase()),
+            markers(at),
+        );
         let regulator = gene(at * MARKERS);
         for target in 1..MARKERS {
             let level = ["A", "B"][target % 2];
@@ -829,11 +850,11 @@ fn write_attention(folder: &Path) {
         }
     }
     sets += &set("OTHERS", 40..Simulated::SMALL.genes);
-    fs::write(folder.join("gene_sets.gmt"), sets).expect("gene sets");
-    fs::write(folder.join("known_edges.tsv"), edges).expect("a table");
+    fs::write(directory.join("gene_sets.gmt"), sets).expect("gene sets");
+    fs::write(directory.join("known_edges.tsv"), edges).expect("a table");
 }
 
-/// Made-up counts of antibodies of the simulated cells, two of which bind to each type.
+/// Synthetic antibody counts of the simulated cells; two antibodies bind to each cell type.
 fn write_antibodies(path: &Path) {
     let names: Vec<String> = (0..2 * TYPES.len()).map(|at| format!("AB{at}")).collect();
     let row = |cell: usize| {

@@ -1,28 +1,27 @@
-//! Job definitions for places without a workflow engine: one container, one file of parameters, inputs and outputs by path on a
-//! volume at `/data`.
+//! Job definitions without a workflow engine: one container, one parameter file, inputs and outputs on a volume at `/data`.
 
-use super::{assert_current, folder};
-use scgpt_tools::descriptor::{self, FLAVOURS};
+use super::{assert_current, directory};
+use scgpt_tools::descriptor::{self, FLAVORS};
 use scgpt_tools::programs::{ALL, Entry};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Where the volume is mounted, and its name.
+/// Mount point and name of the volume.
 const DATA: &str = "/data";
 const VOLUME: &str = "scgpt-data";
-/// How often a job is tried again.
+/// Number of retries of a job.
 const RETRIES: u32 = 3;
 
-/// What a definition says of a program.
+/// Values of a program in a job definition.
 struct Job {
-    /// As names of jobs are written.
+    /// Name of the job.
     name: String,
     command: Vec<String>,
     image: String,
     cpus: u64,
     memory_gb: u64,
     gpus: u64,
-    /// Exit codes after which it is of no use to try again.
+    /// Exit codes that are not retried.
     final_codes: Vec<u64>,
 }
 
@@ -32,7 +31,7 @@ impl Job {
         let resources = &descriptor["resources"];
         let number = |value: &Value| value.as_u64().expect("a number");
         let has_gpu = resources["gpu"] == true;
-        let image = &descriptor["container"][FLAVOURS[usize::from(has_gpu)]];
+        let image = &descriptor["container"][FLAVORS[usize::from(has_gpu)]];
         let codes = descriptor["exit_codes"].as_array().into_iter().flatten();
         let is_final = |code: &&Value| code["retry"] == false && code["code"] != 0;
         let params = ["--params".to_owned(), format!("{DATA}/params.json")];
@@ -55,7 +54,7 @@ impl Job {
         }
     }
 
-    /// A `Job` of Kubernetes.
+    /// A Kubernetes `Job`.
     fn kubernetes(&self) -> Value {
         let mut resources = json!({
             "requests": {"cpu": self.cpus, "memory": format!("{}Gi", self.memory_gb)},
@@ -91,7 +90,7 @@ impl Job {
         })
     }
 
-    /// What `aws batch register-job-definition --cli-input-json` takes.
+    /// Input of `aws batch register-job-definition --cli-input-json`.
     fn aws(&self) -> Value {
         let resources = [
             ("VCPU", self.cpus),
@@ -120,7 +119,7 @@ impl Job {
         })
     }
 
-    /// What `gcloud batch jobs submit --config` takes.
+    /// Input of `gcloud batch jobs submit --config`.
     fn google(&self) -> Value {
         let mut policy = json!({"provisioningModel": "SPOT"});
         let mut instance = json!({});
@@ -152,10 +151,10 @@ impl Job {
 }
 
 #[test]
-fn every_program_has_a_job_definition_for_each_place() {
+fn every_program_has_job_definitions() {
     for entry in ALL {
         let job = Job::of(entry);
-        let tool = folder(entry);
+        let tool = directory(entry);
         let tool = Path::new("containers/jobs").join(tool.file_name().expect("a tool"));
         for (place, definition) in [
             ("kubernetes", job.kubernetes()),

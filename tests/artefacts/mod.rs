@@ -1,4 +1,4 @@
-//! For every program: its definition agrees with itself, and the files made from it are those that are committed.
+//! For every program: its definition is consistent, and the committed files match those generated from it.
 //!
 //! `UPDATE=1 cargo test --release --test main artefacts` writes the files.
 
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// `tools/<tool>`, where `scgpt-checkpoint inspect` is the tool `checkpoint_inspect`.
-fn folder(entry: &Entry) -> PathBuf {
+fn directory(entry: &Entry) -> PathBuf {
     let tool = entry
         .name
         .strip_prefix("scgpt-")
@@ -24,20 +24,20 @@ fn folder(entry: &Entry) -> PathBuf {
     Path::new("tools").join(tool)
 }
 
-/// What the program itself prints.
-fn printed(entry: &Entry) -> String {
+/// The schema that the program prints.
+fn printed_schema(entry: &Entry) -> String {
     let mut words = entry.name.split(' ');
     let mut command = programs::program(words.next().expect("a name"));
     let done = command.args(words).arg("--schema").assert().success();
     String::from_utf8(done.get_output().stdout.clone()).expect("JSON is UTF-8")
 }
 
-/// A file of the repository, if it is there.
+/// A file of the repository, if it exists.
 fn committed(path: &Path) -> Option<String> {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
 }
 
-/// The series of libtorch that the programs are built with, as the list of wheels has it.
+/// Major and minor version of libtorch, from the list of wheels.
 fn libtorch() -> String {
     let wheels = committed(Path::new("containers/libtorch-cpu.txt")).expect("a list of wheels");
     let torch = wheels.lines().find_map(|line| line.strip_prefix("torch=="));
@@ -46,12 +46,12 @@ fn libtorch() -> String {
     series.expect("a version of torch").0.to_owned()
 }
 
-/// Writes the file if `UPDATE` is set, else fails unless it holds the text.
+/// Writes the file if `UPDATE` is set, else fails unless its content is this text.
 fn assert_current(path: &Path, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
-        fs::create_dir_all(file.parent().expect("a file in a folder"))
-            .expect("the folder of the tool");
+        fs::create_dir_all(file.parent().expect("a file in a directory"))
+            .expect("the directory of the tool");
         fs::write(file, text).expect("a file of the repository");
         return;
     }
@@ -63,15 +63,15 @@ fn assert_current(path: &Path, text: &str) {
     });
     assert!(
         text == committed,
-        "`{}` is not what the program prints, from line {} on; write it by `UPDATE=1 cargo test --release --test main artefacts`",
+        "`{}` is outdated from line {} on; write it with `UPDATE=1 cargo test --release --test main artefacts`",
         path.display(),
         line.unwrap_or_default()
     );
 }
 
-/// Kubernetes' schemas, the types of AWS and Google, and rattler-build's parser.
+/// Validates with the schemas of Kubernetes, the types of AWS and Google, and the parser of rattler-build.
 #[test]
-fn jobs_and_recipe_are_as_those_who_take_them_read_them() {
+fn job_definitions_and_recipe_are_valid() {
     if let Some(python) = python::python() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         python::check(&python, "check_definitions.py", &[root]);
@@ -79,7 +79,7 @@ fn jobs_and_recipe_are_as_those_who_take_them_read_them() {
 }
 
 #[test]
-fn definitions_agree_with_themselves() {
+fn definitions_are_consistent() {
     for entry in ALL {
         assert_eq!(
             (entry.define)().disagreements(),
@@ -107,15 +107,15 @@ fn every_binary_is_in_the_table() {
 }
 
 #[test]
-fn schemas_are_what_the_programs_print() {
+fn committed_schemas_are_current() {
     for entry in ALL {
-        let schema = printed(entry);
+        let schema = printed_schema(entry);
         assert_eq!(schema, descriptor::text(entry), "{}", entry.name);
-        assert_current(&folder(entry).join("schema.json"), &schema);
+        assert_current(&directory(entry).join("schema.json"), &schema);
     }
 }
 
-/// What the README says of a program, between `<!-- usage: PROGRAM -->` and `<!-- end of usage -->`: its help, folded away.
+/// Usage block of a program in the README, between `<!-- usage: PROGRAM -->` and `<!-- end of usage -->`: its help, collapsed.
 fn usage(entry: &Entry) -> String {
     let command = (entry.define)().command.term_width(128);
     let help = command
@@ -132,7 +132,7 @@ fn usage(entry: &Entry) -> String {
 }
 
 #[test]
-fn the_readme_says_how_every_program_is_used() {
+fn usage_blocks_of_the_readme_are_current() {
     let path = Path::new("README.md");
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let current = ALL.iter().fold(readme, |readme, entry| {
@@ -152,9 +152,9 @@ fn the_readme_says_how_every_program_is_used() {
 }
 
 #[test]
-fn schemas_are_draft_2020_12_and_say_format_and_direction_of_files() {
+fn schemas_are_draft_2020_12_with_format_and_direction_of_files() {
     for entry in ALL {
-        let descriptor: serde_json::Value = serde_json::from_str(&printed(entry)).unwrap();
+        let descriptor: serde_json::Value = serde_json::from_str(&printed_schema(entry)).unwrap();
         let schema = &descriptor["parameters"];
         assert_eq!(
             schema["$schema"], "https://json-schema.org/draft/2020-12/schema",

@@ -1,11 +1,10 @@
-//! Nextflow's files, against the programs: what is written by hand in `modules/` names every piece of its program and nothing
-//! else, and what lies beside it is made from the descriptors.
+//! Checks the hand-written Nextflow modules against the programs, and generates the other files from the descriptors.
 
 mod metadata;
 mod parameters;
 mod process;
 
-use self::process::{Process, folder};
+use self::process::{Process, directory};
 use super::{assert_current, committed};
 use scgpt_tools::descriptor::{self, IMAGE};
 use scgpt_tools::failure::CODES;
@@ -14,44 +13,44 @@ use serde_json::Value;
 use std::path::Path;
 
 #[test]
-fn every_program_has_a_module_that_wires_it() {
+fn every_program_has_a_complete_module() {
     let problems: Vec<String> = ALL.iter().flat_map(problems).collect();
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
 #[test]
-fn metadata_and_environments_of_modules_come_from_the_descriptors() {
+fn metadata_and_environments_of_modules_are_current() {
     for entry in ALL {
-        let (folder, descriptor) = (folder(entry), descriptor::of(entry));
-        let Some(text) = committed(&folder.join("main.nf")) else {
+        let (directory, descriptor) = (directory(entry), descriptor::of(entry));
+        let Some(text) = committed(&directory.join("main.nf")) else {
             continue;
         };
         let process = Process::read(&text);
         assert_current(
-            &folder.join("meta.yml"),
+            &directory.join("meta.yml"),
             &metadata::text(&process, &descriptor),
         );
         assert_current(
-            &folder.join("tests/main.nf.test.snap"),
+            &directory.join("tests/main.nf.test.snap"),
             &metadata::snapshot(&process, &descriptor),
         );
-        for (name, flavour) in environments(&descriptor) {
+        for (name, flavor) in environments(&descriptor) {
             assert_current(
-                &folder.join(name),
-                &metadata::environment(&descriptor, flavour),
+                &directory.join(name),
+                &metadata::environment(&descriptor, flavor),
             );
         }
     }
 }
 
 #[test]
-fn pipelines_take_every_option_of_their_programs() {
+fn the_parameter_schema_is_current() {
     assert_current(Path::new("nextflow_schema.json"), &parameters::text());
     assert_eq!(parameters::problems(), Vec::<String>::new());
 }
 
 #[test]
-fn the_gpu_profile_names_the_programs_that_are_faster_with_one() {
+fn the_gpu_profile_lists_the_programs_that_use_a_gpu() {
     let names: Vec<String> = ALL
         .iter()
         .filter(|entry| entry.facts.resources.gpu)
@@ -67,19 +66,19 @@ fn the_gpu_profile_names_the_programs_that_are_faster_with_one() {
 }
 
 #[test]
-fn the_exit_codes_that_are_tried_again_are_those_of_the_descriptors() {
+fn retried_exit_codes_match_the_descriptors() {
     let config = committed(Path::new("conf/base.config")).unwrap_or_default();
     let codes = CODES.iter().filter(|(_, _, _, retry)| *retry);
     let codes: Vec<String> = codes.map(|(code, ..)| code.to_string()).collect();
     let listed = format!("task.exitStatus in [{}]", codes.join(", "));
     assert!(
         config.contains(&listed),
-        "`conf/base.config` lacks `{listed}`"
+        "`conf/base.config` must contain `{listed}`"
     );
 }
 
 #[test]
-fn the_manifest_tells_version_and_paper() {
+fn the_manifest_has_version_and_doi() {
     let config = committed(Path::new("nextflow.config")).expect("a configuration");
     for (key, value) in [
         ("version", env!("CARGO_PKG_VERSION")),
@@ -88,14 +87,14 @@ fn the_manifest_tells_version_and_paper() {
         let line = config
             .lines()
             .find(|line| line.trim_start().starts_with(&format!("{key} ")));
-        let said = line.and_then(|line| line.split('\'').nth(1));
-        assert_eq!(said, Some(value), "`nextflow.config`: `manifest.{key}`");
+        let found = line.and_then(|line| line.split('\'').nth(1));
+        assert_eq!(found, Some(value), "`nextflow.config`: `manifest.{key}`");
     }
 }
 
-/// Files of conda environments with the flavour of each.
+/// Conda environment files and their flavors.
 fn environments(descriptor: &Value) -> Vec<(&'static str, &'static str)> {
-    let [cpu, gpu] = descriptor::FLAVOURS;
+    let [cpu, gpu] = descriptor::FLAVORS;
     let mut files = vec![("environment.yml", cpu)];
     if descriptor["resources"]["gpu"] == true {
         files.push(("environment.gpu.yml", gpu));
@@ -103,14 +102,14 @@ fn environments(descriptor: &Value) -> Vec<(&'static str, &'static str)> {
     files
 }
 
-/// Everything that keeps the module of a program from being complete and true.
+/// Problems of the module of a program.
 fn problems(entry: &Entry) -> Vec<String> {
-    let folder = folder(entry);
-    let path = folder.join("main.nf");
+    let directory = directory(entry);
+    let path = directory.join("main.nf");
     let mut problems = Vec::new();
     match committed(&path) {
         None => problems.push(format!(
-            "the process that runs `{}` is missing: write it",
+            "there is no process for `{}`: write it",
             entry.name
         )),
         Some(text) => problems.extend(wiring(entry, &text)),
@@ -119,12 +118,12 @@ fn problems(entry: &Entry) -> Vec<String> {
         .iter()
         .map(|problem| format!("`{}`: {problem}", path.display()))
         .collect();
-    let test = folder.join("tests/main.nf.test");
+    let test = directory.join("tests/main.nf.test");
     let text = committed(&test).unwrap_or_default();
     for word in [Process::name(entry), "-stub".into()] {
         if !text.contains(&format!("\"{word}\"")) {
             all.push(format!(
-                "`{}`: a test of `{word}` is missing: write it",
+                "`{}`: there is no test `{word}`: write it",
                 test.display()
             ));
         }
@@ -132,7 +131,7 @@ fn problems(entry: &Entry) -> Vec<String> {
     all
 }
 
-/// What is wrong between a program and the text of its process.
+/// Differences between a program and its process.
 fn wiring(entry: &Entry, text: &str) -> Vec<String> {
     let (process, descriptor) = (Process::read(text), descriptor::of(entry));
     let mut problems = process.disagreements(entry, &descriptor["parameters"]);
@@ -140,21 +139,21 @@ fn wiring(entry: &Entry, text: &str) -> Vec<String> {
         let name = input["name"].as_str().unwrap_or_default();
         if !process.inputs.iter().flatten().any(|(_, n)| n == name) {
             problems.push(format!(
-                "the file that `{name}` names is no input of the process"
+                "the input file `{name}` is not an input of the process"
             ));
         }
     }
     for output in descriptor["outputs"].as_array().into_iter().flatten() {
         let emit = metadata::emit(output);
         if !process.outputs.iter().any(|output| output.emit == emit) {
-            problems.push(format!("no output of the process is emitted as `{emit}`"));
+            problems.push(format!("the process has no output `emit: {emit}`"));
         }
     }
     problems.extend(images(&descriptor, text));
     problems
 }
 
-/// Images that the process names and should not, or the other way round.
+/// Missing and unexpected images of a process.
 fn images(descriptor: &Value, text: &str) -> Vec<String> {
     let named: Vec<&str> = text
         .match_indices(IMAGE)
@@ -162,12 +161,12 @@ fn images(descriptor: &Value, text: &str) -> Vec<String> {
         .collect();
     let expected: Vec<&str> = environments(descriptor)
         .iter()
-        .filter_map(|(_, flavour)| descriptor["container"][flavour].as_str())
+        .filter_map(|(_, flavor)| descriptor["container"][flavor].as_str())
         .collect();
     let missing = expected.iter().filter(|image| !named.contains(image));
     let foreign = named.iter().filter(|image| !expected.contains(image));
     missing
-        .map(|image| format!("the image `{image}` is not named"))
-        .chain(foreign.map(|image| format!("there is no image `{image}` of this program")))
+        .map(|image| format!("the image `{image}` is missing"))
+        .chain(foreign.map(|image| format!("the image `{image}` is not one of this program")))
         .collect()
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The checkpoint that experiments start from: 22,026 cells of blood, pancreas and cell lines, a model of 4 layers and width 128.
-# run.sh DATA OUTPUT: DATA holds the folders annotation and integration, OUTPUT is made anew.
+# The checkpoint that experiments start from: 22,026 cells of blood, pancreas and cell lines, a model with 4 layers and embedding dimension 128.
+# run.sh DATA OUTPUT: DATA holds the directories annotation and integration, OUTPUT is created anew.
 set -euo pipefail
 data=$1 output=$2
 programs=$(cd "$(dirname "$0")/../../target/release" && pwd)
 python=$(cd "$(dirname "$0")/../../.deps/python/bin" && pwd)/python
 if [ ! -d "$data/annotation" ]; then
-    echo "skipped: there are no cells in $data" >&2
-    exit 0
+    echo "there is no directory annotation in \`$data\`: set SCGPT_TEST_DATA to the real data sets" >&2
+    exit 1
 fi
 rm -rf "$output" && mkdir -p "$output"
 "$python" "$(dirname "$0")/split.py" "$data/annotation/pbmc_zheng_sorted.h5ad" "$output/zheng_train.h5ad" "$output/zheng_test.h5ad"

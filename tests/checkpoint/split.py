@@ -1,4 +1,4 @@
-"""Splits labelled cells: split.py CELLS.h5ad TRAIN.h5ad TEST.h5ad takes a fifth of every type for the test."""
+"""Splits labeled cells: split.py CELLS.h5ad TRAIN.h5ad TEST.h5ad holds out a fifth of each cell type."""
 
 import sys
 

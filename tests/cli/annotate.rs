@@ -1,4 +1,4 @@
-//! `scgpt-annotate` with a model that `scgpt-finetune-annotation` made, on cells that it has not seen.
+//! `scgpt-annotate` with a model from `scgpt-finetune-annotation`, on cells that it was not trained on.
 
 use crate::support::cells::{self, Simulated, TYPES};
 use crate::support::programs::{from_to, json, succeed, uns_text};
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-/// Cells of another draw than those the model learnt from.
+/// Simulated cells from another seed than the training cells.
 const NEW: Simulated = Simulated {
     cells: 60,
     genes: 60,
@@ -57,7 +57,7 @@ impl Annotated {
             .to_labels();
         labels
             .into_iter()
-            .map(|label| label.expect("every cell has an answer"))
+            .map(|label| label.expect("every cell has a label"))
             .collect()
     }
 
@@ -70,20 +70,20 @@ impl Annotated {
 }
 
 #[test]
-fn new_cells_are_named_and_the_answers_scored() {
-    let done = annotate(|path| NEW.write(path), &["--truth", "cell_type"]);
+fn cells_are_annotated_and_predictions_evaluated() {
+    let done = annotate(|path| NEW.write(path), &["--true-labels", "cell_type"]);
     let labels = done.labels();
-    let right = (0..NEW.cells)
+    let correct = (0..NEW.cells)
         .filter(|&cell| labels[cell] == Simulated::type_of(cell))
         .count();
-    assert!(right >= 54, "{right} of 60 are right");
+    assert!(correct >= 54, "{correct} of 60 are correct");
     let metrics = &done.record()["metrics"];
     assert_eq!(
         metrics["scores"]["accuracy"].as_f64().unwrap(),
-        right as f64 / 60.0
+        correct as f64 / 60.0
     );
     assert_eq!(
-        (&metrics["genes_matched"], &metrics["genes_of_the_model"]),
+        (&metrics["genes_matched"], &metrics["model_genes"]),
         (&60.into(), &60.into())
     );
     assert!(
@@ -102,7 +102,7 @@ fn new_cells_are_named_and_the_answers_scored() {
             .all(|(a, b)| a >= b && *b > 0.0 && a + b <= 1.0 + 1e-6)
     );
     let file = File::open(&done.output).unwrap();
-    let seconds = file.obs("scgpt_second").unwrap().to_labels();
+    let seconds = file.obs("scgpt_second_label").unwrap().to_labels();
     assert!(
         seconds
             .iter()
@@ -117,7 +117,7 @@ fn new_cells_are_named_and_the_answers_scored() {
         uns_text(&done.output, "scgpt_annotation/model"),
         TRAINED.model.to_str().unwrap()
     );
-    // What was there is there still.
+    // The content of the input is unchanged.
     assert_eq!(
         file.obs("cell_type").unwrap().to_labels()[5].as_deref(),
         Some("gamma")
@@ -151,15 +151,15 @@ fn the_seed_is_that_of_the_model_unless_given() {
 
 #[test]
 fn improbable_cells_are_unassigned() {
-    let sure = annotate(|path| NEW.write(path), &[]);
-    let probabilities = sure.numbers("scgpt_probability");
+    let default = annotate(|path| NEW.write(path), &[]);
+    let probabilities = default.numbers("scgpt_probability");
     let strict = annotate(|path| NEW.write(path), &["--threshold", "0.9999"]);
     let labels = strict.labels();
     for (cell, label) in labels.iter().enumerate() {
         let expected = if probabilities[cell] < 0.9999 {
             "unassigned"
         } else {
-            &sure.labels()[cell]
+            &default.labels()[cell]
         };
         assert_eq!(
             label, expected,
@@ -181,7 +181,7 @@ fn improbable_cells_are_unassigned() {
 }
 
 #[test]
-fn few_shared_genes_are_warned_of_and_silent_cells_unassigned() {
+fn few_matched_genes_give_a_warning_and_cells_without_expression_are_unassigned() {
     let names: Vec<String> = (48..108).map(|gene| format!("GENE{gene:03}")).collect();
     let counts = NEW.counts().select_cells(&[0, 1]);
     let silent = Counts::from_rows(60, [vec![(59, 3.0)], vec![]]);
@@ -232,11 +232,11 @@ fn the_order_of_genes_does_not_matter() {
 }
 
 #[test]
-fn a_created_file_is_a_function_of_its_content() {
+fn created_files_are_reproducible() {
     let folder = tempdir().unwrap();
     let [first, second] = ["first.h5ad", "second.h5ad"].map(|name| folder.path().join(name));
     NEW.write(&first);
-    // Longer than the second in which HDF5 counts time.
+    // Longer than the time resolution of HDF5, one second.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     NEW.write(&second);
     let [a, b] = [first, second].map(|path| fs::read(path).unwrap());

@@ -22,11 +22,11 @@ fn report(folder: &str) -> Value {
 }
 
 #[test]
-fn inspect_says_what_a_model_is() {
+fn inspect_describes_a_model() {
     inspect("annotation/checkpoint").assert().success().stdout(
-        is_match(r"layout +A")
+        is_match(r"naming +A")
             .unwrap()
-            .and(is_match(r"architecture +2 layers, width 32, 4 heads, feed-forward 32").unwrap())
+            .and(is_match(r"architecture +2 layers, embedding dimension 32, 4 heads, feed-forward dimension 32").unwrap())
             .and(is_match(r"vocabulary +203 tokens \(<pad> 200, <cls> 201, <eoc> 202\)").unwrap())
             .and(is_match(r"problems +none").unwrap())
             .and(contains("start of fine-tuning")),
@@ -47,19 +47,19 @@ fn inspect_says_what_a_model_is() {
 }
 
 #[test]
-fn inspect_tells_layouts_and_tasks_apart() {
-    let layout = |folder: &str| report(folder)["layout"].to_string();
-    let layouts = [
+fn inspect_distinguishes_naming_schemes_and_tasks() {
+    let naming = |folder: &str| report(folder)["naming"].to_string();
+    let schemes = [
         "annotation/checkpoint",
         "layouts/B_flash_direct",
         "layouts/C_flash_wrapped",
         "layouts/D_data_parallel",
     ]
-    .map(layout);
-    for (i, one) in layouts.iter().enumerate() {
+    .map(naming);
+    for (i, one) in schemes.iter().enumerate() {
         assert!(
-            layouts[i + 1..].iter().all(|other| other != one),
-            "{layouts:?}"
+            schemes[i + 1..].iter().all(|other| other != one),
+            "{schemes:?}"
         );
     }
     let uses = |folder: &str| -> Vec<String> {
@@ -79,7 +79,7 @@ fn inspect_tells_layouts_and_tasks_apart() {
 }
 
 #[test]
-fn inspect_names_what_is_wrong_and_still_reports() {
+fn inspect_lists_problems_and_still_reports() {
     let folder = tempdir().unwrap();
     for name in ["args.json", "model.safetensors"] {
         fs::copy(
@@ -116,13 +116,13 @@ fn a_round_trip_changes_no_bit() {
         "multiomic/checkpoint",
     ] {
         let folder = tempdir().unwrap();
-        let [reference, own, again] =
-            ["reference", "own", "again"].map(|name| folder.path().join(name));
-        convert(&data(checkpoint), &reference, &["--to", "reference"]);
-        convert(&reference, &own, &["--to", "safetensors"]);
-        convert(&own, &again, &["--to", "reference"]);
+        let [pytorch, own, again] =
+            ["pytorch", "own", "again"].map(|name| folder.path().join(name));
+        convert(&data(checkpoint), &pytorch, &["--to", "pytorch"]);
+        convert(&pytorch, &own, &["--to", "safetensors"]);
+        convert(&own, &again, &["--to", "pytorch"]);
         let original = weights(&data(checkpoint));
-        for written in [&reference, &own, &again] {
+        for written in [&pytorch, &own, &again] {
             let found = weights(written);
             assert_eq!(found.len(), original.len());
             for (name, tensor) in &original {
@@ -132,11 +132,9 @@ fn a_round_trip_changes_no_bit() {
                 );
             }
         }
-        assert!(
-            reference.join("best_model.pt").is_file() && own.join("model.safetensors").is_file()
-        );
+        assert!(pytorch.join("best_model.pt").is_file() && own.join("model.safetensors").is_file());
         let twice = folder.path().join("twice");
-        convert(&own, &twice, &["--to", "reference"]);
+        convert(&own, &twice, &["--to", "pytorch"]);
         let file = |folder: &Path| fs::read(folder.join("best_model.pt")).unwrap();
         assert!(file(&again) == file(&twice), "the file is not reproducible");
         let vocabulary = |folder: &Path| programs::json(folder.join("vocab.json"));
@@ -153,7 +151,7 @@ fn a_round_trip_changes_no_bit() {
 }
 
 #[test]
-fn an_existing_folder_is_kept() {
+fn an_existing_directory_is_kept() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
     let mut command = program("scgpt-checkpoint");
@@ -172,7 +170,7 @@ fn an_existing_folder_is_kept() {
 }
 
 #[test]
-fn models_go_by_name() {
+fn models_are_found_by_name() {
     let (empty, models) = (tempdir().unwrap(), tempdir().unwrap());
     convert(
         &data("annotation/checkpoint"),

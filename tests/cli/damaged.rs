@@ -1,9 +1,10 @@
-//! Damaged HDF5 files: a result or a clear error, within limits of time and memory, whatever the HDF5 library makes of them.
+//! Damaged HDF5 files: a result or a clear error, within limits of time and memory, whatever the HDF5 library does with them.
 //!
-//! `SCGPT_TEST_MUTATIONS` says how many mutations of each file are read. For many, let `SCGPT_TEST_PROGRAMS` name a folder
-//! with the program as it is without libtorch, which starts sooner and needs less memory.
+//! `SCGPT_TEST_MUTATIONS` sets the number of mutations of each file. For large numbers, set `SCGPT_TEST_PROGRAMS` to a directory
+//! with the program built without libtorch, which starts faster and needs less memory.
 
-use crate::support::{formats, programs};
+use crate::support::needs::formats;
+use crate::support::programs;
 use hdf5::file::{Sizeof, SizeofInfo};
 use rayon::prelude::*;
 use scgpt_tools::random::{Seed, Stream, below};
@@ -31,14 +32,14 @@ const SIGNATURES: [&[u8]; 12] = [
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Ending {
     Done,
-    Refused,
-    /// The library crashed or did not return; the user was told.
+    Rejected,
+    /// The library crashed or did not return, with a message to the user.
     Explained(String),
     /// Anything else, which must not happen.
     Wrong(String),
 }
 
-/// A file of the collection, and the options without which it is refused whole.
+/// A file of the collection, and the options without which it is rejected whole.
 struct Specimen {
     name: String,
     path: PathBuf,
@@ -49,8 +50,7 @@ struct Specimen {
 fn damaged_hdf5_files_give_a_result_or_a_clear_error() {
     let given = std::env::var("SCGPT_TEST_MUTATIONS").ok();
     let count = given.map_or(2, |count| count.parse().expect("a number of mutations"));
-    let Some(folder) = formats() else { return };
-    let specimens = specimens(&folder);
+    let specimens = specimens(&formats(""));
     assert!(!specimens.is_empty());
     let two_threads = rayon::ThreadPoolBuilder::new().num_threads(2).build();
     let mut wrong = Vec::new();
@@ -76,7 +76,7 @@ fn damaged_hdf5_files_give_a_result_or_a_clear_error() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// One line: the file, how many ended how, and what the library did.
+/// One line: the file, and the number of mutations by ending.
 fn summary(name: &str, endings: &[Ending]) -> String {
     let mut counts: BTreeMap<&Ending, usize> = BTreeMap::new();
     for ending in endings {
@@ -89,7 +89,7 @@ fn specimens(formats: &Path) -> Vec<Specimen> {
     let mut found = Vec::new();
     let mut folders = vec![formats.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
+        for entry in fs::read_dir(folder).expect("a directory") {
             let path = entry.expect("an entry").path();
             let extension = path.extension().and_then(|e| e.to_str());
             let is_hdf5 = extension.is_some_and(|e| ["h5ad", "h5", "h5mu", "loom"].contains(&e));
@@ -120,29 +120,29 @@ fn options(formats: &Path, name: &str) -> Vec<String> {
         .find_map(|row| Some((*row.get(7)?).to_owned()));
     match columns.filter(|columns| !columns.is_empty()) {
         Some(columns) => vec!["--obs".to_owned(), columns],
-        None if name.ends_with(".h5mu") => vec!["--modality".into(), "mod1".into()],
-        None if name.ends_with("genomes.h5") => vec!["--genome".into(), "hg19_chr21".into()],
+        None if name.starts_with("mudata") => vec!["--modality".into(), "mod1".into()],
+        None if name.ends_with("genomes.h5") => vec!["--genome".into(), "hg19".into()],
         None => Vec::new(),
     }
 }
 
 fn ending(specimen: &Specimen, seed: usize) -> Ending {
-    let place = tempdir().expect("a folder");
+    let place = tempdir().expect("a directory");
     let file = specimen.path.file_name().expect("a name");
     let input = place.path().join(file);
     let whole = fs::read(&specimen.path).expect("a file");
     let mut stream = Seed(4).stream(&specimen.name, &[seed as u64]);
-    fs::write(&input, damaged(whole, &mut stream)).expect("a folder to write to");
+    fs::write(&input, damaged(whole, &mut stream)).expect("a directory to write to");
     let output = tokenize(&input, &specimen.options);
-    let said = String::from_utf8_lossy(&output.stderr);
-    let error = said.lines().rfind(|line| line.starts_with("error: "));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let error = stderr.lines().rfind(|line| line.starts_with("error: "));
     match (output.status.code(), error) {
         (Some(0), None) => Ending::Done,
         (Some(INPUT), Some(error)) if error.contains("the library that reads") => {
             Ending::Explained(error.replace(&input.display().to_string(), "it"))
         }
-        (Some(INPUT), Some(error)) if error.contains(&*file.to_string_lossy()) => Ending::Refused,
-        _ => Ending::Wrong(format!("{}: {said}", output.status)),
+        (Some(INPUT), Some(error)) if error.contains(&*file.to_string_lossy()) => Ending::Rejected,
+        _ => Ending::Wrong(format!("{}: {stderr}", output.status)),
     }
 }
 
@@ -252,22 +252,22 @@ fn endless(path: &Path) {
 
 #[test]
 fn a_library_that_never_returns_is_explained() {
-    let place = tempdir().expect("a folder");
+    let place = tempdir().expect("a directory");
     let input = place.path().join("endless.h5ad");
     endless(&input);
     let output = tokenize(&input, &["--log-format".into(), "json".into()]);
     assert_eq!(output.status.code(), Some(INPUT));
-    let said: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one object");
-    let message = said["message"].as_str().expect("a text");
+    let stderr: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one object");
+    let message = stderr["message"].as_str().expect("a text");
     assert!(
-        message.contains("endless.h5ad` does not come to an end"),
+        message.contains("endless.h5ad` does not return"),
         "{message}"
     );
 }
 
 #[test]
 fn a_library_that_crashes_is_explained() {
-    let place = tempdir().expect("a folder");
+    let place = tempdir().expect("a directory");
     let input = place.path().join("endless.h5ad");
     endless(&input);
     for signal in ["SEGV", "BUS", "FPE", "ILL", "ABRT"] {
@@ -281,11 +281,11 @@ fn a_library_that_crashes_is_explained() {
             .arg(place.path().join("corpus"))
             .output()
             .expect("a program");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(INPUT), "{signal}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(INPUT), "{signal}: {stderr}");
         assert!(
-            said.contains("endless.h5ad` crashed: most likely"),
-            "{said}"
+            stderr.contains("endless.h5ad` crashed: most likely"),
+            "{stderr}"
         );
     }
 }

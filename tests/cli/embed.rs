@@ -1,4 +1,4 @@
-//! `scgpt-embed` against the reference's stored embeddings, and against itself.
+//! `scgpt-embed` against stored embeddings of the original implementation, and against itself.
 
 use crate::support::{Stored, cells, data, programs};
 use scgpt_tools::formats::Source;
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
 
-/// Activations of the golden model are compared to this; see the notes of the fixtures.
+/// Tolerance for activations of the golden model; see the notes of the fixtures.
 const TOLERANCE: f32 = 1e-5;
 
 fn embed(input: &Path, output: &Path, extra: &[&str]) -> String {
@@ -38,7 +38,7 @@ fn check(cells: &str, extra: &[&str], golden: &str, tensor: &str) {
 }
 
 #[test]
-fn continuous_cells_are_embedded_as_by_the_reference() {
+fn continuous_cells_match_the_original_implementation() {
     check(
         "embedding/cells_continuous.h5ad",
         &[],
@@ -48,7 +48,7 @@ fn continuous_cells_are_embedded_as_by_the_reference() {
 }
 
 #[test]
-fn counts_with_one_sided_ties_are_embedded_as_by_the_reference() {
+fn counts_with_one_sided_ties_match_the_original_implementation() {
     let (golden, tensor) = (
         "embedding/counts_outputs.safetensors",
         "onesided.cell_embeddings_l2norm",
@@ -62,7 +62,7 @@ fn counts_with_one_sided_ties_are_embedded_as_by_the_reference() {
 }
 
 #[test]
-fn truncated_cells_are_embedded_as_by_the_reference() {
+fn truncated_cells_match_the_original_implementation() {
     let (golden, tensor) = (
         "embedding/truncated_outputs.safetensors",
         "cell_embeddings_l2norm",
@@ -71,7 +71,7 @@ fn truncated_cells_are_embedded_as_by_the_reference() {
     check("embedding/cells_continuous.h5ad", &extra, golden, tensor);
 }
 
-/// Ties and long cells at random, so that every source of randomness takes part.
+/// Random ties and random sampling of long cells: every source of randomness.
 const RANDOM: [&str; 6] = [
     "--ties",
     "both-sided",
@@ -109,7 +109,7 @@ fn the_file_does_not_depend_on_threads_and_does_on_the_seed() {
 }
 
 #[test]
-fn a_cell_has_the_same_vector_in_a_smaller_file() {
+fn a_cell_has_the_same_embedding_in_a_smaller_file() {
     let folder = tempdir().unwrap();
     let whole = File::open(&data("embedding/cells_counts.h5ad")).unwrap();
     let names = whole.var(&Source::X, "feature_name").unwrap().to_labels();
@@ -121,17 +121,17 @@ fn a_cell_has_the_same_vector_in_a_smaller_file() {
         &names,
         [],
     );
-    let vectors = |input: &Path, name: &str| {
+    let embeddings = |input: &Path, name: &str| {
         let output = folder.path().join(name);
         embed(input, &output, &RANDOM);
         programs::obsm(&output, "X_scGPT")
     };
-    let all = vectors(whole.path(), "all.h5ad");
-    assert_eq!(vectors(&few, "few_embedded.h5ad"), all[..7]);
+    let all = embeddings(whole.path(), "all.h5ad");
+    assert_eq!(embeddings(&few, "few_embedded.h5ad"), all[..7]);
 }
 
 #[test]
-fn the_record_says_what_was_read_and_loaded() {
+fn the_record_lists_inputs_and_loaded_weights() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("embedded.h5ad");
     let messages = embed(
@@ -153,7 +153,7 @@ fn the_record_says_what_was_read_and_loaded() {
     );
     assert!(messages.contains("190 of 220 genes"), "{messages}");
     assert!(messages.contains("`feature_name`"), "{messages}");
-    let weights = &record["metrics"]["weights"];
+    let weights = &record["metrics"]["loaded_weights"];
     assert!(
         weights["missing"].as_array().unwrap().is_empty()
             && !weights["loaded"].as_array().unwrap().is_empty()

@@ -1,8 +1,8 @@
-//! `scgpt-finetune-annotation` on simulated cells: that it learns, what it writes, and that its options do what they say.
+//! `scgpt-finetune-annotation` on simulated cells: accuracy, output files and options.
 
 use crate::support::cells::{Simulated, TYPES};
 use crate::support::programs::{fail, json, succeed, weights};
-use crate::support::trained::{COURSE, SIZE, TRAINED, finetune};
+use crate::support::trained::{SIZE, TRAINED, TRAINING, finetune};
 use crate::support::{cells, data};
 use scgpt_tools::formats::Column;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
 
-/// One epoch, where only the outcome of an option matters.
+/// One epoch, for tests of single options.
 const SHORT: [&str; 4] = ["--epochs", "1", "--batch-size", "16"];
 
-/// Trains on the shared cells and returns the folder's `model.safetensors`.
+/// Trains on the shared cells and returns the directory's `model.safetensors`.
 fn model_bytes(output: &Path, extra: &[&str]) -> Vec<u8> {
     succeed(
         finetune(&TRAINED.cells, output)
@@ -33,28 +33,28 @@ fn epochs(model: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn types_are_learnt() {
+fn cell_types_are_predicted() {
     let scores = &json(TRAINED.model.join("test_metrics.json"))["scGPT"];
     let accuracy = scores["accuracy"].as_f64().unwrap();
     let tested: Vec<Vec<u64>> = serde_json::from_value(scores["confusion"].clone()).unwrap();
     let sizes: Vec<u64> = tested.iter().map(|row| row.iter().sum()).collect();
     let majority = *sizes.iter().max().unwrap() as f64 / sizes.iter().sum::<u64>() as f64;
-    assert_eq!(sizes, [24, 16, 8], "a fifth of every type is tested");
+    assert_eq!(sizes, [24, 16, 8], "a fifth of each cell type is held out");
     assert!(
         accuracy > 0.9 && accuracy > majority,
-        "accuracy {accuracy}, always the commonest type {majority}"
+        "accuracy {accuracy}, of the most frequent cell type {majority}"
     );
 }
 
 #[test]
-fn every_promised_file_is_written_and_agrees_with_the_others() {
+fn every_documented_file_is_written_and_agrees_with_the_others() {
     let model = &TRAINED.model;
     let mut names: Vec<String> = fs::read_dir(model)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    let promised = [
+    let documented = [
         "args.json",
         "confusion.svg",
         "confusion.tsv",
@@ -66,10 +66,10 @@ fn every_promised_file_is_written_and_agrees_with_the_others() {
         "test_metrics.tsv",
         "vocab.json",
     ];
-    assert_eq!(names, promised);
+    assert_eq!(names, documented);
     assert!(
         !model.with_extension("partial").exists(),
-        "the work folder is gone"
+        "the work directory is removed"
     );
 
     let scores = json(model.join("test_metrics.json"));
@@ -78,7 +78,7 @@ fn every_promised_file_is_written_and_agrees_with_the_others() {
     let methods = [
         "scGPT",
         "PCA + logistic regression",
-        "PCA + nearest neighbours",
+        "PCA + nearest neighbors",
     ];
     assert_eq!(
         scores.as_object().unwrap().keys().collect::<Vec<_>>(),
@@ -138,7 +138,10 @@ fn weights_of_a_checkpoint_are_accounted_for() {
     let mut command = finetune(&TRAINED.cells, &model);
     let messages = succeed(command.arg("--checkpoint").arg(&checkpoint).args(SHORT));
     let table = json(model.join("loaded_weights.json"));
-    assert_eq!(json(model.join("run.json"))["metrics"]["weights"], table);
+    assert_eq!(
+        json(model.join("run.json"))["metrics"]["loaded_weights"],
+        table
+    );
     let names =
         |what: &str| -> Vec<String> { serde_json::from_value(table[what].clone()).unwrap() };
     let (before, after) = (weights(&checkpoint), weights(&model));
@@ -173,7 +176,7 @@ fn weights_of_a_checkpoint_are_accounted_for() {
 }
 
 #[test]
-fn heads_of_another_shape_are_named() {
+fn heads_of_another_shape_are_listed() {
     let folder = tempdir().unwrap();
     let model = folder.path().join("model");
     let mut command = finetune(&TRAINED.cells, &model);
@@ -198,13 +201,13 @@ fn heads_of_another_shape_are_named() {
 }
 
 #[test]
-fn frozen_tensors_stay_as_they_were() {
+fn frozen_tensors_do_not_change() {
     let checkpoint = data("annotation/checkpoint");
     let before = weights(&checkpoint);
     for (freeze, frozen) in [
         ("encoders", &["encoder.", "value_encoder."][..]),
         (
-            "trunk",
+            "backbone",
             &["encoder.", "value_encoder.", "transformer_encoder."],
         ),
     ] {
@@ -228,7 +231,7 @@ fn frozen_tensors_stay_as_they_were() {
                 );
             }
         }
-        let learnt = |prefix: &str| {
+        let learned = |prefix: &str| {
             let mut tensors = after.iter().filter(|(name, _)| name.starts_with(prefix));
             tensors.any(|(name, tensor)| {
                 before
@@ -237,10 +240,10 @@ fn frozen_tensors_stay_as_they_were() {
             })
         };
         assert!(
-            learnt("cls_decoder."),
+            learned("cls_decoder."),
             "the head learns with --freeze {freeze}"
         );
-        assert_eq!(learnt("transformer_encoder."), freeze == "encoders");
+        assert_eq!(learned("transformer_encoder."), freeze == "encoders");
     }
 }
 
@@ -316,7 +319,7 @@ fn the_model_is_a_function_of_the_seed_alone() {
 }
 
 #[test]
-fn test_groups_are_what_is_tested() {
+fn test_groups_are_held_out() {
     let folder = tempdir().unwrap();
     let model = folder.path().join("model");
     let groups = [
@@ -340,11 +343,11 @@ fn test_groups_are_what_is_tested() {
         .count();
     assert_eq!(tested, second as u64);
 
-    let nobody = ["--batch", "batch", "--test-groups", "third"];
+    let unknown = ["--batch", "batch", "--test-groups", "third"];
     let message = fail(
         finetune(&TRAINED.cells, &folder.path().join("other"))
             .args(SIZE)
-            .args(nobody),
+            .args(unknown),
         65,
     );
     assert!(
@@ -363,8 +366,8 @@ fn a_parameter_file_equals_flags() {
         folder.path().join("params"),
     );
     let options = json!({
-        "input": TRAINED.cells, "output": output, "labels": "cell_type", "device": "cpu", "layers": 1, "width": 16,
-        "heads": 2, "hidden": 16, "epochs": 1, "batch_size": 16, "dropout": 0.1, "class_weights": true,
+        "input": TRAINED.cells, "output": output, "labels": "cell_type", "device": "cpu", "n_layers": 1,
+        "embedding_dim": 16, "n_heads": 2, "ffn_dim": 16, "epochs": 1, "batch_size": 16, "dropout": 0.1, "class_weights": true,
     });
     fs::write(&params, options.to_string()).unwrap();
     succeed(
@@ -379,7 +382,7 @@ fn a_parameter_file_equals_flags() {
         options
     };
     assert_eq!(resolved(&output), resolved(&flags));
-    // A flag wins over the file.
+    // A flag overrides the file.
     let flag = folder.path().join("flag");
     let mut command = crate::support::programs::program("scgpt-finetune-annotation");
     succeed(
@@ -395,7 +398,7 @@ fn a_parameter_file_equals_flags() {
 }
 
 #[test]
-fn cells_without_a_label_are_left_out() {
+fn cells_without_a_label_are_dropped() {
     let folder = tempdir().unwrap();
     let (input, model) = (
         folder.path().join("cells.h5ad"),
@@ -418,10 +421,10 @@ fn cells_without_a_label_are_left_out() {
         finetune(&input, &model)
             .args(SIZE)
             .args(SHORT)
-            .args(&COURSE[4..]),
+            .args(&TRAINING[4..]),
     );
     assert!(
-        messages.contains("6 cells have no label") && messages.contains("54 cells of 3 types"),
+        messages.contains("6 cells have no label") && messages.contains("54 cells of 3 cell types"),
         "{messages}"
     );
 }

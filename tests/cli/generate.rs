@@ -1,4 +1,4 @@
-//! `scgpt-generate` with the golden model of pre-training: rounds, prompts, filling in, and what it refuses.
+//! `scgpt-generate` with the golden model of pre-training: rounds, prompts, imputation, and rejected requests.
 
 use super::pretrain::UNDISTURBED;
 use crate::support::cells::Simulated;
@@ -6,7 +6,7 @@ use crate::support::data;
 use crate::support::programs::{fail, from_to, json, succeed};
 use scgpt_tools::checkpoint::Checkpoint;
 use scgpt_tools::model::Noise;
-use scgpt_tools::predict::generation::{Answer, Confidence, Generator, Question, Rounds};
+use scgpt_tools::predict::generation::{Confidence, Generated, Generator, Query, Rounds};
 use scgpt_tools::random::Seed;
 use scgpt_tools::tokens::Tokens;
 use std::fs;
@@ -51,18 +51,18 @@ fn rows(path: &Path, matrix: &str) -> Vec<Vec<f32>> {
     offsets.to_vec().windows(2).map(row).collect()
 }
 
-fn question() -> Question {
-    Question {
+fn query() -> Query {
+    Query {
         known: Tokens {
             genes: vec![61, 3, 8, 20],
             values: vec![-2.0, 10.0, 44.0, 27.0],
         },
         cell: None,
-        asked: (21..61).filter(|gene| *gene < 60).chain([0]).collect(),
+        targets: (21..61).filter(|gene| *gene < 60).chain([0]).collect(),
     }
 }
 
-fn answer(rounds: u32, confidence: Confidence) -> (Vec<f32>, Answer) {
+fn generate_in_rounds(rounds: u32, confidence: Confidence) -> (Vec<f32>, Generated) {
     let trained = Checkpoint::open(&UNDISTURBED.output).unwrap();
     let model = Generator::new(trained, Device::Cpu).unwrap();
     let rounds = Rounds {
@@ -71,12 +71,12 @@ fn answer(rounds: u32, confidence: Confidence) -> (Vec<f32>, Answer) {
         samples: 4,
     };
     let all = model.workers(1).each(1, |network, _| {
-        let plain = model.method.tell(network, &question(), &mut Noise::off());
+        let plain = model.method.predict(network, &query(), &mut Noise::off());
         (
             plain,
             model
                 .method
-                .answer(network, &question(), rounds, (Seed(1), 0)),
+                .generate(network, &query(), rounds, (Seed(1), 0)),
         )
     });
     all.into_iter().next().unwrap()
@@ -84,32 +84,32 @@ fn answer(rounds: u32, confidence: Confidence) -> (Vec<f32>, Answer) {
 
 #[test]
 fn one_round_is_the_plain_forward_pass() {
-    let (plain, answer) = answer(1, Confidence::BinDistance);
-    assert_eq!(plain, answer.values);
-    assert!(answer.rounds.iter().all(|round| *round == 1));
+    let (plain, generated) = generate_in_rounds(1, Confidence::BinDistance);
+    assert_eq!(plain, generated.values);
+    assert!(generated.rounds.iter().all(|round| *round == 1));
 }
 
 #[test]
-fn the_surest_become_known_first_and_stay_what_they_are() {
+fn the_most_confident_values_are_fixed_first_and_do_not_change() {
     for confidence in [Confidence::Spread, Confidence::BinDistance] {
-        let (plain, answer) = answer(4, confidence);
+        let (plain, generated) = generate_in_rounds(4, confidence);
         let in_round = |round: u32| {
             (0..40)
-                .filter(|at| answer.rounds[*at] == round)
+                .filter(|at| generated.rounds[*at] == round)
                 .collect::<Vec<_>>()
         };
         assert_eq!([1, 2, 3, 4].map(|round| in_round(round).len()), [10; 4]);
         for at in in_round(1) {
-            assert_eq!(answer.values[at], plain[at], "known since the first round");
+            assert_eq!(generated.values[at], plain[at], "fixed in the first round");
         }
         let later = in_round(4);
         assert!(
-            later.iter().any(|&at| answer.values[at] != plain[at]),
-            "what is known helps to tell the others"
+            later.iter().any(|&at| generated.values[at] != plain[at]),
+            "fixed values condition later rounds"
         );
-        assert!(answer.confidence.iter().all(|c| (0.0..=1.0).contains(c)));
+        assert!(generated.confidence.iter().all(|c| (0.0..=1.0).contains(c)));
         assert!(
-            answer
+            generated
                 .values
                 .iter()
                 .all(|value| (0.0..=50.0).contains(value))
@@ -118,7 +118,7 @@ fn the_surest_become_known_first_and_stay_what_they_are() {
 }
 
 #[test]
-fn known_genes_are_kept_and_the_others_filled_in() {
+fn observed_genes_are_kept_and_the_others_imputed() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("filled.h5ad");
     succeed(generate(&output).args(["--prompt", "genes", "--rounds", "3"]));
@@ -159,14 +159,14 @@ fn listed_genes_are_generated_whether_expressed_or_not() {
         folder.path().join("genes.txt"),
     );
     fs::write(&list, "GENE003\nGENE010\nUNHEARD\n").unwrap();
-    let said = succeed(
+    let messages = succeed(
         generate(&output)
             .args(["--prompt", "both", "--rounds", "1", "--genes"])
             .arg(&list),
     );
     assert!(
-        said.contains("2 of the 3 listed genes are generated"),
-        "{said}"
+        messages.contains("2 of the 3 listed genes are generated"),
+        "{messages}"
     );
     for row in rows(&output, "layers/round") {
         let generated: Vec<usize> = (0..60).filter(|gene| row[*gene] > 0.0).collect();
@@ -198,59 +198,65 @@ fn groups_become_one_cell_each() {
 }
 
 #[test]
-fn hidden_genes_are_reported_beside_simpler_methods() {
+fn held_out_genes_are_evaluated_against_baselines() {
     let folder = tempdir().unwrap();
     let (output, report) = (
         folder.path().join("cells.h5ad"),
         folder.path().join("report.json"),
     );
-    let said = succeed(
+    let messages = succeed(
         generate(&output)
-            .args(["--held-out", "0.4", "--rounds", "2", "--report"])
+            .args(["--held-out-fraction", "0.4", "--rounds", "2", "--metrics"])
             .arg(&report),
     );
     let report = json(&report);
-    for method in ["by_rounds", "at_once", "gene_mean", "nearest_cells"] {
+    for method in [
+        "iterative",
+        "single_pass",
+        "baseline_gene_mean",
+        "baseline_knn",
+    ] {
         let correlation = report[method]["correlation"].as_f64().expect("a number");
         assert!((-1.0..=1.0).contains(&correlation), "{report}");
     }
-    // The golden model was never trained; the simulated markers give simpler methods something to see.
+    // The golden model was never trained; the baselines can use the simulated markers.
     assert!(
-        report["nearest_cells"]["correlation"].as_f64() > report["at_once"]["correlation"].as_f64()
+        report["baseline_knn"]["correlation"].as_f64()
+            > report["single_pass"]["correlation"].as_f64()
     );
     assert!(
-        said.contains("warning: a simpler method tells hidden values as well"),
-        "{said}"
+        messages.contains("warning: a baseline predicts held-out values as well"),
+        "{messages}"
     );
 }
 
 #[test]
-fn wrong_requests_are_refused_in_plain_words() {
+fn wrong_requests_are_rejected_with_clear_messages() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("no.h5ad");
-    let said = fail(
-        generate(&output).args(["--group", "cell_type", "--report", "r.json"]),
+    let messages = fail(
+        generate(&output).args(["--group", "cell_type", "--metrics", "r.json"]),
         2,
     );
     assert!(
-        said.contains("`--group` needs `--prompt cell`")
-            && said.contains("`--report` needs `--held-out`"),
-        "{said}"
+        messages.contains("`--group` needs `--prompt cell`")
+            && messages.contains("`--metrics` needs `--held-out-fraction`"),
+        "{messages}"
     );
     let mut other = from_to("scgpt-generate", &CELLS, &output);
-    let said = fail(
+    let messages = fail(
         other.arg("--checkpoint").arg(data("annotation/checkpoint")),
         65,
     );
     assert!(
-        said.contains("cannot generate: it has no mark for genes to generate"),
-        "{said}"
+        messages.contains("cannot generate: it has no flag for genes to generate"),
+        "{messages}"
     );
-    let said = fail(generate(&output).args(["--memory", "10k"]), 71);
-    assert!(said.contains("24 cells with 60 genes"), "{said}");
+    let messages = fail(generate(&output).args(["--memory", "10k"]), 71);
+    assert!(messages.contains("24 cells with 60 genes"), "{messages}");
     let list = folder.path().join("genes.txt");
     fs::write(&list, "UNHEARD\n").unwrap();
-    let said = fail(generate(&output).arg("--genes").arg(&list), 65);
-    assert!(said.contains("none of its 1 genes"), "{said}");
+    let messages = fail(generate(&output).arg("--genes").arg(&list), 65);
+    assert!(messages.contains("none of its 1 genes"), "{messages}");
     assert!(!output.exists());
 }

@@ -1,4 +1,4 @@
-//! `scgpt-grn` on simulated cells whose network is known, and odd files.
+//! `scgpt-grn` on simulated cells with a known network, and on unusual files.
 
 use crate::support::data;
 use crate::support::programs::{fail, program, succeed};
@@ -16,21 +16,21 @@ use tempfile::{TempDir, tempdir};
 const INPUT: i32 = 65;
 const GENES: usize = 40;
 const REGULATORS: usize = 8;
-/// Cells of each condition, more than are looked at by `--max-cells 20`.
+/// Cells of each condition, more than `--max-cells 20` reads.
 const CELLS: usize = 30;
 
 fn network() -> Network {
     Network::random(GENES, REGULATORS, 6, 0, 1)
 }
 
-/// Names that the golden checkpoints know.
+/// Names in the vocabulary of the golden checkpoints.
 fn name(gene: usize) -> String {
     format!("GENE{gene:03}")
 }
 
-/// A folder with control cells and cells without one of two genes.
+/// A directory with control cells and cells without one of two genes.
 struct Case {
-    folder: TempDir,
+    directory: TempDir,
     cells: PathBuf,
 }
 
@@ -42,8 +42,8 @@ impl Case {
     /// Cells of three conditions, of which the first is the control.
     fn of(labels: [&str; 3]) -> Self {
         let [control, one, two] = labels;
-        let folder = tempdir().expect("a folder");
-        let cells = folder.path().join("cells.h5ad");
+        let directory = tempdir().expect("a directory");
+        let cells = directory.path().join("cells.h5ad");
         let (network, mut counts, mut labels) = (network(), Counts::empty(GENES), Vec::new());
         let conditions: [(&str, &[usize]); 3] = [(control, &[]), (one, &[0]), (two, &[1])];
         for (label, knocked_out) in conditions {
@@ -62,14 +62,14 @@ impl Case {
             ..h5ad::Cells::new(&counts, &names, &genes)
         };
         h5ad::create(&cells, &content).expect("a file of cells");
-        Self { folder, cells }
+        Self { directory, cells }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// `scgpt-grn attention` by a golden checkpoint, all pairs in the table.
+    /// `scgpt-grn attention` with a golden checkpoint, and all pairs in the table.
     fn attention(&self, output: &str) -> Command {
         let mut command = program("scgpt-grn");
         command.arg("attention").arg("--input").arg(&self.cells);
@@ -80,7 +80,7 @@ impl Case {
         command
     }
 
-    /// `scgpt-grn WORD` with files of the folder behind its options.
+    /// `scgpt-grn WORD` with files of the directory as option values.
     fn command(&self, word: &str, files: &[(&str, &str)]) -> Command {
         let mut command = program("scgpt-grn");
         command.arg(word);
@@ -102,7 +102,7 @@ impl Case {
         String::from_utf8(self.bytes(file)).expect("UTF-8")
     }
 
-    /// Rows of a table by their columns.
+    /// Rows of a table by column.
     fn table(&self, file: &str) -> Vec<BTreeMap<String, String>> {
         let text = self.text(file);
         let mut lines = text.lines();
@@ -126,7 +126,7 @@ impl Case {
     }
 
     /// The planted edges as a table with a score for each.
-    fn write_truth(&self, file: &str) {
+    fn write_known_edges(&self, file: &str) {
         let mut text = "tf\ttarget\tscore\n".to_owned();
         for (regulator, target, strength) in network().edges {
             let (regulator, target) = (name(regulator), name(target));
@@ -143,20 +143,20 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
 }
 
 #[test]
-fn what_conditions_have_over_the_control_is_told_and_read_back() {
+fn differences_from_the_control_are_written_and_read_back() {
     let case = Case::new();
     let mut command = case.attention("all.h5ad");
     command.args(["--control", "ctrl"]);
     for (option, file) in [
         ("--edges", "all.tsv"),
         ("--graph", "all.graphml"),
-        ("--drawing", "network.svg"),
-        ("--figure", "scores.svg"),
+        ("--network-plot", "network.svg"),
+        ("--plot", "scores.svg"),
     ] {
         command.arg(option).arg(case.path(file));
     }
-    let said = succeed(&mut command);
-    assert!(said.contains("condition `one`: 20 cells"), "{said}");
+    let message = succeed(&mut command);
+    assert!(message.contains("condition `one`: 20 cells"), "{message}");
     let scores = case.scores("all.tsv");
     assert_eq!(scores.len(), 5 * GENES * (GENES - 1));
     let of = |condition: &str, [_, regulator, target]: &[String; 3]| {
@@ -184,56 +184,62 @@ fn what_conditions_have_over_the_control_is_told_and_read_back() {
 fn threads_do_not_change_a_byte() {
     let case = Case::new();
     let run = |threads: &str| {
-        let file = |ending: &str| format!("{threads}.{ending}");
+        let file = |extension: &str| format!("{threads}.{extension}");
         let mut command = case.attention(&file("h5ad"));
         command.args(["--control", "ctrl", "--threads", threads]);
         command.arg("--edges").arg(case.path(&file("tsv")));
-        command.arg("--figure").arg(case.path(&file("svg")));
+        command.arg("--plot").arg(case.path(&file("svg")));
         succeed(&mut command);
-        ["h5ad", "tsv", "svg"].map(|ending| case.bytes(&file(ending)))
+        ["h5ad", "tsv", "svg"].map(|extension| case.bytes(&file(extension)))
     };
     assert!(run("1") == run("3"));
 }
 
 #[test]
-fn conditions_told_one_by_one_are_those_of_one_run() {
+fn conditions_of_separate_runs_are_those_of_one_run() {
     let case = Case::new();
     succeed(case.attention("all.h5ad").args(["--control", "ctrl"]));
     let mut files = Vec::new();
     for condition in ["two", "ctrl", "one"] {
         let file = format!("{condition}.h5ad");
-        // The genes of one run are those of another that is given its file.
+        // With the file of another run, the genes are the same.
         let mut command = case.attention(&file);
         command.arg("--genes-file").arg(case.path("all.h5ad"));
-        succeed(command.args(["--only", condition]));
+        succeed(command.args(["--subset", condition]));
         files.push(case.path(&file).display().to_string());
     }
     let mut join = case.command("difference", &[("--output", "joined.h5ad")]);
     succeed(join.args(["--control", "ctrl", "--input", &files.join(",")]));
     assert!(case.bytes("joined.h5ad") == case.bytes("all.h5ad"));
     let mut alone = case.command("difference", &[("--output", "joined.h5ad")]);
-    let said = fail(
+    let message = fail(
         alone.args(["--control", "ctrl", "--input", &files[1]]),
         INPUT,
     );
-    assert!(said.contains("no condition but `ctrl`"), "{said}");
+    assert!(
+        message.contains("`ctrl` is the only condition"),
+        "{message}"
+    );
     let mut twice = case.command("difference", &[("--output", "joined.h5ad")]);
     let again = [files[1].clone(), files[1].clone()].join(",");
-    let said = fail(twice.args(["--control", "ctrl", "--input", &again]), INPUT);
-    assert!(said.contains("`attention_ctrl` is in two files"), "{said}");
+    let message = fail(twice.args(["--control", "ctrl", "--input", &again]), INPUT);
+    assert!(
+        message.contains("`attention_ctrl` is in two files"),
+        "{message}"
+    );
 }
 
-/// `scgpt-grn programs` with the model that learnt the simulated types, all genes of which are looked at.
+/// `scgpt-grn programs` with the model that was trained on the simulated types, and all of its genes.
 fn programs(case: &Case) -> Command {
     let files = [("--output", "genes.h5ad")];
     let mut command = case.command("programs", &files);
     command.arg("--checkpoint").arg(&TRAINED.model);
-    command.args(["--device", "cpu", "--neighbours", "5"]);
+    command.args(["--device", "cpu", "--n-neighbors", "5"]);
     command
 }
 
 #[test]
-fn programs_are_the_same_as_sets_as_edges_as_a_graph_and_as_a_column() {
+fn sets_edges_graph_and_column_contain_the_same_programs() {
     let case = Case::new();
     let mut command = programs(&case);
     command.arg("--input").arg(&TRAINED.cells);
@@ -242,10 +248,10 @@ fn programs_are_the_same_as_sets_as_edges_as_a_graph_and_as_a_column() {
         ("--programs", "programs.gmt"),
         ("--edges", "edges.tsv"),
         ("--graph", "network.graphml"),
-        ("--drawing", "network.svg"),
-        ("--scores", "scores.tsv"),
-        ("--figure", "scores.svg"),
-        ("--scored", "scored.h5ad"),
+        ("--network-plot", "network.svg"),
+        ("--program-scores", "scores.tsv"),
+        ("--plot", "scores.svg"),
+        ("--scored-cells", "scored.h5ad"),
     ] {
         command.arg(option).arg(case.path(file));
     }
@@ -285,7 +291,7 @@ fn programs_are_the_same_as_sets_as_edges_as_a_graph_and_as_a_column() {
 }
 
 #[test]
-fn genes_that_mark_a_type_are_similar_and_near_each_other() {
+fn marker_genes_of_a_type_are_similar() {
     let case = Case::new();
     let family = |name: &str, genes: std::ops::Range<usize>| {
         let genes: Vec<String> = genes.map(self::name).collect();
@@ -296,24 +302,24 @@ fn genes_that_mark_a_type_are_similar_and_near_each_other() {
         &(family("markers", 0..8) + &family("others", 30..60)),
     );
     let mut command = programs(&case);
-    command.args(["--nearest", "GENE003", "--top", "5"]);
+    command.args(["--similar-to", "GENE003", "--top", "5"]);
     for (option, file) in [
-        ("--families", "families.gmt"),
-        ("--family-table", "families.tsv"),
-        ("--nearest-table", "nearest.tsv"),
+        ("--gene-families", "families.gmt"),
+        ("--family-test", "families.tsv"),
+        ("--similar-genes", "nearest.tsv"),
     ] {
         command.arg(option).arg(case.path(file));
     }
     succeed(&mut command);
     let families = case.table("families.tsv");
     assert!(number(&families[0], "p_value") < 0.01, "{families:?}");
-    assert!(number(&families[0], "similarity") > number(&families[0], "random_similarity") + 0.2);
+    assert!(number(&families[0], "similarity") > number(&families[0], "similarity_random") + 0.2);
     let nearest = case.table("nearest.tsv");
     assert_eq!(nearest.len(), 5);
     let markers: Vec<String> = (0..8).map(name).collect();
     let near = nearest
         .iter()
-        .filter(|row| markers.contains(&row["similar"]));
+        .filter(|row| markers.contains(&row["neighbor"]));
     assert!(near.count() >= 3, "{nearest:?}");
 }
 
@@ -332,42 +338,42 @@ fn a_planted_set_is_found() {
         + &set("apart", &[90, 91]);
     case.write("sets.gmt", &sets);
     let files = [
-        ("--lists", "lists.gmt"),
-        ("--sets", "sets.gmt"),
+        ("--gene-lists", "lists.gmt"),
+        ("--gene-sets", "sets.gmt"),
         ("--background", "genes.txt"),
         ("--output", "enrichment.tsv"),
     ];
     succeed(&mut case.command("enrich", &files));
     let rows = case.table("enrichment.tsv");
-    let names: Vec<&str> = rows.iter().map(|row| row["set"].as_str()).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row["gene_set"].as_str()).collect();
     assert_eq!(names, ["planted", "chance"]);
     assert_eq!(rows[0]["overlap"], "6");
     assert_eq!(rows[0]["genes"].split(',').count(), 6);
-    assert!(number(&rows[0], "bh") < 1e-6 && number(&rows[1], "bh") > 0.05);
+    assert!(number(&rows[0], "fdr_bh") < 1e-6 && number(&rows[1], "fdr_bh") > 0.05);
     succeed(case.command("enrich", &files).args(["--max-fdr", "0.05"]));
     assert_eq!(case.table("enrichment.tsv").len(), 1);
     case.write("sets.gmt", &(sets + "broken\tno genes\n"));
-    let said = fail(&mut case.command("enrich", &files), INPUT);
+    let message = fail(&mut case.command("enrich", &files), INPUT);
     assert!(
-        said.contains("sets.gmt") && said.contains("line 4"),
-        "{said}"
+        message.contains("sets.gmt") && message.contains("line 4"),
+        "{message}"
     );
     case.write("lists.gmt", "");
-    let said = fail(&mut case.command("enrich", &files), INPUT);
+    let message = fail(&mut case.command("enrich", &files), INPUT);
     assert!(
-        said.contains("lists.gmt") && said.contains("empty"),
-        "{said}"
+        message.contains("lists.gmt") && message.contains("empty"),
+        "{message}"
     );
 }
 
 #[test]
-fn a_planted_network_is_ranked_above_chance_beside_others() {
+fn a_planted_network_is_ranked_above_random() {
     let case = Case::new();
     succeed(&mut case.attention("network.h5ad"));
-    case.write_truth("planted.tsv");
+    case.write_known_edges("planted.tsv");
     let files = [
         ("--networks", "network.h5ad"),
-        ("--truth", "planted.tsv"),
+        ("--known-edges", "planted.tsv"),
         ("--edges", "planted.tsv"),
         ("--input", "cells.h5ad"),
         ("--output", "evaluation.tsv"),
@@ -389,18 +395,18 @@ fn a_planted_network_is_ranked_above_chance_beside_others() {
     for method in ["absolute Pearson", "boosted trees"] {
         assert!(auroc(method) > 0.5, "{method}: {}", auroc(method));
     }
-    // A model of random weights knows nothing.
+    // A model with random weights has no information.
     assert!(auroc("attention_ctrl") < simple, "{rows:?}");
     case.write("planted.tsv", "tf\ttarget\nSTAT1\tIRF1\n");
-    let said = fail(&mut case.command("evaluate", &files), INPUT);
+    let message = fail(&mut case.command("evaluate", &files), INPUT);
     assert!(
-        said.contains("none of the known edges") && said.contains("`STAT1`"),
-        "{said}"
+        message.contains("no known edge connects genes") && message.contains("`STAT1`"),
+        "{message}"
     );
 }
 
 #[test]
-fn conditions_with_a_slash_are_told_apart_and_found_again() {
+fn conditions_with_a_slash_are_distinguished_and_found_again() {
     let case = Case::of(["CD14+/CD16+", "B", "T\tNK"]);
     let mut command = case.attention("network.h5ad");
     command.args(["--control", "CD14+/CD16+"]);
@@ -421,34 +427,40 @@ fn conditions_with_a_slash_are_told_apart_and_found_again() {
             .args(["--control", "CD14+/CD16+"]),
     );
     let case = Case::of(["T/NK", "T_NK", "B"]);
-    let said = fail(&mut case.attention("network.h5ad"), INPUT);
-    assert!(said.contains("`T/NK` and `T_NK`"), "{said}");
+    let message = fail(&mut case.attention("network.h5ad"), INPUT);
+    assert!(message.contains("`T/NK` and `T_NK`"), "{message}");
     assert!(!case.path("network.h5ad").exists());
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_named() {
+fn unknown_genes_layers_and_conditions_are_reported() {
     let case = Case::new();
     let wrong: [(&[&str], &str); 6] = [
         (&["--regulators", "GENE001,NOSUCHGENE"], "`NOSUCHGENE`"),
         (&["--layers", "1,3"], "no layer 3"),
-        (&["--layers", "1,3"], "which has 2"),
+        (&["--layers", "1,3"], "only layers 1 to 2"),
         (&["--control", "none"], "`none` of `--control`"),
-        (&["--only", "three"], "`three`"),
+        (&["--subset", "three"], "`three`"),
         (&["--genes", "NOSUCHGENE"], "`NOSUCHGENE`"),
     ];
     for (options, what) in wrong {
-        let said = fail(case.attention("out.h5ad").args(options), INPUT);
-        assert!(said.contains(what), "{options:?}: {said}");
+        let message = fail(case.attention("out.h5ad").args(options), INPUT);
+        assert!(message.contains(what), "{options:?}: {message}");
         assert!(!case.path("out.h5ad").exists(), "{options:?}");
     }
     let mut command = programs(&case);
     command.arg("--input").arg(&TRAINED.cells);
-    command.args(["--groups", "cell_type", "--min-genes", "61", "--scores"]);
-    let said = fail(command.arg(case.path("scores.tsv")), INPUT);
-    assert!(said.contains("no program was found"), "{said}");
+    command.args([
+        "--groups",
+        "cell_type",
+        "--min-genes",
+        "61",
+        "--program-scores",
+    ]);
+    let message = fail(command.arg(case.path("scores.tsv")), INPUT);
+    assert!(message.contains("no program was found"), "{message}");
     let mut command = case.command("enrich", &[("--output", "out.tsv")]);
-    command.arg("--sets").arg(&case.cells);
-    let said = fail(command.arg("--background").arg(&case.cells), 2);
-    assert!(said.contains("`--lists` or `--edges`"), "{said}");
+    command.arg("--gene-sets").arg(&case.cells);
+    let message = fail(command.arg("--background").arg(&case.cells), 2);
+    assert!(message.contains("`--gene-lists` or `--edges`"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! `scgpt-grn` on simulated cells whose network is known: what attention finds of it, beside simpler methods.
+//! `scgpt-grn` on simulated cells with a known network: attention compared with baselines.
 
 use crate::support::programs::{self, program, succeed, tokenize};
 use crate::support::simulation::{Network, Noise};
@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 const GENES: usize = 60;
 const REGULATORS: usize = 10;
 const CELLS: usize = 800;
-/// Regulators vary much from cell to cell, or there would be nothing to learn from.
+/// Regulators vary strongly between cells, so that a model can be trained on them.
 const NOISE: Noise = Noise {
     variation: 0.8,
     ..Noise::USUAL
 };
 
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grn-simulated");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder for the tests");
-    folder
+fn directory() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grn-simulated");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).expect("a directory for the tests");
+    directory
 }
 
 fn name(gene: usize) -> String {
@@ -28,7 +28,7 @@ fn name(gene: usize) -> String {
 }
 
 /// Cells and the edges of their network.
-fn simulate(cells: &Path, truth: &Path) {
+fn simulate(cells: &Path, known_edges: &Path) {
     let network = Network::random(GENES, REGULATORS, 6, 0, 1);
     let counts = network.cells(&[], &[], CELLS, &NOISE, 1);
     let names: Vec<String> = (0..CELLS).map(|cell| format!("cell{cell}")).collect();
@@ -38,10 +38,10 @@ fn simulate(cells: &Path, truth: &Path) {
     for (regulator, target, _) in &network.edges {
         text.push_str(&format!("{}\t{}\n", name(*regulator), name(*target)));
     }
-    fs::write(truth, text).expect("a table");
+    fs::write(known_edges, text).expect("a table");
 }
 
-/// What is said of all regulators together, by method: AUPRC, its interval, that of chance, and AUROC.
+/// Scores over all regulators, by method: AUPRC, its interval, random AUPRC, and AUROC.
 fn overall(table: &Path) -> BTreeMap<String, [f64; 5]> {
     let text = fs::read_to_string(table).expect("a table");
     let rows = text
@@ -60,14 +60,21 @@ fn overall(table: &Path) -> BTreeMap<String, [f64; 5]> {
 }
 
 #[test]
-fn a_known_network_is_found_better_than_by_chance() {
-    let folder = folder();
-    let file = |name: &str| folder.join(name);
-    simulate(&file("cells.h5ad"), &file("truth.tsv"));
+fn a_known_network_is_found_better_than_random() {
+    let directory = directory();
+    let file = |name: &str| directory.join(name);
+    simulate(&file("cells.h5ad"), &file("known_edges.tsv"));
     succeed(&mut tokenize(file("cells.h5ad"), &file("corpus")));
     let mut train = programs::from_to("scgpt-pretrain", &file("corpus"), &file("model"));
     train.args([
-        "--layers", "2", "--width", "32", "--heads", "4", "--hidden", "32",
+        "--n-layers",
+        "2",
+        "--embedding-dim",
+        "32",
+        "--n-heads",
+        "4",
+        "--ffn-dim",
+        "32",
     ]);
     train.args([
         "--epochs",
@@ -80,8 +87,8 @@ fn a_known_network_is_found_better_than_by_chance() {
         "0",
     ]);
     succeed(&mut train);
-    let mut attend = program("scgpt-grn");
-    attend.args([
+    let mut infer = program("scgpt-grn");
+    infer.args([
         "attention",
         "--n-hvg",
         "0",
@@ -90,16 +97,16 @@ fn a_known_network_is_found_better_than_by_chance() {
         "--device",
         "cpu",
     ]);
-    attend.arg("--checkpoint").arg(file("model"));
-    attend.arg("--input").arg(file("cells.h5ad"));
-    attend.arg("--output").arg(file("attention.h5ad"));
-    succeed(&mut attend);
+    infer.arg("--checkpoint").arg(file("model"));
+    infer.arg("--input").arg(file("cells.h5ad"));
+    infer.arg("--output").arg(file("attention.h5ad"));
+    succeed(&mut infer);
     let mut evaluate = program("scgpt-grn");
     evaluate
         .arg("evaluate")
         .arg("--networks")
         .arg(file("attention.h5ad"));
-    evaluate.arg("--truth").arg(file("truth.tsv"));
+    evaluate.arg("--known-edges").arg(file("known_edges.tsv"));
     evaluate.arg("--input").arg(file("cells.h5ad"));
     evaluate.arg("--output").arg(file("scores.tsv"));
     eprintln!("{}", succeed(&mut evaluate));
@@ -108,7 +115,7 @@ fn a_known_network_is_found_better_than_by_chance() {
         let [_, low, _, random, auroc] = found[method];
         assert!(low > random && auroc > 0.5, "{method}: {:?}", found[method]);
     }
-    // Attention knows far less of it than these, but more than nothing.
+    // Attention has far less information than these baselines, but more than none.
     let [auprc, _, _, random, auroc] = found["attention_all"];
     assert!(
         auprc > random && auroc > 0.5,

@@ -1,4 +1,4 @@
-//! `--log-format json`: every line on standard error is one JSON object, however a run goes.
+//! `--log-format json`: every line on standard error is one JSON object, on success and failure.
 
 use crate::support::{data, programs};
 use serde_json::Value;
@@ -61,7 +61,7 @@ fn wrong_usage_is_an_object_for_every_problem() {
 }
 
 #[test]
-fn a_parameter_file_chooses_the_form_too() {
+fn a_parameter_file_sets_the_log_format() {
     let folder = tempdir().unwrap();
     let params = folder.path().join("p.json");
     fs::write(&params, r#"{"log_format": "json", "epochs": 0}"#).unwrap();
@@ -82,7 +82,7 @@ fn a_wrong_subcommand_is_an_object_too() {
 }
 
 #[test]
-fn an_input_that_is_refused_is_an_error_object() {
+fn a_rejected_input_is_an_error_object() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("text.h5ad");
     fs::write(&input, "hello").unwrap();
@@ -113,7 +113,7 @@ fn notes_and_progress_are_objects_with_figures() {
     };
     let log = run(&["--verbose"]);
     assert!(messages(&log, "note").contains(&"computing on CPU"));
-    assert!(messages(&log, "detail").contains(&"load the model"));
+    assert!(messages(&log, "detail").contains(&"load_model"));
     let progress: Vec<_> = log.iter().filter(|o| o["level"] == "progress").collect();
     let (first, last) = (progress[0], progress[progress.len() - 1]);
     assert_eq!(first["done"], 0);

@@ -1,4 +1,4 @@
-//! `scgpt-map-reference`: cells are named after their neighbours, and an index is complete, exact and never changed.
+//! `scgpt-map-reference`: label transfer from neighbors, and indexes that are complete, exact and never changed.
 
 use crate::support::programs;
 use scgpt_tools::counts::Counts;
@@ -15,8 +15,8 @@ use tempfile::{TempDir, tempdir};
 const WIDTH: usize = 12;
 const TYPES: [&str; 3] = ["B", "NK", "T"];
 
-/// Cells around directions of their own, in genes and in vectors; those of other types lie opposite to all of them.
-fn cells(path: &Path, types: &[&str], seed: u64, without_vector: usize) {
+/// Cells around one direction per type, in genes and in embeddings; those of other types are opposite to all of them.
+fn cells(path: &Path, types: &[&str], seed: u64, without_embedding: usize) {
     let mut draws = Seed(seed).stream("cells", &[]);
     let mut noise = || 0.15 * normal_pair(&mut draws).0 as f32;
     let (mut vectors, mut counts) = (Vec::new(), Counts::empty(WIDTH));
@@ -29,10 +29,10 @@ fn cells(path: &Path, types: &[&str], seed: u64, without_vector: usize) {
         let row: Vec<f32> = (0..WIDTH).map(|at| center(at) + noise()).collect();
         let count = |(at, value): (usize, &f32)| (at as u32, (10.0 * value.abs()).round() + 1.0);
         counts.push(row.iter().enumerate().map(count));
-        let is_lost = cell < without_vector;
+        let has_none = cell < without_embedding;
         vectors.extend(
             row.into_iter()
-                .map(|value| if is_lost { f32::NAN } else { value }),
+                .map(|value| if has_none { f32::NAN } else { value }),
         );
     }
     let names: Vec<String> = (0..types.len())
@@ -60,22 +60,22 @@ fn cells(path: &Path, types: &[&str], seed: u64, without_vector: usize) {
     h5ad::create(path, &content).unwrap();
 }
 
-/// So many cells of the three types in turn.
+/// Cells of the three types in turn.
 fn types(n: usize) -> Vec<&'static str> {
     (0..n).map(|cell| TYPES[cell % 3]).collect()
 }
 
-struct Place(TempDir);
+struct Workspace(TempDir);
 
-impl Place {
-    /// A folder with a reference of 120 cells and 30 cells to map: one without a vector, and 6 of a type of their own.
+impl Workspace {
+    /// A directory with 120 reference cells and 30 query cells: one without an embedding, and 6 of a new type.
     fn new() -> Self {
-        let place = Self(tempdir().unwrap());
-        cells(&place.path("reference.h5ad"), &types(120), 1, 0);
-        let mut asked = types(24);
-        asked.extend(["Other"; 6]);
-        cells(&place.path("query.h5ad"), &asked, 2, 1);
-        place
+        let workspace = Self(tempdir().unwrap());
+        cells(&workspace.path("reference.h5ad"), &types(120), 1, 0);
+        let mut queries = types(24);
+        queries.extend(["Other"; 6]);
+        cells(&workspace.path("query.h5ad"), &queries, 2, 1);
+        workspace
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -108,8 +108,8 @@ impl Place {
             .to_labels()
     }
 
-    fn content(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
-        let files = fs::read_dir(self.path(folder)).unwrap().flatten();
+    fn content(&self, directory: &str) -> BTreeMap<String, Vec<u8>> {
+        let files = fs::read_dir(self.path(directory)).unwrap().flatten();
         let read = |file: fs::DirEntry| {
             (
                 file.file_name().into_string().unwrap(),
@@ -121,15 +121,15 @@ impl Place {
 }
 
 #[test]
-fn cells_are_named_placed_and_scored() {
-    let place = Place::new();
-    place.build();
-    let said = place.run(
-        "query --input query.h5ad --index index --output mapped.h5ad --novelty 0.99 --table mapped.tsv --figure mapped.svg \
-         --truth cell_type --scores scores.tsv --baseline reference.h5ad",
+fn cells_are_labeled_mapped_and_scored() {
+    let workspace = Workspace::new();
+    workspace.build();
+    let message = workspace.run(
+        "query --input query.h5ad --index index --output mapped.h5ad --novelty 0.99 --table mapped.tsv --plot mapped.svg \
+         --true-labels cell_type --metrics scores.tsv --baseline reference.h5ad",
     );
-    assert!(said.contains("1 cells have no vector"), "{said}");
-    let labels = place.labels("mapped.h5ad");
+    assert!(message.contains("1 cells have no embedding"), "{message}");
+    let labels = workspace.labels("mapped.h5ad");
     for (cell, label) in labels.iter().enumerate() {
         let expected = if cell == 0 || cell >= 24 {
             "unassigned"
@@ -138,14 +138,14 @@ fn cells_are_named_placed_and_scored() {
         };
         assert_eq!(label.as_deref(), Some(expected), "cell {cell}");
     }
-    let table = fs::read_to_string(place.path("mapped.tsv")).unwrap();
+    let table = fs::read_to_string(workspace.path("mapped.tsv")).unwrap();
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.split('\t').collect())
         .collect();
     assert_eq!(
         rows[0][7..],
-        ["neighbours", "nearest_cell_type", "nearest_donor"]
+        ["neighbors", "nearest_cell_type", "nearest_donor"]
     );
     assert_eq!(rows.len(), 31);
     assert_eq!(rows[5][7].split(',').count(), 10);
@@ -154,27 +154,28 @@ fn cells_are_named_placed_and_scored() {
         "{:?}",
         rows[5]
     );
-    // Reference cells of the same type have places near those of the cell.
-    let places = programs::obsm(&place.path("mapped.h5ad"), "X_mapped");
-    let apart =
-        |a: usize, b: usize| (places[a][0] - places[b][0]).hypot(places[a][1] - places[b][1]);
+    // Cells of the same type have similar coordinates.
+    let coordinates = programs::obsm(&workspace.path("mapped.h5ad"), "X_mapped");
+    let apart = |a: usize, b: usize| {
+        (coordinates[a][0] - coordinates[b][0]).hypot(coordinates[a][1] - coordinates[b][1])
+    };
     assert!(apart(3, 6) < apart(3, 4) && apart(3, 6) < apart(3, 5));
-    let shares = programs::obsm(&place.path("mapped.h5ad"), "mapped_probabilities");
-    assert!(shares[4].iter().sum::<f32>() > 0.999 && shares[4][1] > 0.5);
-    let scores = fs::read_to_string(place.path("scores.tsv")).unwrap();
+    let probabilities = programs::obsm(&workspace.path("mapped.h5ad"), "mapped_probabilities");
+    assert!(probabilities[4].iter().sum::<f32>() > 0.999 && probabilities[4][1] > 0.5);
+    let scores = fs::read_to_string(workspace.path("scores.tsv")).unwrap();
     let scgpt: Vec<&str> = scores.lines().nth(1).unwrap().split('\t').collect();
-    // One of 24 known cells has no vector; all 6 new ones are left unassigned.
+    // One of 24 known cells has no embedding; all 6 new ones stay unassigned.
     assert_eq!(scgpt[..4], ["scGPT", "24", "0.9583", "1.0000"]);
     assert_eq!(scgpt[8..], ["6", "1.0000"]);
     let pca: Vec<&str> = scores.lines().nth(2).unwrap().split('\t').collect();
     assert_eq!((pca[0], pca[1], pca[2] == pca[3]), ("PCA", "24", true));
     assert!(
-        fs::read_to_string(place.path("mapped.svg"))
+        fs::read_to_string(workspace.path("mapped.svg"))
             .unwrap()
             .contains("reference")
     );
     let record: Value =
-        serde_json::from_slice(&fs::read(place.path("mapped.run.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(workspace.path("mapped.run.json")).unwrap()).unwrap();
     assert_eq!(record["metrics"]["labels"]["NK"], 8);
     let inputs = record["inputs"].as_array().unwrap().iter();
     let mut inputs = inputs.map(|input| input["path"].as_str().unwrap());
@@ -183,47 +184,48 @@ fn cells_are_named_placed_and_scored() {
 
 #[test]
 fn threads_and_lists_change_nothing_and_all_lists_are_exact() {
-    let place = Place::new();
-    place.build();
-    place.run(
+    let workspace = Workspace::new();
+    workspace.build();
+    workspace.run(
         "build --input reference.h5ad --label cell_type --columns donor --output one --threads 1",
     );
-    assert!(place.content("index") == place.content("one"));
-    place.run("build --input reference.h5ad --label cell_type --columns donor --lists 7 --output lists --threads 3");
-    place.run("build --input reference.h5ad --label cell_type --columns donor --lists 7 --output same --threads 1");
-    assert!(place.content("lists") == place.content("same"));
+    assert!(workspace.content("index") == workspace.content("one"));
+    workspace.run("build --input reference.h5ad --label cell_type --columns donor --n-lists 7 --output lists --threads 3");
+    workspace.run("build --input reference.h5ad --label cell_type --columns donor --n-lists 7 --output same --threads 1");
+    assert!(workspace.content("lists") == workspace.content("same"));
     for (index, name) in [("index", "a"), ("lists", "b")] {
-        place.run(&format!("query --input query.h5ad --index {index} --probes 7 --output {name}.h5ad --table {name}.tsv"));
+        workspace.run(&format!("query --input query.h5ad --index {index} --n-probe 7 --output {name}.h5ad --table {name}.tsv"));
     }
-    let tables = ["a.tsv", "b.tsv"].map(|name| fs::read_to_string(place.path(name)).unwrap());
+    let tables = ["a.tsv", "b.tsv"].map(|name| fs::read_to_string(workspace.path(name)).unwrap());
     assert_eq!(tables[0], tables[1]);
 }
 
 #[test]
 fn cells_are_added_without_changing_the_index() {
-    let place = Place::new();
-    cells(&place.path("more.h5ad"), &["Other"; 20], 3, 2);
-    place.run(
-        "build --input reference.h5ad --label cell_type --columns donor --lists 4 --output index",
+    let workspace = Workspace::new();
+    cells(&workspace.path("more.h5ad"), &["Other"; 20], 3, 2);
+    workspace.run(
+        "build --input reference.h5ad --label cell_type --columns donor --n-lists 4 --output index",
     );
-    let before = place.content("index");
-    let said = place.run("build --input more.h5ad --extend index --output both");
+    let before = workspace.content("index");
+    let message = workspace.run("build --input more.h5ad --add-to index --output both");
     assert!(
-        said.contains("2 cells of `more.h5ad` have no vector"),
-        "{said}"
+        message.contains("2 cells of `more.h5ad` have no embedding"),
+        "{message}"
     );
-    assert!(place.content("index") == before);
-    place.run(
-        "query --input query.h5ad --index both --probes 4 --output mapped.h5ad --novelty 0.999",
+    assert!(workspace.content("index") == before);
+    workspace.run(
+        "query --input query.h5ad --index both --n-probe 4 --output mapped.h5ad --novelty 0.999",
     );
-    let labels = place.labels("mapped.h5ad");
+    let labels = workspace.labels("mapped.h5ad");
     assert!(
         labels[24..]
             .iter()
             .all(|label| label.as_deref() == Some("Other"))
     );
     assert_eq!(labels[4].as_deref(), Some("NK"));
-    let manifest: Value = serde_json::from_slice(&place.content("both")["manifest.json"]).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&workspace.content("both")["manifest.json"]).unwrap();
     assert_eq!(
         (&manifest["cells"], &manifest["origins"][1]["cells"]),
         (&138.into(), &18.into())
@@ -231,36 +233,36 @@ fn cells_are_added_without_changing_the_index() {
 }
 
 #[test]
-fn any_damage_to_an_index_is_named() {
-    let place = Place::new();
-    place.build();
-    for (name, bytes) in place.content("index") {
-        let file = place.path("index").join(&name);
+fn any_damage_to_an_index_is_reported() {
+    let workspace = Workspace::new();
+    workspace.build();
+    for (name, bytes) in workspace.content("index") {
+        let file = workspace.path("index").join(&name);
         let mut changed = bytes.clone();
         changed[bytes.len() / 2] ^= 0x55;
         for damage in [&changed[..], &bytes[..bytes.len() - 3], b""] {
             fs::write(&file, damage).unwrap();
-            let said = place.fail(
+            let message = workspace.fail(
                 "query --input query.h5ad --index index --output mapped.h5ad",
                 65,
             );
-            let problem = said
+            let problem = message
                 .lines()
                 .rfind(|line| line.starts_with("error: "))
                 .unwrap();
-            assert!(problem.contains("index"), "{name}: {said}");
+            assert!(problem.contains("index"), "{name}: {message}");
             assert!(
                 name == "manifest.json" || problem.contains(&name),
-                "{name}: {said}"
+                "{name}: {message}"
             );
         }
         fs::write(&file, &bytes).unwrap();
     }
-    assert!(!place.path("mapped.h5ad").exists());
-    place.run("query --input query.h5ad --index index --output mapped.h5ad");
+    assert!(!workspace.path("mapped.h5ad").exists());
+    workspace.run("query --input query.h5ad --index index --output mapped.h5ad");
 }
 
-/// Writes a file of an index, and its checksum into the manifest, as somebody who means harm would.
+/// Writes a file of an index, and its checksum into the manifest, as an attacker would.
 fn forge(index: &Path, name: &str, bytes: &[u8]) {
     fs::write(index.join(name), bytes).unwrap();
     let digits = Sha256::digest(bytes);
@@ -280,12 +282,12 @@ fn forge(index: &Path, name: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn an_index_that_lies_with_right_checksums_is_refused() {
-    let place = Place::new();
-    place.build();
-    let index = place.path("index");
+fn a_wrong_index_with_matching_checksums_is_rejected() {
+    let workspace = Workspace::new();
+    workspace.build();
+    let index = workspace.path("index");
     let query = "query --input query.h5ad --index index --output mapped.h5ad";
-    let good = place.content("index");
+    let good = workspace.content("index");
     for (name, value) in [
         ("distances.f32", f32::NAN),
         ("distances.f32", -1.0),
@@ -298,47 +300,47 @@ fn an_index_that_lies_with_right_checksums_is_refused() {
         bytes[..4].copy_from_slice(&value.to_le_bytes());
         for bytes in [&bytes[..], &good[name][..good[name].len() - 4]] {
             forge(&index, name, bytes);
-            let said = place.fail(query, 65);
-            assert!(said.contains(name), "{name}: {said}");
+            let message = workspace.fail(query, 65);
+            assert!(message.contains(name), "{name}: {message}");
         }
         forge(&index, name, &good[name]);
     }
-    place.run(query);
-    // A pipe is never waited for.
+    workspace.run(query);
+    // Pipes are rejected without waiting.
     fs::remove_file(index.join("plane.f32")).unwrap();
     let made = std::process::Command::new("mkfifo")
         .arg(index.join("plane.f32"))
         .status();
     assert!(made.unwrap().success());
-    let said = place.fail(query, 65);
+    let message = workspace.fail(query, 65);
     assert!(
-        said.contains("plane.f32") && said.contains("regular"),
-        "{said}"
+        message.contains("plane.f32") && message.contains("regular"),
+        "{message}"
     );
 }
 
 #[test]
-fn an_index_that_names_a_file_twice_is_not_extended_and_loses_nothing() {
-    let place = Place::new();
-    place.build();
-    let before = place.content("index");
+fn an_index_that_lists_a_file_twice_is_not_extended_and_stays_intact() {
+    let workspace = Workspace::new();
+    workspace.build();
+    let before = workspace.content("index");
     let manifest = String::from_utf8(before["manifest.json"].clone()).unwrap();
     let twice = manifest.replace("places-000.f32", "vectors-000.f32");
-    fs::write(place.path("index/manifest.json"), twice).unwrap();
-    let said = place.fail("build --input query.h5ad --extend index --output both", 65);
-    assert!(said.contains("vectors-000.f32"), "{said}");
-    assert!(place.content("index")["vectors-000.f32"] == before["vectors-000.f32"]);
+    fs::write(workspace.path("index/manifest.json"), twice).unwrap();
+    let message = workspace.fail("build --input query.h5ad --add-to index --output both", 65);
+    assert!(message.contains("vectors-000.f32"), "{message}");
+    assert!(workspace.content("index")["vectors-000.f32"] == before["vectors-000.f32"]);
 }
 
 #[test]
-fn a_label_called_unassigned_and_new_names_that_are_taken() {
-    let place = Place::new();
+fn a_label_named_unassigned_and_existing_element_names() {
+    let workspace = Workspace::new();
     let mut kinds = types(60);
     kinds.extend(["unassigned"; 20]);
-    cells(&place.path("reference.h5ad"), &kinds, 1, 0);
-    place.build();
-    place.run("query --input query.h5ad --index index --output mapped.h5ad");
-    let Column::Categorical { categories, .. } = File::open(&place.path("mapped.h5ad"))
+    cells(&workspace.path("reference.h5ad"), &kinds, 1, 0);
+    workspace.build();
+    workspace.run("query --input query.h5ad --index index --output mapped.h5ad");
+    let Column::Categorical { categories, .. } = File::open(&workspace.path("mapped.h5ad"))
         .unwrap()
         .obs("mapped_label")
         .unwrap()
@@ -346,75 +348,75 @@ fn a_label_called_unassigned_and_new_names_that_are_taken() {
         panic!("labels are categories");
     };
     assert_eq!(categories, ["B", "NK", "T", "unassigned"]);
-    // Names are looked at before the index is.
+    // Names are checked before the index is read.
     for (words, part) in [
         ("--input query.h5ad --prefix a/b", "slash"),
         ("--input mapped.h5ad", "obs/mapped_label"),
         ("--input mapped.h5ad --prefix mapped", "already"),
     ] {
-        let said = place.fail(
+        let message = workspace.fail(
             &format!("query {words} --index query.h5ad --output o.h5ad"),
             65,
         );
-        assert!(said.contains(part), "{words}: {said}");
+        assert!(message.contains(part), "{words}: {message}");
     }
-    place.run("query --input mapped.h5ad --prefix again --index index --output o.h5ad");
+    workspace.run("query --input mapped.h5ad --prefix again --index index --output o.h5ad");
 }
 
 #[test]
-fn principal_components_vote_over_all_files() {
-    let place = Place::new();
-    place.build();
+fn the_baseline_uses_all_files() {
+    let workspace = Workspace::new();
+    workspace.build();
     let mut shifted = types(100);
     shifted.rotate_left(1);
-    cells(&place.path("more.h5ad"), &shifted, 4, 0);
-    cells(&place.path("known.h5ad"), &types(24), 5, 0);
-    place.run(
-        "query --input known.h5ad --index index --output mapped.h5ad --truth cell_type --scores scores.tsv --vote distance \
+    cells(&workspace.path("more.h5ad"), &shifted, 4, 0);
+    cells(&workspace.path("known.h5ad"), &types(24), 5, 0);
+    workspace.run(
+        "query --input known.h5ad --index index --output mapped.h5ad --true-labels cell_type --metrics scores.tsv --weights distance \
          --baseline reference.h5ad,more.h5ad",
     );
-    let scores = fs::read_to_string(place.path("scores.tsv")).unwrap();
+    let scores = fs::read_to_string(workspace.path("scores.tsv")).unwrap();
     for (line, method) in scores.lines().skip(1).zip(["scGPT", "PCA"]) {
         let fields: Vec<&str> = line.split('\t').collect();
         assert_eq!(fields[..4], [method, "24", "1.0000", "1.0000"]);
-        // No cell is of a type that the reference lacks.
+        // All cell types are in the reference.
         assert_eq!(fields[8..], ["0", ""]);
     }
 }
 
 #[test]
-fn lists_are_no_more_than_cells_can_fill() {
-    let place = Place::new();
-    let said =
-        place.run("build --input reference.h5ad --label cell_type --lists 65536 --output index");
+fn the_number_of_lists_is_limited_by_cells() {
+    let workspace = Workspace::new();
+    let message = workspace
+        .run("build --input reference.h5ad --label cell_type --n-lists 65536 --output index");
     assert!(
-        said.contains("65536 lists are too many for 120 cells"),
-        "{said}"
+        message.contains("65536 inverted lists are too many for 120 cells"),
+        "{message}"
     );
     assert_eq!(
-        programs::json(place.path("index/manifest.json"))["lists"],
+        programs::json(workspace.path("index/manifest.json"))["n_lists"],
         15
     );
 }
 
 #[test]
-fn what_cannot_be_mapped_is_refused_with_a_way_out() {
-    let place = Place::new();
-    place.build();
-    cells(&place.path("none.h5ad"), &[], 1, 0);
+fn unusable_inputs_are_rejected_with_advice() {
+    let workspace = Workspace::new();
+    workspace.build();
+    cells(&workspace.path("none.h5ad"), &[], 1, 0);
     let names: Vec<String> = (0..2001).map(|cell| format!("cell {cell:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    cells(&place.path("named.h5ad"), &names, 1, 0);
-    place.run("build --input named.h5ad --label donor --columns cell_type --output named");
-    fs::write(place.path("flat.index"), "IxFI").unwrap();
-    fs::create_dir(place.path("other")).unwrap();
-    fs::write(place.path("other/cells.faiss"), "IxFI").unwrap();
-    place.run("query --input query.h5ad --index index --output mapped.h5ad");
-    fs::create_dir(place.path("atlas")).unwrap();
-    fs::write(place.path("atlas/index.faiss"), "IwPQ").unwrap();
+    cells(&workspace.path("named.h5ad"), &names, 1, 0);
+    workspace.run("build --input named.h5ad --label donor --columns cell_type --output named");
+    fs::write(workspace.path("flat.index"), "IxFI").unwrap();
+    fs::create_dir(workspace.path("other")).unwrap();
+    fs::write(workspace.path("other/cells.faiss"), "IxFI").unwrap();
+    workspace.run("query --input query.h5ad --index index --output mapped.h5ad");
+    fs::create_dir(workspace.path("reference")).unwrap();
+    fs::write(workspace.path("reference/index.faiss"), "IwPQ").unwrap();
     for (words, code, parts) in [
         (
-            "query --input query.h5ad --index atlas --output o.h5ad",
+            "query --input query.h5ad --index reference --output o.h5ad",
             65,
             ["faiss", "scgpt-map-reference build"],
         ),
@@ -431,7 +433,7 @@ fn what_cannot_be_mapped_is_refused_with_a_way_out() {
         (
             "query --input query.h5ad --index query.h5ad --output o.h5ad",
             65,
-            ["not a folder", "scgpt-map-reference build"],
+            ["not a directory", "scgpt-map-reference build"],
         ),
         (
             "query --input none.h5ad --index index --output o.h5ad",
@@ -454,14 +456,14 @@ fn what_cannot_be_mapped_is_refused_with_a_way_out() {
             ["`cell_type` of obs has more than 2000", "`cell 0000`"],
         ),
         (
-            "build --input mapped.h5ad --key X_mapped --extend index --output o",
+            "build --input mapped.h5ad --obsm-key X_mapped --add-to index --output o",
             65,
-            ["those of the index have 12", "--key"],
+            ["that of the index is 12", "--obsm-key"],
         ),
         (
-            "query --input query.h5ad --index index --key X_other --output o.h5ad",
+            "query --input query.h5ad --index index --obsm-key X_other --output o.h5ad",
             65,
-            ["obsm/X_other", "--key"],
+            ["obsm/X_other", "--obsm-key"],
         ),
         (
             "query --input query.h5ad --index index --label tissue --output o.h5ad",
@@ -469,24 +471,24 @@ fn what_cannot_be_mapped_is_refused_with_a_way_out() {
             ["tissue", "`donor`"],
         ),
         (
-            "query --input query.h5ad --index index --truth donor --output o.h5ad",
+            "query --input query.h5ad --index index --true-labels donor --output o.h5ad",
             65,
-            ["donor 0", "nothing to score"],
+            ["donor 0", "--true-labels"],
         ),
         (
-            "query --input query.h5ad --index index --scores s.tsv --output o.h5ad",
+            "query --input query.h5ad --index index --metrics s.tsv --output o.h5ad",
             2,
-            ["--scores", "--truth"],
+            ["--metrics", "--true-labels"],
         ),
         (
             "build --input reference.h5ad --output o",
             2,
-            ["--label", "--extend"],
+            ["--label", "--add-to"],
         ),
         (
-            "build --input query.h5ad --extend index --label donor --output o",
+            "build --input query.h5ad --add-to index --label donor --output o",
             2,
-            ["--label", "--extend"],
+            ["--label", "--add-to"],
         ),
         (
             "build --input query.h5ad --label tissue --output o",
@@ -494,11 +496,11 @@ fn what_cannot_be_mapped_is_refused_with_a_way_out() {
             ["tissue", "query.h5ad"],
         ),
     ] {
-        let said = place.fail(words, code);
+        let message = workspace.fail(words, code);
         assert!(
-            parts.iter().all(|part| said.contains(part)),
-            "{words}: {said}"
+            parts.iter().all(|part| message.contains(part)),
+            "{words}: {message}"
         );
     }
-    assert!(!place.path("o").exists() && !place.path("o.h5ad").exists());
+    assert!(!workspace.path("o").exists() && !workspace.path("o.h5ad").exists());
 }

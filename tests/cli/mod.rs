@@ -1,4 +1,4 @@
-//! One file for each program, and one for each promise that several programs make.
+//! One file for each program, and one for each property shared by several programs.
 
 mod annotate;
 mod checkpoint;

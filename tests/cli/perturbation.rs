@@ -1,8 +1,8 @@
 //! `scgpt-finetune-perturbation` and `scgpt-perturb` on simulated knock-outs whose effects are known, and odd files.
 
 use crate::support::data;
-use crate::support::formats;
 use crate::support::interruption;
+use crate::support::needs::formats;
 use crate::support::programs::{self, fail, json, succeed, weights};
 use crate::support::python::{check, python};
 use crate::support::simulation::{Network, Noise};
@@ -21,11 +21,18 @@ const INPUT: i32 = 65;
 const GENES: usize = 40;
 const REGULATORS: usize = 8;
 const CELLS: usize = 24;
-/// Size of the model, and a course of training that suffices to tell what the simulated knock-outs do.
+/// Size of the model, and training that suffices to predict the simulated knock-outs.
 const SIZE: [&str; 8] = [
-    "--layers", "2", "--width", "32", "--heads", "2", "--hidden", "32",
+    "--n-layers",
+    "2",
+    "--embedding-dim",
+    "32",
+    "--n-heads",
+    "2",
+    "--ffn-dim",
+    "32",
 ];
-const COURSE: [&str; 10] = [
+const TRAINING: [&str; 10] = [
     "--epochs",
     "60",
     "--batch-size",
@@ -34,16 +41,16 @@ const COURSE: [&str; 10] = [
     "0.002",
     "--dropout",
     "0",
-    "--pool",
+    "--pseudobulk-size",
     "8",
 ];
-const SHORT: [&str; 4] = ["--epochs", "1", "--pool", "8"];
+const SHORT: [&str; 4] = ["--epochs", "1", "--pseudobulk-size", "8"];
 
 fn network() -> Network {
     Network::random(GENES, REGULATORS, 6, 4, 1)
 }
 
-/// Names that the golden checkpoints know.
+/// Names in the vocabulary of the golden checkpoints.
 fn name(gene: usize) -> String {
     format!("GENE{gene:03}")
 }
@@ -121,7 +128,7 @@ fn perturb(word: &str, trained: &Trained, output: &Path) -> Command {
     command
 }
 
-/// A model trained once for all tests, beside the cells it learnt from.
+/// A model trained once for all tests, and the cells it was trained on.
 struct Trained {
     cells: PathBuf,
     model: PathBuf,
@@ -131,12 +138,12 @@ struct Trained {
 static TRAINED: LazyLock<Trained> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("perturbed");
     if folder.exists() {
-        fs::remove_dir_all(&folder).expect("the folder of an earlier test run");
+        fs::remove_dir_all(&folder).expect("the directory of an earlier test run");
     }
-    fs::create_dir_all(&folder).expect("a folder for the tests");
+    fs::create_dir_all(&folder).expect("a directory for the tests");
     let (cells, model) = (folder.join("cells.h5ad"), folder.join("model"));
     write(&cells, &screen());
-    let messages = succeed(finetune(&cells, &model).args(COURSE));
+    let messages = succeed(finetune(&cells, &model).args(TRAINING));
     Trained {
         cells,
         model,
@@ -166,7 +173,7 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
 }
 
 #[test]
-fn a_model_tells_what_unseen_knock_outs_do_beside_simpler_methods() {
+fn responses_to_unseen_knock_outs_are_predicted_and_compared_with_baselines() {
     let messages = &TRAINED.messages;
     assert!(
         messages.contains("864 cells of 36 perturbations, 96 control cells"),
@@ -175,15 +182,9 @@ fn a_model_tells_what_unseen_knock_outs_do_beside_simpler_methods() {
     let scores = json(TRAINED.model.join("test_metrics.json"));
     let all = scores["all"].as_object().expect("methods");
     let methods: Vec<&String> = all.keys().collect();
-    let simple = [
-        "no change",
-        "mean of training",
-        "additive",
-        "linear",
-        "perceptron",
-    ];
+    let baselines = ["control", "training_mean", "additive", "linear", "mlp"];
     assert!(
-        simple
+        baselines
             .iter()
             .all(|method| methods.iter().any(|found| found == method)),
         "{methods:?}"
@@ -195,22 +196,22 @@ fn a_model_tells_what_unseen_knock_outs_do_beside_simpler_methods() {
     };
     assert!(of("scGPT", "pearson_delta") > 0.5, "{scores:#}");
     assert!(
-        of("scGPT", "mse") < 0.7 * of("no change", "mse"),
+        of("scGPT", "mse") < 0.7 * of("control", "mse"),
         "{scores:#}"
     );
     assert!(of("scGPT", "discrimination") > 0.7, "{scores:#}");
-    assert_eq!(of("no change", "pearson_delta"), 0.0);
+    assert_eq!(of("control", "pearson_delta"), 0.0);
     let conditions = table(&TRAINED.model.join("test_conditions.tsv"));
     let subgroups: std::collections::BTreeSet<&String> =
         conditions.iter().map(|row| &row["subgroup"]).collect();
     assert_eq!(subgroups.len(), 4, "{subgroups:?}");
-    let grid = fs::read_to_string(TRAINED.model.join("combinations.svg")).expect("a figure");
+    let grid = fs::read_to_string(TRAINED.model.join("perturbation_splits.svg")).expect("a figure");
     assert!(grid.starts_with("<svg") && grid.contains(&name(0)));
 }
 
 #[test]
 fn threads_do_not_change_the_model() {
-    let work = tempdir().expect("a folder");
+    let work = tempdir().expect("a directory");
     let cells = work.path().join("cells.h5ad");
     write(&cells, &few());
     let train = |threads: &str| {
@@ -223,21 +224,28 @@ fn threads_do_not_change_the_model() {
 }
 
 #[test]
-fn a_killed_run_goes_on_where_it_was() {
-    let work = tempdir().expect("a folder");
+fn a_killed_run_resumes_where_it_was() {
+    let work = tempdir().expect("a directory");
     let cells = work.path().join("cells.h5ad");
     write(&cells, &few());
-    let course = |output: &Path| {
+    let command_for = |output: &Path| {
         let mut command = finetune(&cells, output);
-        command.args(["--epochs", "20", "--pool", "2", "--batch-size", "4"]);
+        command.args([
+            "--epochs",
+            "20",
+            "--pseudobulk-size",
+            "2",
+            "--batch-size",
+            "4",
+        ]);
         command.args(["--save-every", "1", "--split", "no-test", "--resume"]);
         command
     };
     let whole = work.path().join("whole");
     let began = Instant::now();
-    succeed(&mut course(&whole));
+    succeed(&mut command_for(&whole));
     let start = |output: &Path| {
-        let command = course(output);
+        let command = command_for(output);
         let mut process = std::process::Command::new(command.get_program());
         process
             .args(command.get_args())
@@ -255,11 +263,11 @@ fn a_killed_run_goes_on_where_it_was() {
 }
 
 #[test]
-fn predictions_are_read_by_anndata_and_hold_the_observed_beside_the_told() {
-    let work = tempdir().expect("a folder");
+fn predictions_are_read_by_anndata_with_observed_and_predicted_changes() {
+    let work = tempdir().expect("a directory");
     let (output, ranked, figures) = (
-        work.path().join("told.h5ad"),
-        work.path().join("told.tsv"),
+        work.path().join("predicted.h5ad"),
+        work.path().join("predicted.tsv"),
         work.path().join("figures"),
     );
     let genes = [name(0), name(1), name(2)].join(",");
@@ -268,12 +276,12 @@ fn predictions_are_read_by_anndata_and_hold_the_observed_beside_the_told() {
         .args(["--genes", &genes, "--pairs", "--top", "5"])
         .arg("--table")
         .arg(&ranked)
-        .arg("--figures")
+        .arg("--plot-dir")
         .arg(&figures);
     succeed(&mut command);
     let rows = table(&ranked);
     assert_eq!(rows.len(), 6 * 5);
-    // The perturbed gene itself is what changes most.
+    // The perturbed gene itself changes most.
     assert_eq!(
         (rows[0]["perturbation"].as_str(), rows[0]["gene"].as_str()),
         ("GENE000", "GENE000")
@@ -295,9 +303,12 @@ fn predictions_are_read_by_anndata_and_hold_the_observed_beside_the_told() {
 }
 
 #[test]
-fn the_cause_of_a_state_is_found() {
-    let work = tempdir().expect("a folder");
-    let (output, hits) = (work.path().join("ranked.tsv"), work.path().join("hits.tsv"));
+fn the_true_perturbation_of_a_state_is_found() {
+    let work = tempdir().expect("a directory");
+    let (output, hits) = (
+        work.path().join("ranked.tsv"),
+        work.path().join("topk_accuracy.tsv"),
+    );
     let genes: Vec<String> = (0..REGULATORS).map(name).collect();
     let causes: Vec<String> = screen()[1..]
         .iter()
@@ -313,14 +324,14 @@ fn the_cause_of_a_state_is_found() {
     ]);
     succeed(command.arg("--evaluate").arg(&hits));
     let rows = table(&hits);
-    let among = |k: &str| {
+    let of_k = |k: &str| {
         rows.iter()
-            .find(|row| row["part"] == "all" && row["among"] == k)
+            .find(|row| row["split"] == "all" && row["top_k"] == k)
             .expect("a row")
     };
-    assert!(number(among("8"), "correct") > 0.8, "{:?}", among("8"));
-    assert!(number(among("8"), "correct_by_chance") < 0.25);
-    // A state named in a column is asked about in the same way.
+    assert!(number(of_k("8"), "accuracy") > 0.8, "{:?}", of_k("8"));
+    assert!(number(of_k("8"), "accuracy_random") < 0.25);
+    // The same with a target state given by a column.
     let named = work.path().join("named.tsv");
     let state = format!("{}+ctrl", name(3));
     let mut command = perturb("reverse", &TRAINED, &named);
@@ -337,8 +348,8 @@ fn the_cause_of_a_state_is_found() {
 }
 
 #[test]
-fn a_map_puts_alike_perturbations_together() {
-    let work = tempdir().expect("a folder");
+fn perturbations_with_similar_responses_are_clustered() {
+    let work = tempdir().expect("a directory");
     let (output, placed, figure, groups) = (
         work.path().join("map.h5ad"),
         work.path().join("map.tsv"),
@@ -348,15 +359,15 @@ fn a_map_puts_alike_perturbations_together() {
     fs::write(&groups, "GENE000\tone\nGENE001\tother\n").expect("groups");
     let genes: Vec<String> = (0..REGULATORS).map(name).collect();
     let mut command = perturb("map", &TRAINED, &output);
-    command.args(["--genes", &genes.join(","), "--pairs", "--neighbours", "6"]);
+    command.args(["--genes", &genes.join(","), "--pairs", "--n-neighbors", "6"]);
     command
         .arg("--table")
         .arg(&placed)
-        .arg("--figure")
+        .arg("--plot")
         .arg(&figure);
-    let said = command.arg("--groups").arg(&groups).assert().success();
-    let said = String::from_utf8(said.get_output().stderr.clone()).expect("UTF-8");
-    assert!(said.contains("dominant gene"), "{said}");
+    let stderr = command.arg("--groups").arg(&groups).assert().success();
+    let stderr = String::from_utf8(stderr.get_output().stderr.clone()).expect("UTF-8");
+    assert!(stderr.contains("dominant gene"), "{stderr}");
     let rows = table(&placed);
     assert_eq!(rows.len(), 36);
     assert!(
@@ -376,9 +387,9 @@ fn a_map_puts_alike_perturbations_together() {
 }
 
 #[test]
-fn deleting_a_gene_moves_cells() {
-    let work = tempdir().expect("a folder");
-    let output = work.path().join("moves.tsv");
+fn deleting_a_gene_shifts_cell_embeddings() {
+    let work = tempdir().expect("a directory");
+    let output = work.path().join("in_silico_shifts.tsv");
     let command = || {
         let mut command = programs::from_to("scgpt-perturb", &TRAINED.cells, &output);
         let rest: Vec<std::ffi::OsString> = command.get_args().map(Into::into).collect();
@@ -398,19 +409,19 @@ fn deleting_a_gene_moves_cells() {
         ]);
         command
     };
-    let said = succeed(command().args(["--genes", "GENE000,GENE001,ABSENT"]));
-    assert!(said.contains("`ABSENT`"), "{said}");
+    let stderr = succeed(command().args(["--genes", "GENE000,GENE001,ABSENT"]));
+    assert!(stderr.contains("`ABSENT`"), "{stderr}");
     let rows = table(&output);
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| number(row, "cells") > 50.0 && (0.0..=1.0).contains(&number(row, "p_value"))));
-    assert!(number(&rows[0], "towards_target") >= number(&rows[1], "towards_target"));
+    assert!(number(&rows[0], "target_shift") >= number(&rows[1], "target_shift"));
     let wrong = fail(command().args(["--genes", "ABSENT"]), INPUT);
     assert!(wrong.contains("`ABSENT`"), "{wrong}");
 }
 
-/// What is said of a file that cannot be used.
-fn refused(conditions: &[(String, Vec<usize>, usize)], options: &[&str]) -> String {
-    let work = tempdir().expect("a folder");
+/// The error for a file that cannot be used.
+fn rejected(conditions: &[(String, Vec<usize>, usize)], options: &[&str]) -> String {
+    let work = tempdir().expect("a directory");
     let cells = work.path().join("cells.h5ad");
     write(&cells, conditions);
     fail(
@@ -422,56 +433,58 @@ fn refused(conditions: &[(String, Vec<usize>, usize)], options: &[&str]) -> Stri
 }
 
 #[test]
-fn odd_conditions_are_refused_and_named() {
+fn odd_conditions_are_rejected_and_named() {
     let with = |label: &str, cells: usize| {
         let mut conditions = few();
         conditions.push((label.to_owned(), vec![1], cells));
         conditions
     };
-    let said = refused(&few()[1..], &[]);
+    let stderr = rejected(&few()[1..], &[]);
     assert!(
-        said.contains("no control cells") && said.contains("`GENE000+ctrl` (8 cells)"),
-        "{said}"
+        stderr.contains("no control cells") && stderr.contains("`GENE000+ctrl` (8 cells)"),
+        "{stderr}"
     );
-    let said = refused(&with("GENE005", 1), &[]);
+    let stderr = rejected(&with("GENE005", 1), &[]);
     assert!(
-        said.contains("single cell") && said.contains("`GENE005`") && said.contains("--min-cells"),
-        "{said}"
+        stderr.contains("single cell")
+            && stderr.contains("`GENE005`")
+            && stderr.contains("--min-cells"),
+        "{stderr}"
     );
-    let said = refused(&with("NOGENE", 8), &[]);
+    let stderr = rejected(&with("NOGENE", 8), &[]);
     assert!(
-        said.contains("`NOGENE`") && said.contains("--unmeasured"),
-        "{said}"
+        stderr.contains("`NOGENE`") && stderr.contains("--missing-genes"),
+        "{stderr}"
     );
-    let said = refused(&with("GENE004+GENE004", 8), &[]);
-    assert!(said.contains("`GENE004+GENE004` (8 cells)"), "{said}");
-    let said = refused(&with("GENE004++GENE005", 8), &[]);
-    assert!(said.contains("`GENE004++GENE005` (8 cells)"), "{said}");
-    let said = refused(&few(), &["--control", "non-targeting"]);
+    let stderr = rejected(&with("GENE004+GENE004", 8), &[]);
+    assert!(stderr.contains("`GENE004+GENE004` (8 cells)"), "{stderr}");
+    let stderr = rejected(&with("GENE004++GENE005", 8), &[]);
+    assert!(stderr.contains("`GENE004++GENE005` (8 cells)"), "{stderr}");
+    let stderr = rejected(&few(), &["--control", "non-targeting"]);
     assert!(
-        said.contains("`non-targeting`") && said.contains("--control ctrl"),
-        "{said}"
+        stderr.contains("`non-targeting`") && stderr.contains("--control ctrl"),
+        "{stderr}"
     );
-    let said = refused(&few(), &["--test", "GENE039"]);
-    assert!(said.contains("`GENE039`"), "{said}");
+    let stderr = rejected(&few(), &["--test", "GENE039"]);
+    assert!(stderr.contains("`GENE039`"), "{stderr}");
 }
 
 #[test]
-fn unmeasured_genes_are_kept_or_left_out_as_asked() {
-    let work = tempdir().expect("a folder");
+fn unmeasured_genes_are_kept_or_dropped_by_option() {
+    let work = tempdir().expect("a directory");
     let cells = work.path().join("cells.h5ad");
     let mut conditions = few();
     conditions.push(("NOGENE".to_owned(), vec![1], 8));
     write(&cells, &conditions);
-    for (how, is_known) in [("keep", true), ("leave-out", false)] {
+    for (how, is_known) in [("token", true), ("drop", false)] {
         let output = work.path().join(how);
-        let said = succeed(finetune(&cells, &output).args(SHORT).args([
-            "--unmeasured",
+        let stderr = succeed(finetune(&cells, &output).args(SHORT).args([
+            "--missing-genes",
             how,
             "--split",
             "no-test",
         ]));
-        assert!(said.contains("`NOGENE`"), "{said}");
+        assert!(stderr.contains("`NOGENE`"), "{stderr}");
         assert_eq!(
             json(output.join("vocab.json")).get("NOGENE").is_some(),
             is_known
@@ -480,8 +493,8 @@ fn unmeasured_genes_are_kept_or_left_out_as_asked() {
 }
 
 #[test]
-fn a_pretrained_model_is_taken_over_and_learns_new_genes() {
-    let work = tempdir().expect("a folder");
+fn a_pretrained_model_is_fine_tuned_with_new_genes() {
+    let work = tempdir().expect("a directory");
     let cells = work.path().join("cells.h5ad");
     let mut conditions = few();
     conditions.push(("NOGENE".to_owned(), Vec::new(), 8));
@@ -491,7 +504,7 @@ fn a_pretrained_model_is_taken_over_and_learns_new_genes() {
     let mut command = programs::from_to("scgpt-finetune-perturbation", &cells, &output);
     command
         .args(SHORT)
-        .args(["--split", "no-test", "--unmeasured", "keep"])
+        .args(["--split", "no-test", "--missing-genes", "token"])
         .arg("--checkpoint")
         .arg(&checkpoint);
     succeed(&mut command);
@@ -509,12 +522,12 @@ fn a_pretrained_model_is_taken_over_and_learns_new_genes() {
     assert_eq!(id(&grown, &name(3)), id(&published, &name(3)));
     let state = weights(&output);
     let rows = state["encoder.embedding.weight"].shape()[0];
-    assert!(rows > new, "{rows} vectors, one of them for gene {new}");
+    assert!(rows > new, "{rows} embeddings, one of them for gene {new}");
 }
 
 #[test]
-fn a_model_of_another_task_is_refused_by_name() {
-    let work = tempdir().expect("a folder");
+fn a_model_of_another_task_is_rejected_with_its_task() {
+    let work = tempdir().expect("a directory");
     let output = work.path().join("out.h5ad");
     let model = TRAINED.model.to_str().expect("a name");
     for program in ["scgpt-embed", "scgpt-annotate"] {
@@ -523,32 +536,37 @@ fn a_model_of_another_task_is_refused_by_name() {
             "scgpt-embed" => "--checkpoint",
             _ => "--model",
         };
-        let said = fail(command.args([option, model]), INPUT);
+        let stderr = fail(command.args([option, model]), INPUT);
         assert!(
-            said.contains("trained for the task `perturbation`"),
-            "{said}"
+            stderr.contains("trained for the task `perturbation`"),
+            "{stderr}"
         );
-        assert!(said.contains("use it with `scgpt-perturb"), "{said}");
+        assert!(stderr.contains("use it with `scgpt-perturb"), "{stderr}");
     }
 }
 
 #[test]
-fn a_gene_that_the_model_does_not_know_is_named() {
-    let work = tempdir().expect("a folder");
-    let mut command = perturb("predict", &TRAINED, &work.path().join("told.h5ad"));
-    let said = fail(command.args(["--perturb", "GENE001,NOGENE"]), INPUT);
-    assert!(said.contains("knows no gene `NOGENE`"), "{said}");
+fn a_gene_that_is_not_in_the_vocabulary_is_named() {
+    let work = tempdir().expect("a directory");
+    let mut command = perturb("predict", &TRAINED, &work.path().join("predicted.h5ad"));
+    let stderr = fail(command.args(["--perturb", "GENE001,NOGENE"]), INPUT);
+    assert!(stderr.contains("has no gene `NOGENE`"), "{stderr}");
 }
 
 #[test]
-fn files_of_gears_are_read_as_they_are() {
-    let Some(folder) = formats() else { return };
-    let work = tempdir().expect("a folder");
-    let cells = folder.join("norman2019_50x50_gears_style.h5ad");
-    let said = succeed(
+fn files_of_gears_are_read_directly() {
+    let work = tempdir().expect("a directory");
+    let cells = formats("made/gears_style.h5ad");
+    let stderr = succeed(
         finetune(&cells, &work.path().join("model"))
             .args(SHORT)
-            .args(["--min-cells", "1", "--unmeasured", "keep", "--raised"]),
+            .args([
+                "--min-cells",
+                "1",
+                "--missing-genes",
+                "token",
+                "--activation",
+            ]),
     );
-    assert!(said.contains("6 control cells"), "{said}");
+    assert!(stderr.contains("6 control cells"), "{stderr}");
 }

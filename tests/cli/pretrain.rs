@@ -1,8 +1,9 @@
-//! `scgpt-pretrain` on simulated cells: what it learns, that it does so the same way however it is run, and what it refuses.
+//! `scgpt-pretrain` on simulated cells: accuracy, reproducibility, and rejected requests.
 
 use crate::support::cells::Simulated;
 use crate::support::data;
 use crate::support::interruption::{end, kill_and_resume, stop, wait_for, work_folder};
+use crate::support::needs::skip;
 use crate::support::programs::{self, fail, json, program, succeed, tokenize, weights};
 use scgpt_tools::checkpoint::{Checkpoint, Tensor};
 use scgpt_tools::corpus::Collection;
@@ -16,9 +17,16 @@ use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 const SIZE: [&str; 8] = [
-    "--layers", "1", "--width", "16", "--heads", "2", "--hidden", "16",
+    "--n-layers",
+    "1",
+    "--embedding-dim",
+    "16",
+    "--n-heads",
+    "2",
+    "--ffn-dim",
+    "16",
 ];
-/// Several windows in an epoch, a state every few steps, dropout: everything that an interruption could upset.
+/// Several windows in an epoch, a state every few steps, dropout: everything that an interruption could affect.
 const COURSE: [&str; 12] = [
     "--save-every",
     "5",
@@ -26,7 +34,7 @@ const COURSE: [&str; 12] = [
     "96k",
     "--prompt-after",
     "40",
-    "--validation-share",
+    "--validation-fraction",
     "0.1",
     "--learning-rate",
     "0.01",
@@ -36,11 +44,11 @@ const COURSE: [&str; 12] = [
 const LENGTH: [&str; 4] = ["--epochs", "12", "--batch-size", "8"];
 const SHORT: [&str; 4] = ["--epochs", "2", "--batch-size", "8"];
 
-/// Simulated cells in small shards, tokenised once for all tests.
+/// Simulated cells in small shards, tokenized once for all tests.
 static CORPUS: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pretrain-corpus");
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder for the tests");
+    fs::create_dir_all(&folder).expect("a directory for the tests");
     let cells = folder.join("cells.h5ad");
     Simulated::SMALL.write(&cells);
     let corpus = folder.join("corpus");
@@ -88,37 +96,37 @@ fn results(output: &Path) -> [Vec<u8>; 4] {
 
 pub struct Undisturbed {
     pub output: PathBuf,
-    said: String,
+    messages: String,
     took: Duration,
 }
 
 pub static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     let output = CORPUS.with_file_name("undisturbed");
     let clock = Instant::now();
-    let (code, said) = end(start(&output, &[]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, messages) = end(start(&output, &[]));
+    assert_eq!(code, Some(0), "{messages}");
     Undisturbed {
         output,
-        said,
+        messages,
         took: clock.elapsed(),
     }
 });
 
 #[test]
-fn a_model_beats_simpler_methods_and_says_so() {
+fn a_model_outperforms_baselines_and_reports_it() {
     let record = json(UNDISTURBED.output.join("run.json"));
-    let error = &record["metrics"]["validation_error"];
+    let error = &record["metrics"]["validation_mse"];
     let number = |value: &serde_json::Value| value.as_f64().expect("a number");
     assert!(
-        number(&error["model"]) < number(&error["baselines"]["gene_mean"]),
+        number(&error["model"]) < number(&error["baselines"]["baseline_gene_mean"]),
         "{error}"
     );
     assert!(
         UNDISTURBED
-            .said
-            .contains("216 cells to learn from, 24 to validate on, 60 genes"),
+            .messages
+            .contains("216 training cells, 24 validation cells, 60 genes"),
         "{}",
-        UNDISTURBED.said
+        UNDISTURBED.messages
     );
     let lines = fs::read_to_string(UNDISTURBED.output.join("metrics.jsonl")).unwrap();
     let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
@@ -158,10 +166,10 @@ fn a_signal_saves_and_resuming_finishes() {
     let output = folder.path().join("model");
     let child = start(&output, &[]);
     wait_for(&work_folder(&output).join("state.safetensors"));
-    let (code, said) = stop(child);
-    assert_eq!(code, Some(75), "{said}");
-    let (code, said) = end(start(&output, &["--resume"]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, messages) = stop(child);
+    assert_eq!(code, Some(75), "{messages}");
+    let (code, messages) = end(start(&output, &["--resume"]));
+    assert_eq!(code, Some(0), "{messages}");
     assert!(results(&output) == results(&UNDISTURBED.output));
 }
 
@@ -169,15 +177,15 @@ fn a_signal_saves_and_resuming_finishes() {
 fn threads_and_validation_in_between_do_not_change_the_last_weights() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("model");
-    let (code, said) = end(start_on("1", &output, &[]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, messages) = end(start_on("1", &output, &[]));
+    assert_eq!(code, Some(0), "{messages}");
     assert!(results(&output) == results(&UNDISTURBED.output), "threads");
     let output = folder.path().join("validated");
-    let (code, said) = end(start(
+    let (code, messages) = end(start(
         &output,
         &["--validate-every", "7", "--log-every", "3"],
     ));
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{messages}");
     assert!(
         results(&output)[1] == results(&UNDISTURBED.output)[1],
         "validation"
@@ -189,13 +197,13 @@ fn parallel_program() -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/mpi/scgpt-pretrain");
     let is_there = program.is_file() && Command::new("mpirun").arg("--version").output().is_ok();
     if !is_there {
-        println!("skipped: no `mpirun`, or no program for it (`make mpi`)");
+        skip("no `mpirun`, or no program for it; `make mpi` builds it");
     }
     is_there.then_some(program)
 }
 
 #[test]
-fn two_processes_learn_what_one_learns_from_twice_the_minibatch() {
+fn two_processes_match_one_with_twice_the_minibatch() {
     let Some(program) = parallel_program() else {
         return;
     };
@@ -255,7 +263,7 @@ fn two_processes_learn_what_one_learns_from_twice_the_minibatch() {
 }
 
 #[test]
-fn every_epoch_reads_every_piece_once_in_an_order_of_its_own() {
+fn every_epoch_reads_every_piece_once_in_its_own_order() {
     let collection = Collection::open(&[CORPUS.clone(), CORPUS.clone()]).unwrap();
     assert_eq!((collection.cells(), collection.pieces().len()), (480, 16));
     let order = |seed, epoch, tokens| -> Vec<u64> {
@@ -291,7 +299,7 @@ fn every_epoch_reads_every_piece_once_in_an_order_of_its_own() {
 }
 
 #[test]
-fn the_other_tasks_learn_too() {
+fn other_tasks_reduce_the_loss() {
     let folder = tempdir().unwrap();
     let tasks: [&[&str]; 3] = [
         &["--task", "gen"],
@@ -307,7 +315,7 @@ fn the_other_tasks_learn_too() {
     ];
     for (i, task) in tasks.iter().enumerate() {
         let output = folder.path().join(i.to_string());
-        let said = succeed(
+        let messages = succeed(
             pretrain(&CORPUS, &output)
                 .args(SIZE)
                 .args(COURSE)
@@ -324,7 +332,7 @@ fn the_other_tasks_learn_too() {
             .collect();
         assert!(
             losses.len() < 2 || losses.last() < losses.first(),
-            "{task:?}: {losses:?}\n{said}"
+            "{task:?}: {losses:?}\n{messages}"
         );
     }
 }
@@ -336,7 +344,7 @@ fn row(table: &Tensor, at: usize) -> Vec<f32> {
 }
 
 #[test]
-fn a_model_goes_on_with_genes_it_did_not_know() {
+fn a_checkpoint_is_extended_by_new_genes() {
     let folder = tempdir().unwrap();
     let cells = folder.path().join("cells.h5ad");
     let mut genes = Simulated::SMALL.gene_names();
@@ -347,15 +355,15 @@ fn a_model_goes_on_with_genes_it_did_not_know() {
     succeed(&mut tokenize(&cells, &corpus));
     let known = data("pretrain/checkpoint");
     let mut command = pretrain(&corpus, &output);
-    // Nothing moves at a learning rate of zero: what is written is what was started from.
+    // With a learning rate of zero the output has the initial weights.
     command
         .arg("--checkpoint")
         .arg(&known)
         .args(["--epochs", "1", "--learning-rate", "0"]);
-    let said = succeed(&mut command);
+    let messages = succeed(&mut command);
     assert!(
-        said.contains("2 genes are new to the model and are added to it, such as NEW1, NEW2"),
-        "{said}"
+        messages.contains("2 genes are not in the vocabulary and are added, such as NEW1, NEW2"),
+        "{messages}"
     );
     let (before, after) = (
         Checkpoint::open(&known).unwrap(),
@@ -384,7 +392,7 @@ fn a_model_goes_on_with_genes_it_did_not_know() {
 }
 
 #[test]
-fn conditions_of_genes_are_told_and_kept() {
+fn gene_conditions_are_read_and_saved() {
     let folder = tempdir().unwrap();
     let sets = folder.path().join("sets.gmt");
     fs::write(
@@ -400,8 +408,8 @@ fn conditions_of_genes_are_told_and_kept() {
         .args(SHORT)
         .arg("--gene-conditions")
         .arg(&sets);
-    let said = succeed(&mut command);
-    assert!(said.contains("2 conditions of genes"), "{said}");
+    let messages = succeed(&mut command);
+    assert!(messages.contains("2 gene conditions"), "{messages}");
     let model = Checkpoint::open(&output).unwrap();
     assert_eq!(model.state["condition_encoder.weight"].shape(), [3, 16]);
     assert!(
@@ -418,42 +426,43 @@ fn conditions_of_genes_are_told_and_kept() {
         (Some("OTHERS"), Some(1))
     );
     fs::write(&sets, "MARKERS\tonly a description\n").unwrap();
-    let said = fail(
+    let messages = fail(
         pretrain(&CORPUS, &folder.path().join("no"))
             .arg("--gene-conditions")
             .arg(&sets),
         65,
     );
     assert!(
-        said.contains("sets.gmt`, line 1: found 2 fields, expected a set, a description and genes"),
-        "{said}"
+        messages
+            .contains("sets.gmt`, line 1: found 2 fields, expected a set, a description and genes"),
+        "{messages}"
     );
 }
 
 #[test]
-fn wrong_requests_are_refused_in_plain_words() {
+fn wrong_requests_are_rejected_with_clear_messages() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("model");
-    let said = fail(
+    let messages = fail(
         pretrain(&CORPUS, &output).args(["--cce-weight", "1", "--cls-weight", "1"]),
         2,
     );
     assert!(
-        said.contains("`--cce-weight` needs `--task pcpt`")
-            && said.contains("`--cls-weight` needs `--labels`"),
-        "{said}"
+        messages.contains("`--cce-weight` needs `--task pcpt`")
+            && messages.contains("`--cls-weight` needs `--labels`"),
+        "{messages}"
     );
-    let said = fail(pretrain(&CORPUS, &output).args(["--labels", "tissue"]), 65);
+    let messages = fail(pretrain(&CORPUS, &output).args(["--labels", "tissue"]), 65);
     assert!(
-        said.contains("no corpus has the annotation `tissue`"),
-        "{said}"
+        messages.contains("no corpus has the annotation `tissue`"),
+        "{messages}"
     );
-    let said = fail(pretrain(&CORPUS, &output).args(["--mask-ratio", "2"]), 2);
+    let messages = fail(pretrain(&CORPUS, &output).args(["--mask-ratio", "2"]), 2);
     assert!(
-        said.contains("mask-ratio") && said.contains("0.15..0.40"),
-        "{said}"
+        messages.contains("mask-ratio") && messages.contains("0.15..0.40"),
+        "{messages}"
     );
-    let said = fail(
+    let messages = fail(
         program("scgpt-pretrain")
             .args(["--input"])
             .arg(folder.path())
@@ -461,14 +470,14 @@ fn wrong_requests_are_refused_in_plain_words() {
             .arg(&output),
         65,
     );
-    assert!(said.contains("manifest.json"), "{said}");
-    let said = fail(
+    assert!(messages.contains("manifest.json"), "{messages}");
+    let messages = fail(
         pretrain(&CORPUS, &output).env("OMPI_COMM_WORLD_SIZE", "2"),
         65,
     );
     assert!(
-        said.contains("one of 2 processes") && said.contains("lacks the feature `mpi`"),
-        "{said}"
+        messages.contains("one of 2 processes") && messages.contains("lacks the feature `mpi`"),
+        "{messages}"
     );
     assert!(!output.exists());
 }

@@ -1,4 +1,4 @@
-//! What the programs write, read by Python `anndata` and `safetensors`: the old content untouched, the new as we mean it.
+//! Output files read by Python `anndata` and `safetensors`: old content unchanged, new content as expected.
 
 use crate::support::programs::{from_to, obsm, program, succeed, uns_text, weights};
 use crate::support::python::{check, python};
@@ -54,7 +54,7 @@ fn anndata_reads_annotated_cells() {
             .args(["--threshold", "0.9"]),
     );
     let file = File::open(&output).unwrap();
-    let names = ["label", "probability", "second", "second_probability"]
+    let names = ["label", "probability", "second_label", "second_probability"]
         .map(|part| format!("scgpt_{part}"));
     let obs: serde_json::Map<String, Value> = names
         .into_iter()
@@ -77,7 +77,7 @@ fn anndata_reads_embedded_cells() {
         command
             .arg("--checkpoint")
             .arg(data("embedding/checkpoint"))
-            .args(["--key", "X_mine"]),
+            .args(["--obsm-key", "X_mine"]),
     );
     check_additions(
         &python,

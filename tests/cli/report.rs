@@ -1,7 +1,8 @@
-//! `scgpt-report`: one page of everything that runs left behind.
+//! `scgpt-report`: the HTML report.
 
+use crate::support::needs::skip;
 use crate::support::programs::{self, fail, json, program, succeed};
-use crate::support::python;
+use crate::support::python::{self, python_with};
 use assert_cmd::Command;
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::Column;
@@ -12,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-/// What people, and those who are not their friends, name cells and types.
+/// Names of cells and types, also malicious ones.
 const HOSTILE: [&str; 4] = [
     "<script>alert('owned')</script>",
     "\"><img src=x onerror=alert(1)>",
@@ -34,7 +35,7 @@ fn report(inputs: &[&Path], output: &Path) -> Command {
     command
 }
 
-/// Cells in four groups, each with a gene of its own, in two batches.
+/// Cells in four groups with one marker gene each, in two batches.
 fn write_cells(path: &Path, n_cells: usize, types: &[String]) {
     let genes: Vec<String> = (0..6).map(|gene| format!("GENE{gene}")).collect();
     let row = |cell: usize| {
@@ -84,16 +85,16 @@ fn write_cells(path: &Path, n_cells: usize, types: &[String]) {
     h5ad::create(path, &content).expect("a file of cells");
 }
 
-fn artefact(path: &Path, told: &str) -> Value {
+fn artefact(path: &Path, recorded: &str) -> Value {
     let bytes = fs::read(path).expect("a file");
     let sha256: String = Sha256::digest(&bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    json!({"path": told, "size": bytes.len(), "sha256": sha256})
+    json!({"path": recorded, "size": bytes.len(), "sha256": sha256})
 }
 
-/// The record of a run that named cells, as programs write it.
+/// The record of an annotation run, as programs write it.
 fn record(types: &[String], outputs: &[Value]) -> Value {
     let class = |name: &String| json!({"name": name, "n_true": 10, "n_predicted": 10, "precision": 0.9, "recall": 0.9, "f1": 0.9});
     let scores = |accuracy: f64| {
@@ -104,69 +105,72 @@ fn record(types: &[String], outputs: &[Value]) -> Value {
         })
     };
     json!({
-        "program": "scgpt-finetune-annotation", "version": "0.1.0", "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:01:00Z",
+        "program": "scgpt-finetune-annotation", "format": "scgpt-run-record", "format_version": 2, "scgpt_tools_version": "0.1.0", "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:01:00Z",
         "options": {"input": "cells.h5ad", "output": "model", "checkpoint": null, "epochs": 3, "labels": HOSTILE[1]},
         "seed": 0, "device": "CPU", "threads": 1, "inputs": [], "outputs": outputs,
         "timings": [{"stage": "train", "seconds": 61.5, "peak_memory": 300_000_000}, {"stage": "baselines", "seconds": 0.5, "peak_memory": 200_000_000}],
-        "metrics": {"genes_matched": 6, "test": {"scGPT": scores(0.925), "PCA + nearest neighbours": scores(0.9)}},
+        "metrics": {"genes_matched": 6, "test": {"scGPT": scores(0.925), "PCA + nearest neighbors": scores(0.9)}},
         "notes": [HOSTILE[0]], "warnings": [HOSTILE[2]], "exit_status": 0, "error": null,
     })
 }
 
-/// Runs, cells, tables of gene networks: something for every tab.
-fn write_all(folder: &Path) -> Vec<PathBuf> {
+/// Runs, cells and tables of gene networks, for every tab.
+fn write_all(directory: &Path) -> Vec<PathBuf> {
     let types: Vec<String> = HOSTILE
         .iter()
         .map(|name| (*name).to_owned())
         .chain(["x".repeat(10_000)])
         .skip(1)
         .collect();
-    write_cells(&folder.join("annotated.h5ad"), 400, &types);
-    let course: Vec<String> = (1..5).map(|epoch| json!({"epoch": epoch, "step": epoch * 10, "learning_rate": 0.001 / f64::from(epoch), "training": {"loss": 1.0 / f64::from(epoch), "accuracy": 0.2 * f64::from(epoch)}, "validation": {"loss": 1.2 / f64::from(epoch)}}).to_string()).collect();
-    fs::create_dir(folder.join("model")).expect("a folder");
-    fs::write(folder.join("model/metrics.jsonl"), course.join("\n")).expect("a file");
-    // The cells were moved and renamed since.
+    write_cells(&directory.join("annotated.h5ad"), 400, &types);
+    let curve: Vec<String> = (1..5).map(|epoch| json!({"epoch": epoch, "step": epoch * 10, "learning_rate": 0.001 / f64::from(epoch), "training": {"loss": 1.0 / f64::from(epoch), "accuracy": 0.2 * f64::from(epoch)}, "validation": {"loss": 1.2 / f64::from(epoch)}}).to_string()).collect();
+    fs::create_dir(directory.join("model")).expect("a directory");
+    fs::write(directory.join("model/metrics.jsonl"), curve.join("\n")).expect("a file");
+    // The cells were moved and renamed.
     let outputs = [
         artefact(
-            &folder.join("model/metrics.jsonl"),
+            &directory.join("model/metrics.jsonl"),
             "/gone/model/metrics.jsonl",
         ),
-        artefact(&folder.join("annotated.h5ad"), "/gone/work/other_name.h5ad"),
+        artefact(
+            &directory.join("annotated.h5ad"),
+            "/gone/work/other_name.h5ad",
+        ),
     ];
     fs::write(
-        folder.join("model/run.json"),
+        directory.join("model/run.json"),
         record(&types, &outputs).to_string(),
     )
     .expect("a file");
     let corpus = json!({
-        "program": "scgpt-tokenize", "version": "0.1.0", "started": "2025-12-31T00:00:00Z", "finished": "2025-12-31T00:01:00Z", "options": {"output": "corpus"},
+        "program": "scgpt-tokenize", "format": "scgpt-run-record", "format_version": 2, "scgpt_tools_version": "0.1.0", "started": "2025-12-31T00:00:00Z", "finished": "2025-12-31T00:01:00Z", "options": {"output": "corpus"},
         "seed": 0, "device": null, "threads": 1, "inputs": [], "outputs": [], "timings": [], "notes": [], "warnings": [], "exit_status": 0, "error": null,
         "metrics": {"cells": 30, "composition": {"tissue": {"blood": 20, HOSTILE[0]: 10}}},
     });
-    fs::write(folder.join("corpus.run.json"), corpus.to_string()).expect("a file");
+    fs::write(directory.join("corpus.run.json"), corpus.to_string()).expect("a file");
     let edges = format!(
         "condition\tregulator\ttarget\tscore\trank\nall\tSTAT1\t{}\t0.5\t1\nall\tIRF1\tSTAT1\t0.4\t2\n",
         HOSTILE[0]
     );
-    fs::write(folder.join("edges.tsv"), edges).expect("a file");
+    fs::write(directory.join("edges.tsv"), edges).expect("a file");
     ["annotated.h5ad", "model", "corpus.run.json", "edges.tsv"]
-        .map(|name| folder.join(name))
+        .map(|name| directory.join(name))
         .to_vec()
 }
 
-/// A page with something in every tab.
+/// A report with content in every tab.
 fn full() -> (TempDir, PathBuf, String) {
-    let folder = tempdir().expect("a folder");
-    let inputs = write_all(folder.path());
-    let page = folder.path().join("report.html");
+    let directory = tempdir().expect("a directory");
+    let inputs = write_all(directory.path());
+    let page = directory.path().join("report.html");
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     let mut command = report(&inputs, &page);
     command
         .arg("--summary")
-        .arg(folder.path().join("report_mqc.json"))
+        .arg(directory.path().join("report_mqc.json"))
         .args(["--title", HOSTILE[0]]);
-    let said = succeed(&mut command);
-    (folder, page, said)
+    let message = succeed(&mut command);
+    (directory, page, message)
 }
 
 fn text(path: &Path) -> String {
@@ -175,18 +179,18 @@ fn text(path: &Path) -> String {
 
 #[test]
 fn every_tab_is_filled_from_runs() {
-    let (folder, page, said) = full();
+    let (directory, page, message) = full();
     assert!(
-        said.contains("2 runs, cells of 1 files, 1 tables"),
-        "{said}"
+        message.contains("2 runs, cells of 1 files, 1 tables"),
+        "{message}"
     );
     let html = text(&page);
     for expected in [
         "All 400 cells.",
-        "The training loss went from 1.000 to 0.250, the validation loss from 1.200 to 0.300 (lowest 0.300).",
+        "The training loss changed from 1.000 to 0.250, the validation loss from 1.200 to 0.300 (lowest 0.300).",
         "20 of 30 cells (67 %) are blood.",
-        "The best scGPT (from scratch) has accuracy 0.925, ahead of PCA + nearest neighbours with 0.900.",
-        "92.5 % of 40 cells are named correctly; 0 of 4 classes are never found.",
+        "The best scGPT run, 2. finetune-annotation model on cells (from scratch), has accuracy 0.925, better than PCA + nearest neighbors with 0.900.",
+        "92.5 % of 40 cells are correctly classified; 0 of 4 classes have a recall of 0.",
         "Marker genes of annotated.h5ad by scgpt_label",
         "Network of condition all",
         "1 min 2 s",
@@ -194,7 +198,7 @@ fn every_tab_is_filled_from_runs() {
     ] {
         assert!(html.contains(expected), "{expected}");
     }
-    let summary = json(folder.path().join("report_mqc.json"));
+    let summary = json(directory.path().join("report_mqc.json"));
     assert_eq!(summary["plot_type"], "table");
     assert_eq!(
         summary["data"]["2. finetune-annotation model"]["accuracy"],
@@ -203,7 +207,7 @@ fn every_tab_is_filled_from_runs() {
 }
 
 #[test]
-fn each_group_is_marked_by_its_own_gene() {
+fn each_group_has_its_own_marker_gene() {
     let (_folder, page, _) = full();
     let html = text(&page);
     let table = html
@@ -228,16 +232,16 @@ fn each_group_is_marked_by_its_own_gene() {
 }
 
 #[test]
-fn chosen_columns_and_genes_are_shown_or_said_to_be_missing() {
-    let folder = tempdir().expect("a folder");
+fn chosen_columns_and_genes_are_included_or_reported_as_missing() {
+    let directory = tempdir().expect("a directory");
     let (cells, page) = (
-        folder.path().join("cells.h5ad"),
-        folder.path().join("page.html"),
+        directory.path().join("cells.h5ad"),
+        directory.path().join("page.html"),
     );
     write_cells(&cells, 60, &["a", "b", "c", "d"].map(str::to_owned));
     let mut command = report(&[&cells], &page);
-    let said = succeed(command.args([
-        "--colour",
+    let message = succeed(command.args([
+        "--color",
         "batch",
         "--genes",
         "GENE5,ABSENT",
@@ -245,8 +249,8 @@ fn chosen_columns_and_genes_are_shown_or_said_to_be_missing() {
         "2",
     ]));
     assert!(
-        said.contains("`--genes ABSENT`: no file that is shown has this gene"),
-        "{said}"
+        message.contains("`--genes ABSENT`: no included file has this gene"),
+        "{message}"
     );
     let html = text(&page);
     assert!(html.contains("Marker genes by batch") && html.contains("batch has 2 categories"));
@@ -259,8 +263,8 @@ fn chosen_columns_and_genes_are_shown_or_said_to_be_missing() {
         plot.contains("GENE5") && !plot.contains("GENE4"),
         "the chosen gene alone"
     );
-    let said = succeed(report(&[&cells], &page).args(["--colour", "absent"]));
-    assert!(said.contains("`--colour absent`"), "{said}");
+    let message = succeed(report(&[&cells], &page).args(["--color", "absent"]));
+    assert!(message.contains("`--color absent`"), "{message}");
 }
 
 #[test]
@@ -271,12 +275,12 @@ fn hostile_names_are_shown_as_text() {
     assert_eq!(
         html.matches("<script").count(),
         2,
-        "the page's own script and the data of the cells"
+        "the script of the report and the data of the cells"
     );
     assert!(!html.contains("<img") && !html.contains("<b>'"));
     assert!(
         !html.contains(['\u{202e}', '\u{202d}']),
-        "no text turns what follows it"
+        "no text changes the writing direction"
     );
     assert!(
         html.contains("שלום")
@@ -287,10 +291,10 @@ fn hostile_names_are_shown_as_text() {
 
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
-    let (folder, page, _) = full();
-    let again = folder.path().join("again.html");
+    let (directory, page, _) = full();
+    let again = directory.path().join("again.html");
     let inputs = ["annotated.h5ad", "model", "corpus.run.json", "edges.tsv"]
-        .map(|name| folder.path().join(name));
+        .map(|name| directory.path().join(name));
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     succeed(report(&inputs, &again).args(["--title", HOSTILE[0], "--threads", "1"]));
     assert!(text(&page) == text(&again));
@@ -298,16 +302,16 @@ fn the_same_inputs_give_the_same_bytes() {
 
 #[test]
 fn the_order_of_the_inputs_does_not_matter() {
-    let folder = tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
     for name in ["a", "b", "copy"] {
-        fs::create_dir(path(name)).expect("a folder");
+        fs::create_dir(path(name)).expect("a directory");
         write_cells(
             &path(name).join("cells.h5ad"),
             40,
             &["a", "b", "c", "d"].map(str::to_owned),
         );
-        // Runs that started in the same second, records that name the same bytes, problems.
+        // Runs that started in the same second, records of the same bytes, problems.
         let cells = artefact(&path(name).join("cells.h5ad"), "/gone/cells.h5ad");
         let lost = json!({"path": format!("/gone/{name}.tsv"), "size": 3, "sha256": "00"});
         let mut record = record(&HOSTILE.map(str::to_owned), &[cells, lost]);
@@ -333,11 +337,11 @@ fn the_order_of_the_inputs_does_not_matter() {
 }
 
 #[test]
-fn what_the_last_runs_wrote_comes_before_other_files() {
-    let folder = tempdir().expect("a folder");
+fn outputs_of_the_latest_runs_come_first() {
+    let directory = tempdir().expect("a directory");
     let (path, page) = (
-        |name: &str| folder.path().join(name),
-        folder.path().join("page.html"),
+        |name: &str| directory.path().join(name),
+        directory.path().join("page.html"),
     );
     let types = ["a", "b", "c", "d"].map(str::to_owned);
     for (at, name) in ["raw1", "raw2", "raw3", "raw4", "output"]
@@ -348,17 +352,17 @@ fn what_the_last_runs_wrote_comes_before_other_files() {
     }
     let output = artefact(&path("output.h5ad"), "output.h5ad");
     fs::write(path("run.json"), record(&types, &[output]).to_string()).expect("a file");
-    let said = succeed(&mut report(&[folder.path()], &page));
+    let message = succeed(&mut report(&[directory.path()], &page));
     assert!(
-        said.contains("raw4.h5ad` is not shown: a page shows the cells of 4 files"),
-        "{said}"
+        message.contains("raw4.h5ad` is omitted: a report includes the cells of 4 files"),
+        "{message}"
     );
     let html = text(&page);
     assert!(
         html.contains("Marker genes by scgpt_label, output.h5ad"),
-        "the output is shown"
+        "the output is included"
     );
-    // The record of the page names what it was made from.
+    // The record of the report lists its inputs.
     let record = json(path("page.run.json"));
     let read: Vec<&str> = record["inputs"]
         .as_array()
@@ -381,11 +385,11 @@ fn what_the_last_runs_wrote_comes_before_other_files() {
 }
 
 #[test]
-fn scores_that_a_record_lacks_are_not_drawn_as_nought() {
-    let folder = tempdir().expect("a folder");
+fn missing_scores_are_not_plotted_as_zero() {
+    let directory = tempdir().expect("a directory");
     let (run, page) = (
-        folder.path().join("run.json"),
-        folder.path().join("page.html"),
+        directory.path().join("run.json"),
+        directory.path().join("page.html"),
     );
     let mut lacking = record(&["a", "b", "c", "d"].map(str::to_owned), &[]);
     let scores = &mut lacking["metrics"]["test"]["scGPT"];
@@ -395,57 +399,57 @@ fn scores_that_a_record_lacks_are_not_drawn_as_nought() {
     fs::write(&run, lacking.to_string()).expect("a file");
     succeed(&mut report(&[&run], &page));
     let html = text(&page);
-    assert!(
-        html.contains("0.0 % of the cells are named correctly; 0 of 4 classes are never found.")
-    );
+    assert!(html.contains(
+        "0.0 % of the cells are correctly classified; 0 of 4 classes have a recall of 0."
+    ));
     assert!(!html.contains("<title>a: 0.00</title>") && html.contains("<title>b: 0.90</title>"));
 }
 
 #[test]
-fn a_file_of_cells_without_embedding_is_named() {
-    let folder = tempdir().expect("a folder");
+fn a_file_without_embedding_is_reported() {
+    let directory = tempdir().expect("a directory");
     let (cells, page) = (
-        folder.path().join("bare.h5ad"),
-        folder.path().join("page.html"),
+        directory.path().join("bare.h5ad"),
+        directory.path().join("page.html"),
     );
     let names = ["A", "B", "C"].map(str::to_owned);
     let counts = Counts::from_rows(3, vec![[(0_u32, 1.0_f32)]; 3]);
     h5ad::create(&cells, &Cells::new(&counts, &names, &names)).expect("a file of cells");
-    let said = fail(&mut report(&[&cells], &page), 65);
+    let message = fail(&mut report(&[&cells], &page), 65);
     assert!(
-        said.contains("bare.h5ad` has nothing to show: no embedding of cells")
-            && said.contains("obsm"),
-        "{said}"
+        message.contains("bare.h5ad` has no content for the report: no cell embedding")
+            && message.contains("obsm"),
+        "{message}"
     );
 }
 
 #[test]
-fn very_many_chosen_genes_are_too_many() {
-    let folder = tempdir().expect("a folder");
+fn the_number_of_chosen_genes_is_limited() {
+    let directory = tempdir().expect("a directory");
     let (cells, page) = (
-        folder.path().join("cells.h5ad"),
-        folder.path().join("page.html"),
+        directory.path().join("cells.h5ad"),
+        directory.path().join("page.html"),
     );
     write_cells(&cells, 60, &["a", "b", "c", "d"].map(str::to_owned));
     let genes: Vec<String> = (0..800).map(|gene| format!("GENE{gene}")).collect();
-    let said = succeed(report(&[&cells], &page).args(["--genes", &genes.join(",")]));
+    let message = succeed(report(&[&cells], &page).args(["--genes", &genes.join(",")]));
     assert!(
-        said.contains("`--genes`: the first 100 of 800 genes are shown"),
-        "{said}"
+        message.contains("`--genes`: only the first 100 of 800 genes are included"),
+        "{message}"
     );
-    let said = succeed(report(&[&cells], &page).args(["--colour", "depth"]));
+    let message = succeed(report(&[&cells], &page).args(["--color", "depth"]));
     assert!(
-        said.contains(
-            "this column has numbers, which make no groups; cells are grouped by scgpt_label"
+        message.contains(
+            "this column is numeric and defines no groups; cells are grouped by scgpt_label"
         ),
-        "{said}"
+        "{message}"
     );
 }
 
 #[test]
-fn what_cannot_be_used_is_said() {
-    let folder = tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name);
+fn unusable_inputs_are_reported() {
+    let directory = tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
     let write = |name: &str, bytes: &[u8]| fs::write(path(name), bytes).expect("a file");
     write("damaged.run.json", b"{\"program\": \"scgpt-embed\", ");
     write("other.json", b"[1, 2, 3]");
@@ -457,17 +461,17 @@ fn what_cannot_be_used_is_said() {
         path("cells.h5ad"),
     ];
     let inputs: Vec<&Path> = damaged.iter().map(PathBuf::as_path).collect();
-    let said = fail(&mut report(&inputs, &path("page.html")), 65);
+    let message = fail(&mut report(&inputs, &path("page.html")), 65);
     for expected in [
         "damaged.run.json`: not a run record",
         "other.json`: not a run record",
         "not an HDF5 file",
-        "the inputs hold no run record",
+        "the inputs contain no run record",
     ] {
-        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(message.contains(expected), "{expected}: {message}");
     }
     assert!(!path("page.html").exists());
-    // Beside something that can be used they are warnings, and the page tells them.
+    // Together with usable inputs they are warnings, which the report lists.
     let mut lost = record(
         &HOSTILE.map(str::to_owned),
         &[json!({"path": "/gone/cells.h5ad", "size": 3, "sha256": "00"})],
@@ -475,7 +479,7 @@ fn what_cannot_be_used_is_said() {
     lost["metrics"] = json!({"test": {"scGPT": "damaged", "other": {"accuracy": "high"}}, "composition": [], "scores": 3});
     write("good.run.json", lost.to_string().as_bytes());
     succeed(&mut report(
-        &[folder.path(), &path("table.tsv")],
+        &[directory.path(), &path("table.tsv")],
         &path("page.html"),
     ));
     let html = text(&path("page.html"));
@@ -483,7 +487,7 @@ fn what_cannot_be_used_is_said() {
         "damaged.run.json`: not a run record",
         "`/gone/cells.h5ad`: it is not among the inputs",
         "No marker genes.",
-        "No cells to draw.",
+        "No cells.",
     ] {
         assert!(html.contains(expected), "{expected}");
     }
@@ -491,20 +495,20 @@ fn what_cannot_be_used_is_said() {
 
 #[test]
 fn a_hundred_thousand_cells_stay_small() {
-    let folder = tempdir().expect("a folder");
+    let directory = tempdir().expect("a directory");
     let (cells, page) = (
-        folder.path().join("cells.h5ad"),
-        folder.path().join("page.html"),
+        directory.path().join("cells.h5ad"),
+        directory.path().join("page.html"),
     );
     write_cells(&cells, 100_000, &["a", "b", "c", "d"].map(str::to_owned));
     succeed(&mut report(&[&cells], &page));
     let html = text(&page);
     assert!(
         html.contains("A random sample of 20,000 of 100,000 cells."),
-        "the sample is told"
+        "the sample is reported"
     );
     assert!(html.len() < 5_000_000, "{} bytes", html.len());
-    succeed(report(&[&cells], &page).args(["--cells", "100000"]));
+    succeed(report(&[&cells], &page).args(["--max-cells", "100000"]));
     let all = text(&page);
     assert!(
         all.contains("All 100,000 cells.") && all.len() < 5_000_000,
@@ -515,20 +519,16 @@ fn a_hundred_thousand_cells_stay_small() {
 }
 
 #[test]
-fn the_page_works_in_a_browser_and_without_scripts() {
-    let (folder, page, _) = full();
+fn the_report_works_in_a_browser_and_without_scripts() {
+    let (directory, page, _) = full();
     browse(&page);
-    let Some(python) = python::python() else {
-        return;
-    };
-    if let Some(problem) = lacks(&python, "html5lib") {
-        return println!("{problem}");
+    if let Some(python) = python_with("html5lib") {
+        python::check(&python, "../report/valid.py", &[&page]);
     }
-    python::check(&python, "../report/valid.py", &[&page]);
-    drop(folder);
+    drop(directory);
 }
 
-/// Uses the page in Chromium; skips with a line where there is none.
+/// Uses the report in Chromium; skipped if it is not installed.
 fn browse(page: &Path) {
     let chromium = [
         "/usr/bin/chromium",
@@ -539,33 +539,20 @@ fn browse(page: &Path) {
     .into_iter()
     .find(|path| path.exists());
     let Some(chromium) = chromium else {
-        return println!("skipped the browser: no Chromium in /usr/bin");
+        return skip("the report in a browser: no Chromium in /usr/bin");
     };
-    let Some(python) = python::python() else {
-        return;
-    };
-    if let Some(problem) = lacks(&python, "playwright") {
-        return println!("{problem}");
+    if let Some(python) = python_with("playwright") {
+        python::check(&python, "../report/browser.py", &[chromium, page]);
     }
-    python::check(&python, "../report/browser.py", &[chromium, page]);
-}
-
-fn lacks(python: &Path, package: &str) -> Option<String> {
-    let found = std::process::Command::new(python)
-        .args(["-c", &format!("import {package}")])
-        .output();
-    (!found.is_ok_and(|done| done.status.success())).then(|| {
-        format!("skipped a check of the page: no {package} in Python; `make test` sets it up")
-    })
 }
 
 #[test]
-fn options_are_told_wrong_together() {
-    let said = programs::fail(
-        program("scgpt-report").args(["--cells", "0", "--markers", "many"]),
+fn all_invalid_options_are_reported() {
+    let message = programs::fail(
+        program("scgpt-report").args(["--max-cells", "0", "--markers", "many"]),
         2,
     );
-    for expected in ["`--cells`", "`--markers`", "--input", "--output"] {
-        assert!(said.contains(expected), "{expected}: {said}");
+    for expected in ["`--max-cells`", "`--markers`", "--input", "--output"] {
+        assert!(message.contains(expected), "{expected}: {message}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a page of `scgpt-report` claims: times, comparisons, where models come from, and what is not shown.
+//! Statements of `scgpt-report`: times, comparisons, provenance of models, and omitted content.
 
 use crate::support::programs::{from_to, json, program, succeed};
 use crate::support::trained::TRAINED;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-/// A page with its summary.
+/// A report with its summary.
 struct Page {
     html: String,
     summary: Value,
@@ -18,8 +18,9 @@ struct Page {
 
 impl Page {
     fn of(inputs: &[&Path]) -> Self {
-        let folder = tempdir().expect("a folder");
-        let [page, summary] = ["page.html", "page_mqc.json"].map(|name| folder.path().join(name));
+        let directory = tempdir().expect("a directory");
+        let [page, summary] =
+            ["page.html", "page_mqc.json"].map(|name| directory.path().join(name));
         let inputs: Vec<String> = inputs
             .iter()
             .map(|path| path.display().to_string())
@@ -35,35 +36,35 @@ impl Page {
         }
     }
 
-    fn says(&self, expected: &str) {
+    fn contains(&self, expected: &str) {
         assert!(self.html.contains(expected), "{expected}");
     }
 }
 
-/// Records of runs on data of different names, the first of all starting first.
+/// Records of runs on different data, by start time.
 fn records(runs: &[(&str, &str, Value, Value)]) -> (TempDir, PathBuf) {
-    let folder = tempdir().expect("a folder");
+    let directory = tempdir().expect("a directory");
     for (at, (program, data, timings, metrics)) in runs.iter().enumerate() {
         let record = json!({
-            "program": program, "version": "0.1.0", "started": format!("2026-01-0{}T00:00:00Z", at + 1), "finished": "",
+            "program": program, "format": "scgpt-run-record", "format_version": 2, "scgpt_tools_version": "0.1.0", "started": format!("2026-01-0{}T00:00:00Z", at + 1), "finished": "",
             "options": {"input": format!("{data}.h5ad"), "output": "out"}, "seed": 0, "device": "CPU", "threads": 1, "inputs": [], "outputs": [],
             "timings": timings, "metrics": metrics, "notes": [], "warnings": [], "exit_status": 0, "error": null,
         });
-        let path = folder.path().join(format!("{at}.run.json"));
+        let path = directory.path().join(format!("{at}.run.json"));
         fs::write(path, record.to_string()).expect("a file");
     }
-    let path = folder.path().to_owned();
-    (folder, path)
+    let path = directory.path().to_owned();
+    (directory, path)
 }
 
 #[test]
-fn a_stage_within_another_is_counted_once() {
+fn a_nested_stage_is_counted_once() {
     let timings = json!([
         {"stage": "train", "seconds": 60.0}, {"stage": "baselines", "seconds": 1.0, "within": "test"}, {"stage": "test", "seconds": 2.0},
     ]);
-    let (_folder, path) = records(&[("scgpt-finetune-annotation", "A", timings, json!({}))]);
+    let (_directory, path) = records(&[("scgpt-finetune-annotation", "A", timings, json!({}))]);
     let page = Page::of(&[&path]);
-    page.says("<b>1 min 2 s</b><span>computing time</span>");
+    page.contains("<b>1 min 2 s</b><span>computing time</span>");
     assert_eq!(
         page.summary["data"]["1. finetune-annotation out"]["seconds"],
         62.0
@@ -71,7 +72,7 @@ fn a_stage_within_another_is_counted_once() {
 }
 
 #[test]
-fn programs_record_which_stages_are_parts_of_others() {
+fn programs_record_nested_stages() {
     let record = json(TRAINED.model.join("run.json"));
     let timings = record["timings"].as_array().expect("a list");
     let within = |stage: &str| {
@@ -79,7 +80,7 @@ fn programs_record_which_stages_are_parts_of_others() {
         timing.unwrap_or_else(|| panic!("no stage {stage}: {timings:?}"))["within"].clone()
     };
     assert_eq!(within("predict"), "test");
-    assert_eq!(within("PCA + nearest neighbours"), "test");
+    assert_eq!(within("pca_knn"), "test");
     assert_eq!(
         [within("test"), within("train")],
         [Value::Null, Value::Null]
@@ -89,7 +90,7 @@ fn programs_record_which_stages_are_parts_of_others() {
 #[test]
 fn methods_are_compared_within_a_run() {
     let scores = |accuracy: f64| json!({"n_cells": 40, "accuracy": accuracy});
-    let (_folder, path) = records(&[
+    let (_directory, path) = records(&[
         (
             "scgpt-annotate",
             "A",
@@ -104,77 +105,79 @@ fn methods_are_compared_within_a_run() {
         ),
     ]);
     let page = Page::of(&[&path]);
-    page.says("has accuracy 0.950; no simpler method was run beside it. This is run 1. annotate out on A.");
-    page.says("scGPT is ahead in 0 of 1 comparison.");
-    page.says("Longest: scGPT: 2. map-reference query out, 7.0 s.");
-    assert!(!page.html.contains("ahead of PCA"));
+    page.contains(
+        "The best scGPT run, 1. annotate out on A, has accuracy 0.950; no baseline available.",
+    );
+    page.contains("scGPT outperforms the baselines of the same run in 0 of 1 comparison.");
+    page.contains("Longest: scGPT: 2. map-reference query out, 7.0 s.");
+    assert!(!page.html.contains("better than PCA"));
 }
 
 #[test]
-fn scores_of_every_program_are_on_the_page() {
-    let told = json!({"correlation": 0.4321, "squared_error": 1.0});
-    let hit = json!({
-        "part": "all", "queries": 9, "among": 3, "correct": 0.7654, "correct_by_chance": 0.1, "relevant": 0.8, "relevant_by_chance": 0.2,
+fn scores_of_every_program_are_in_the_report() {
+    let scores = json!({"correlation": 0.4321, "squared_error": 1.0});
+    let accuracy = json!({
+        "split": "all", "queries": 9, "top_k": 3, "accuracy": 0.7654, "accuracy_random": 0.1, "partial_match": 0.8, "partial_match_random": 0.2,
     });
-    let (_folder, path) = records(&[
+    let (_directory, path) = records(&[
         (
             "scgpt-integrate",
             "A",
             json!([]),
-            json!({"hidden_modality": {"scGPT": told, "ridge regression": told}}),
+            json!({"masked_modality": {"scGPT": scores, "ridge regression": scores}}),
         ),
         (
             "scgpt-generate",
             "B",
             json!([]),
-            json!({"held_out": {"cells": 9, "rounds": 2, "by_rounds": {"correlation": 0.6543, "error": 2.0}}}),
+            json!({"held_out": {"cells": 9, "rounds": 2, "iterative": {"correlation": 0.6543, "mse": 2.0}}}),
         ),
         (
             "scgpt-perturb reverse",
             "C",
             json!([]),
-            json!({"hits": [hit]}),
+            json!({"hits": [accuracy]}),
         ),
     ]);
     let page = Page::of(&[&path]);
     for expected in [
         "ridge regression",
         "0.432",
-        "scGPT in rounds",
+        "scGPT, iterative",
         "0.654",
         "0.765",
     ] {
-        page.says(expected);
+        page.contains(expected);
     }
 }
 
 #[test]
-fn a_trained_model_whose_run_is_not_there_is_not_called_zero_shot() {
-    let folder = tempdir().expect("a folder");
-    let output = folder.path().join("embedded.h5ad");
+fn a_trained_model_without_its_run_is_not_zero_shot() {
+    let directory = tempdir().expect("a directory");
+    let output = directory.path().join("embedded.h5ad");
     let mut command = from_to("scgpt-embed", &TRAINED.cells, &output);
     succeed(command.arg("--checkpoint").arg(&TRAINED.model));
-    let record = folder.path().join("embedded.run.json");
-    // What the page tells of the model of each run.
-    let told = |page: &Page, training: &str| {
-        let table = page.html.split("What runs used").nth(1);
+    let record = directory.path().join("embedded.run.json");
+    // Number of runs with this kind of training in the report.
+    let count = |page: &Page, training: &str| {
+        let table = page.html.split("Settings of runs").nth(1);
         let table = table.and_then(|rest| rest.split("</table>").next());
         let table = table.expect("a table of runs");
         table.matches(&format!("<bdi>{training}</bdi>")).count()
     };
     let alone = Page::of(&[&record]);
     assert_eq!(
-        ["zero-shot", "from scratch"].map(|training| told(&alone, training)),
+        ["zero-shot", "from scratch"].map(|training| count(&alone, training)),
         [0, 0]
     );
     let with_model = Page::of(&[&record, &TRAINED.model]);
     assert_eq!(
-        ["zero-shot", "from scratch"].map(|training| told(&with_model, training)),
+        ["zero-shot", "from scratch"].map(|training| count(&with_model, training)),
         [0, 2]
     );
 }
 
-/// Cells of 45 types in 20 batches, the first ten without a place.
+/// Cells of 45 types in 20 batches, the first ten without coordinates.
 fn write_cells(path: &Path, n_cells: usize) {
     let names: Vec<String> = (0..n_cells).map(|cell| format!("cell {cell}")).collect();
     let genes = ["GENE0".to_owned(), "GENE1".to_owned()];
@@ -188,34 +191,34 @@ fn write_cells(path: &Path, n_cells: usize) {
             .collect();
         Column::from_labels(&labels)
     };
-    let place = |cell: usize| match cell {
+    let coordinates = |cell: usize| match cell {
         ..10 => [f32::NAN; 2],
         _ => [(cell as f32).sin(), (cell as f32 * 0.3).cos()],
     };
-    let layout = Embedding {
+    let umap = Embedding {
         width: 2,
-        values: (0..n_cells).flat_map(place).collect(),
+        values: (0..n_cells).flat_map(coordinates).collect(),
     };
     let content = Cells {
         obs: &[
             ("cell_type".into(), labels("type", 45)),
             ("batch".into(), labels("batch", 20)),
         ],
-        obsm: &[("X_scGPT_umap".into(), layout)],
+        obsm: &[("X_scGPT_umap".into(), umap)],
         ..Cells::new(&counts, &names, &genes)
     };
     h5ad::create(path, &content).expect("a file of cells");
 }
 
 #[test]
-fn what_is_not_shown_is_said() {
-    let folder = tempdir().expect("a folder");
-    let cells = folder.path().join("cells.h5ad");
+fn omitted_content_is_reported() {
+    let directory = tempdir().expect("a directory");
+    let cells = directory.path().join("cells.h5ad");
     write_cells(&cells, 900);
     let page = Page::of(&[&cells]);
-    page.says("890 of 900 cells; the others have no place in the file.");
-    page.says("The first 40 of 45 groups are shown.");
-    page.says("The 15 most frequent of 20 categories of batch have a colour of their own.");
-    page.says("5 others");
+    page.contains("890 of 900 cells; the others have no coordinates.");
+    page.contains("Only the first 40 of 45 groups are included.");
+    page.contains("Only the 15 most frequent of 20 categories of batch have their own color.");
+    page.contains("5 others");
     assert!(!page.html.contains("random sample"));
 }

@@ -1,4 +1,4 @@
-//! Training that is killed or told to stop, at any moment, ends where an undisturbed run ends.
+//! Training that is killed or interrupted at any moment and resumed gives the result of an uninterrupted run.
 
 use crate::support::interruption::{self, end, kill, stop, wait_for, work_folder};
 use crate::support::programs::{self, json};
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
-/// Everything random takes part: dropout, masks, both-sided ties, the order of cells.
+/// All sources of randomness: dropout, masks, both-sided ties, the order of cells.
 const COURSE: [&str; 12] = [
     "--epochs",
     "8",
@@ -20,7 +20,7 @@ const COURSE: [&str; 12] = [
     "3",
     "--gep-weight",
     "1",
-    "--schedule",
+    "--lr-schedule",
     "cosine",
     "--seed",
     "5",
@@ -60,8 +60,8 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     let output = folder.path().join("model");
     LazyLock::force(&TRAINED);
     let clock = Instant::now();
-    let (code, said) = end(start(&output, &[]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, messages) = end(start(&output, &[]));
+    assert_eq!(code, Some(0), "{messages}");
     Undisturbed {
         results: results(&output),
         took: clock.elapsed(),
@@ -72,31 +72,31 @@ fn assert_same(output: &Path, what: &str) {
     for (found, expected) in results(output).iter().zip(&UNDISTURBED.results) {
         assert!(
             found == expected,
-            "the run {what} ended elsewhere than the undisturbed one"
+            "the run {what} has other results than the uninterrupted one"
         );
     }
 }
 
 #[test]
-fn killed_runs_end_where_undisturbed_ones_do() {
+fn killed_and_resumed_runs_match_uninterrupted_ones() {
     let within = UNDISTURBED.took.mul_f64(0.8);
     let resume = |output: &Path| start(output, &["--resume"]);
     interruption::kill_and_resume(("model.safetensors", within), resume, assert_same);
 }
 
 #[test]
-fn a_run_told_to_stop_saves_and_says_how_to_go_on() {
+fn an_interrupted_run_saves_its_state_and_can_be_resumed() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("model");
     let child = start(&output, &[]);
     wait_for(&work_folder(&output).join("state.safetensors"));
-    let (code, said) = stop(child);
-    assert_eq!(code, Some(75), "{said}");
-    assert!(said.contains("--resume"), "{said}");
+    let (code, messages) = stop(child);
+    assert_eq!(code, Some(75), "{messages}");
+    assert!(messages.contains("--resume"), "{messages}");
     assert!(!output.exists());
-    let (code, said) = end(start(&output, &["--resume"]));
-    assert_eq!(code, Some(0), "{said}");
-    assert_same(&output, "told to stop");
+    let (code, messages) = end(start(&output, &["--resume"]));
+    assert_eq!(code, Some(0), "{messages}");
+    assert_same(&output, "after an interrupt");
     assert!(!work_folder(&output).exists());
     assert_eq!(json(output.join("run.json"))["exit_status"], 0);
 }
@@ -108,10 +108,10 @@ fn a_state_of_other_settings_is_not_resumed() {
     let child = start(&output, &[]);
     wait_for(&work_folder(&output).join("state.safetensors"));
     kill(child);
-    let (code, said) = end(start(&output, &["--resume", "--dropout", "0.4"]));
-    assert_eq!(code, Some(65), "{said}");
+    let (code, messages) = end(start(&output, &["--resume", "--dropout", "0.4"]));
+    assert_eq!(code, Some(65), "{messages}");
     assert!(
-        said.contains("other settings or data") && said.contains("--resume"),
-        "{said}"
+        messages.contains("other settings or data") && messages.contains("--resume"),
+        "{messages}"
     );
 }

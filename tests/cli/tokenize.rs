@@ -1,4 +1,4 @@
-//! `scgpt-tokenize`: any count matrix to a corpus.
+//! `scgpt-tokenize`: count matrices to a corpus.
 
 mod bytes;
 mod files;
@@ -35,7 +35,7 @@ fn from_sheet(sheet: &Path, output: &Path) -> Command {
     command
 }
 
-/// More values than are read at once with the least memory.
+/// More values than are read at once with the minimum memory.
 static LARGE: LazyLock<PathBuf> = LazyLock::new(|| {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("large.h5ad");
     let large = Simulated {
@@ -46,23 +46,26 @@ static LARGE: LazyLock<PathBuf> = LazyLock::new(|| {
     path
 });
 
-/// A corpus in a folder of its own, read back.
+/// A corpus in a temporary directory, read back.
 struct Made {
-    folder: TempDir,
-    /// What the program said.
+    directory: TempDir,
+    /// Messages of the program.
     messages: String,
 }
 
 impl Made {
     fn from(input: impl AsRef<OsStr>, arguments: &[&str]) -> Self {
-        let folder = tempdir().unwrap();
-        let output = folder.path().join("corpus");
+        let directory = tempdir().unwrap();
+        let output = directory.path().join("corpus");
         let messages = succeed(tokenize(input, &output).args(arguments));
-        Self { folder, messages }
+        Self {
+            directory,
+            messages,
+        }
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("corpus")
+        self.directory.path().join("corpus")
     }
 
     fn manifest(&self) -> Value {
@@ -73,18 +76,18 @@ impl Made {
         cells(&self.path())
     }
 
-    /// Names, genes, ids, how they were recognised, and inputs, as `genes.tsv` has them.
+    /// Rows of `genes.tsv`: name, gene, id, mapping status and inputs.
     fn genes(&self) -> Vec<[String; 5]> {
         let table = fs::read_to_string(self.path().join("genes.tsv")).unwrap();
         let row = |line: &str| Vec::from_iter(line.split('\t').map(str::to_owned));
         let rows = table.lines().map(|line| row(line).try_into().unwrap());
         let mut rows: Vec<[String; 5]> = rows.collect();
         let header = rows.remove(0);
-        assert_eq!(header, ["name", "gene", "id", "recognised_by", "inputs"]);
+        assert_eq!(header, ["name", "gene", "id", "recognized_by", "inputs"]);
         rows
     }
 
-    /// What became of a gene name: its gene, its id and how it was recognised.
+    /// Mapping status of a gene name: gene, id and how it was recognized.
     fn gene(&self, name: &str) -> [String; 3] {
         let found = self.genes().into_iter().find(|row| row[0] == name);
         let [_, gene, id, how, _] = found.unwrap_or_else(|| panic!("no row for `{name}`"));
@@ -100,8 +103,8 @@ struct Cell {
 }
 
 /// The cells of a corpus, read by the library.
-fn cells(folder: &Path) -> Vec<Cell> {
-    let corpus = Corpus::open(folder).unwrap();
+fn cells(directory: &Path) -> Vec<Cell> {
+    let corpus = Corpus::open(directory).unwrap();
     corpus.verify().unwrap();
     let mut cells = Vec::new();
     for (at, table) in corpus.tables().iter().enumerate() {
@@ -126,17 +129,17 @@ fn cells(folder: &Path) -> Vec<Cell> {
     cells
 }
 
-/// Made-up cells as an AnnData file, and what is in them.
+/// Simulated cells, as an AnnData file and in memory.
 struct Input {
     path: PathBuf,
     cells: Vec<Cell>,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Input {
     fn new(simulated: Simulated) -> Self {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("cells.h5ad");
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("cells.h5ad");
         simulated.write(&path);
         let names = simulated.gene_names();
         let (counts, text) = (simulated.counts(), |text: &str| Some(text.to_owned()));
@@ -154,7 +157,7 @@ impl Input {
         Self {
             cells: counts.rows().enumerate().map(cell).collect(),
             path,
-            _folder: folder,
+            _directory: directory,
         }
     }
 
@@ -163,14 +166,14 @@ impl Input {
     }
 }
 
-/// Expressions alone.
+/// Expression values.
 fn expressions(cells: &[Cell]) -> Vec<&BTreeMap<String, f32>> {
     cells.iter().map(|cell| &cell.genes).collect()
 }
 
-/// What must not depend on threads, memory or interruptions: all files but the record of the run.
-fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+/// Files that must not depend on threads, memory or interruptions: all but the run record.
+fn bytes(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
     let files = files.filter(|entry| name(entry) != "run.json");
     files

@@ -1,7 +1,8 @@
-//! Wrong inputs: each ends with the promised exit code and a message that names the thing and says what to do.
+//! Wrong inputs: each ends with the documented exit code and a message that names the problem and what to do.
 
 use crate::support::cells::{self, Simulated};
 use crate::support::data;
+use crate::support::needs::skip;
 use crate::support::programs::{fail, from_to, json, path, program, succeed, tokenize};
 use crate::support::trained::{SIZE, TRAINED, finetune};
 use scgpt_tools::counts::Counts;
@@ -11,21 +12,21 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::{TempDir, tempdir};
 
-/// Wrong usage; an input that cannot be used; reading or writing failed.
+/// Wrong usage; wrong input; reading or writing failed.
 const USAGE: i32 = 2;
 const INPUT: i32 = 65;
 const READ_WRITE: i32 = 74;
 
 #[track_caller]
-fn assert_says(message: &str, parts: &[&str]) {
+fn assert_contains(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in:\n{message}");
     }
 }
 
 /// Runs every program that reads cells on a file; all must fail alike and leave no output.
-fn refused_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
-    refused(
+fn rejected_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
+    rejected(
         folder,
         input,
         &[finetune, embed, annotate, |input, output| {
@@ -35,7 +36,7 @@ fn refused_by_all(folder: &TempDir, input: &Path, parts: &[&str]) {
     );
 }
 
-fn refused(
+fn rejected(
     folder: &TempDir,
     input: &Path,
     programs: &[fn(&Path, &Path) -> assert_cmd::Command],
@@ -45,8 +46,8 @@ fn refused(
     for program in programs {
         let mut command = program(input, &output);
         let message = fail(&mut command, INPUT);
-        assert_says(&message, parts);
-        assert_says(&message, &[input.to_str().unwrap()]);
+        assert_contains(&message, parts);
+        assert_contains(&message, &[input.to_str().unwrap()]);
         assert!(!output.exists());
     }
 }
@@ -66,7 +67,7 @@ fn annotate(input: &Path, output: &Path) -> assert_cmd::Command {
 }
 
 #[test]
-fn what_is_not_hdf5_is_refused() {
+fn files_other_than_hdf5_are_rejected() {
     let folder = tempdir().unwrap();
     for (name, content) in [
         ("text.h5ad", &b"hello"[..]),
@@ -76,7 +77,7 @@ fn what_is_not_hdf5_is_refused() {
         let input = folder.path().join(name);
         fs::write(&input, content).unwrap();
         // `scgpt-tokenize` also reads tables of text.
-        refused(
+        rejected(
             &folder,
             &input,
             &[finetune, embed, annotate],
@@ -86,18 +87,18 @@ fn what_is_not_hdf5_is_refused() {
 }
 
 #[test]
-fn a_truncated_file_is_refused_wherever_it_ends() {
+fn a_truncated_file_is_rejected_wherever_it_ends() {
     let folder = tempdir().unwrap();
     let whole = fs::read(&TRAINED.cells).unwrap();
     let input = folder.path().join("cut.h5ad");
     for tenths in [1, 5, 9] {
         fs::write(&input, &whole[..whole.len() * tenths / 10]).unwrap();
-        refused_by_all(&folder, &input, &["truncated", "copy or download it again"]);
+        rejected_by_all(&folder, &input, &["truncated", "copy or download it again"]);
     }
 }
 
 #[test]
-fn a_column_that_is_not_there_is_answered_by_those_that_are() {
+fn a_missing_column_gives_the_existing_ones() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("output");
     let mut by_labels = from_to("scgpt-finetune-annotation", &TRAINED.cells, &output);
@@ -105,11 +106,11 @@ fn a_column_that_is_not_there_is_answered_by_those_that_are() {
     let mut by_batch = finetune(&TRAINED.cells, &output);
     by_batch.args(["--batch", "celltype"]);
     let mut by_truth = annotate(&TRAINED.cells, &output);
-    by_truth.args(["--truth", "celltype"]);
+    by_truth.args(["--true-labels", "celltype"]);
     let mut by_obs = tokenize(&TRAINED.cells, &output);
     by_obs.args(["--obs", "celltype"]);
     for command in [&mut by_labels, &mut by_batch, &mut by_truth, &mut by_obs] {
-        assert_says(
+        assert_contains(
             &fail(command, INPUT),
             &[
                 "no column `celltype`",
@@ -138,12 +139,12 @@ fn one_class_is_not_enough() {
             [("cell_type", column)],
         );
         let message = fail(&mut finetune(&input, &folder.path().join("output")), INPUT);
-        assert_says(&message, &["`cell_type`", found, "at least two cell types"]);
+        assert_contains(&message, &["`cell_type`", found, "at least two cell types"]);
     }
 }
 
 #[test]
-fn hiding_the_batch_takes_a_batch_for_every_labelled_cell() {
+fn batch_correction_needs_a_batch_for_every_labeled_cell() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("cells.h5ad");
     let simulated = Simulated {
@@ -169,14 +170,14 @@ fn hiding_the_batch_takes_a_batch_for_every_labelled_cell() {
         command.args(["--batch", "batch", "--dar-weight", "1"]),
         INPUT,
     );
-    assert_says(
+    assert_contains(
         &message,
-        &["12 labelled cells", "column `batch`", "`--dar-weight`"],
+        &["12 labeled cells", "column `batch`", "`--dar-weight`"],
     );
 }
 
 #[test]
-fn no_known_gene_shows_the_names_of_both_sides() {
+fn no_matching_gene_gives_names_of_file_and_vocabulary() {
     let folder = tempdir().unwrap();
     let (input, output) = (
         folder.path().join("cells.h5ad"),
@@ -205,7 +206,7 @@ fn no_known_gene_shows_the_names_of_both_sides() {
         annotate(&input, &output),
     ] {
         let message = fail(&mut command, INPUT);
-        assert_says(
+        assert_contains(
             &message,
             &[
                 "none of the 60 genes",
@@ -218,7 +219,7 @@ fn no_known_gene_shows_the_names_of_both_sides() {
 }
 
 #[test]
-fn negative_values_are_refused_with_other_matrices_named() {
+fn negative_values_are_rejected_and_other_matrices_listed() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("scaled.h5ad");
     let simulated = Simulated {
@@ -237,11 +238,11 @@ fn negative_values_are_refused_with_other_matrices_named() {
     let parts = [
         "matrix `X`",
         "values from -0.5",
-        "a model reads counts or their logarithms",
+        "a model reads counts or log-normalized values",
         "give one with counts",
     ];
-    refused_by_all(&folder, &input, &parts);
-    // With a matrix beside it that might serve, that one is named.
+    rejected_by_all(&folder, &input, &parts);
+    // Another matrix of the file that may be suitable is named.
     let layered = hdf5::File::append(&input).unwrap();
     layered
         .group("layers")
@@ -249,7 +250,7 @@ fn negative_values_are_refused_with_other_matrices_named() {
         .link_hard("/X", "scaled")
         .unwrap();
     drop(layered);
-    refused_by_all(
+    rejected_by_all(
         &folder,
         &input,
         &[
@@ -261,7 +262,7 @@ fn negative_values_are_refused_with_other_matrices_named() {
 }
 
 #[test]
-fn a_file_without_cells_is_refused() {
+fn a_file_without_cells_is_rejected() {
     let folder = tempdir().unwrap();
     let input = folder.path().join("none.h5ad");
     let labels = Column::from_labels::<&str>(&[]);
@@ -271,11 +272,11 @@ fn a_file_without_cells_is_refused() {
         &Simulated::SMALL.gene_names(),
         [("cell_type", labels)],
     );
-    refused_by_all(&folder, &input, &["holds no cells", "give a file with"]);
+    rejected_by_all(&folder, &input, &["holds no cells", "give a file with"]);
 }
 
 #[test]
-fn settings_that_name_a_gene_twice_or_an_unknown_one_are_refused() {
+fn settings_with_repeated_or_unknown_genes_are_rejected() {
     let folder = tempdir().unwrap();
     let (model, output) = (folder.path().join("model"), folder.path().join("output"));
     fs::create_dir(&model).unwrap();
@@ -284,8 +285,8 @@ fn settings_that_name_a_gene_twice_or_an_unknown_one_are_refused() {
     }
     for (gene, problem) in [
         ("GENE001", "`GENE001` is named twice"),
-        ("NONE", "`NONE` has no vector"),
-        ("<pad>", "`<pad>` has no vector"),
+        ("NONE", "`NONE` has no embedding"),
+        ("<pad>", "`<pad>` has no embedding"),
     ] {
         let mut arguments = json(TRAINED.model.join("args.json"));
         arguments["scgpt_tools"]["genes"][0] = gene.into();
@@ -296,14 +297,14 @@ fn settings_that_name_a_gene_twice_or_an_unknown_one_are_refused() {
         ] {
             let mut command = from_to(program, &TRAINED.cells, &output);
             let message = fail(command.arg(option).arg(&model), INPUT);
-            assert_says(&message, &["args.json", problem]);
+            assert_contains(&message, &["args.json", problem]);
             assert!(!output.exists());
         }
     }
 }
 
 #[test]
-fn a_checkpoint_that_would_run_code_is_refused_and_nothing_is_run() {
+fn a_checkpoint_with_code_is_rejected_without_running_it() {
     let folder = tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint");
     fs::create_dir(&checkpoint).unwrap();
@@ -332,12 +333,12 @@ fn a_checkpoint_that_would_run_code_is_refused_and_nothing_is_run() {
     commands[3].arg("convert").arg(&checkpoint).arg(&output);
     for command in &mut commands {
         let message = fail(command.current_dir(folder.path()), INPUT);
-        assert_says(
+        assert_contains(
             &message,
             &[
                 "best_model.pt",
                 "`posix.system`",
-                "refused, nothing was run",
+                "rejected without executing anything",
             ],
         );
         assert!(!output.exists());
@@ -371,13 +372,13 @@ fn problems_of_arguments_are_reported_together() {
         "`--threads`",
         "--help",
     ];
-    assert_says(&message, &parts);
+    assert_contains(&message, &parts);
     let mut command = finetune(&TRAINED.cells, &folder.path().join("output"));
     let message = fail(
         command.args([
-            "--width",
+            "--embedding-dim",
             "30",
-            "--heads",
+            "--n-heads",
             "4",
             "--test-groups",
             "a",
@@ -386,10 +387,10 @@ fn problems_of_arguments_are_reported_together() {
         ]),
         USAGE,
     );
-    assert_says(
+    assert_contains(
         &message,
         &[
-            "`--width` 30 is not a multiple of `--heads` 4",
+            "`--embedding-dim` 30 is not a multiple of `--n-heads` 4",
             "`--test-groups` needs `--batch`",
             "`--dar-weight` needs",
         ],
@@ -397,7 +398,7 @@ fn problems_of_arguments_are_reported_together() {
 }
 
 #[test]
-fn unknown_keys_of_a_parameter_file_are_refused_with_the_nearest_name() {
+fn unknown_keys_of_a_parameter_file_are_rejected_with_the_nearest_name() {
     let folder = tempdir().unwrap();
     let params = folder.path().join("params.json");
     fs::write(&params, r#"{"epoch": 3, "labels": "cell_type"}"#).unwrap();
@@ -407,7 +408,7 @@ fn unknown_keys_of_a_parameter_file_are_refused_with_the_nearest_name() {
         &folder.path().join("output"),
     );
     let message = fail(command.arg("--params").arg(&params), USAGE);
-    assert_says(
+    assert_contains(
         &message,
         &[
             "unknown option `epoch`",
@@ -428,7 +429,7 @@ fn the_input_is_never_the_output() {
     std::os::unix::fs::symlink(&input, &link).unwrap();
     for output in [&input, &link] {
         for mut command in [embed(&input, output), annotate(&input, output)] {
-            assert_says(
+            assert_contains(
                 &fail(&mut command, USAGE),
                 &[
                     "`--output`",
@@ -442,7 +443,7 @@ fn the_input_is_never_the_output() {
 }
 
 #[test]
-fn an_existing_folder_is_not_written_over() {
+fn an_existing_directory_is_not_overwritten() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
     for mut command in [
@@ -450,13 +451,13 @@ fn an_existing_folder_is_not_written_over() {
         tokenize(&TRAINED.cells, folder.path()),
     ] {
         let message = fail(&mut command, READ_WRITE);
-        assert_says(&message, &["not empty", "name another output"]);
+        assert_contains(&message, &["not empty", "name another output"]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
 
 #[test]
-fn an_output_in_a_folder_that_is_not_there_is_refused_before_work() {
+fn an_output_in_a_missing_directory_is_rejected_before_work() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("missing").join("output");
     for mut command in [
@@ -465,14 +466,14 @@ fn an_output_in_a_folder_that_is_not_there_is_refused_before_work() {
         annotate(&TRAINED.cells, &output),
         tokenize(&TRAINED.cells, &output),
     ] {
-        assert_says(
+        assert_contains(
             &fail(&mut command, USAGE),
-            &["`--output`", "could not write into folder", "missing"],
+            &["`--output`", "could not write into directory", "missing"],
         );
     }
 }
 
-/// Runs a program with a file system of its own on `folder`, of which nothing is left afterwards. Standard output lists what
+/// Runs a program with a file system of its own on `directory`, of which nothing is left afterwards. Standard output lists what
 /// the program left there. `None` where this system gives no user a file system of their own.
 fn on_file_system(
     options: &str,
@@ -485,10 +486,13 @@ fn on_file_system(
     command
         .args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, options])
         .arg(folder);
-    let done = command.arg(path(program)).args(arguments).output().ok()?;
+    let Ok(done) = command.arg(path(program)).args(arguments).output() else {
+        skip("no `unshare`");
+        return None;
+    };
     let text = String::from_utf8_lossy(&done.stderr);
     if done.status.code() == Some(200) || text.starts_with("unshare:") {
-        println!("skipped: no file system of one's own on this system: {text}");
+        skip(&format!("no file system of one's own: {text}"));
         return None;
     }
     Some(done)
@@ -500,7 +504,7 @@ fn texts(done: &Output) -> (String, String) {
 }
 
 #[test]
-fn a_read_only_folder_is_refused_before_work() {
+fn a_read_only_directory_is_rejected_before_work() {
     let folder = tempdir().unwrap();
     let cells = TRAINED.cells.to_str().unwrap();
     let arguments = [
@@ -517,16 +521,16 @@ fn a_read_only_folder_is_refused_before_work() {
     };
     let (_, message) = texts(&done);
     assert_eq!(done.status.code(), Some(USAGE), "{message}");
-    assert_says(
+    assert_contains(
         &message,
         &[
-            "`--output`: could not write into folder `.`",
+            "`--output`: could not write into directory `.`",
             "Read-only file system",
         ],
     );
 }
 
-/// Options of a file system that has room for almost all of a file.
+/// Options of a file system with space for almost all of a file.
 fn room_for_almost(path: &Path) -> String {
     const PAGE: u64 = 4096;
     let bytes = fs::metadata(path).expect("a file").len() / PAGE * PAGE;
@@ -534,7 +538,7 @@ fn room_for_almost(path: &Path) -> String {
     format!("size={bytes}")
 }
 
-/// Runs a program where there is no room, and where there is almost enough for `file`, a part of what it writes as `name`.
+/// Runs a program without disk space, and with almost enough for `file`, a part of its output `name`.
 fn fails_on_full_disks(program: &str, arguments: &[&str], file: &Path, name: &str) {
     let folder = tempdir().unwrap();
     for options in ["size=4096".to_owned(), room_for_almost(file)] {
@@ -544,12 +548,12 @@ fn fails_on_full_disks(program: &str, arguments: &[&str], file: &Path, name: &st
         let (left, message) = texts(&done);
         let what = format!("{program}, {options}:\n{message}\nleft:\n{left}");
         assert_eq!(done.status.code(), Some(READ_WRITE), "{what}");
-        assert_says(
+        assert_contains(
             &message,
             &["could not write", name, "No space left on device"],
         );
         let stem = name.trim_end_matches(".h5ad");
-        // Nothing but the record, which says what went wrong, and the state of a run that may go on.
+        // Only the record with the error, and the state of a run that can be resumed.
         let may_stay = [format!("{stem}.run.json"), format!("{stem}.partial")];
         let top = left.lines().skip(1).take_while(|line| !line.is_empty());
         for found in top {
@@ -559,7 +563,7 @@ fn fails_on_full_disks(program: &str, arguments: &[&str], file: &Path, name: &st
 }
 
 #[test]
-fn a_full_disk_is_named_and_nothing_half_written_is_left() {
+fn a_full_disk_is_reported_and_leaves_no_incomplete_output() {
     let (checkpoint, cells) = (
         data("embedding/checkpoint"),
         data("embedding/cells_counts.h5ad"),

@@ -1,3 +1,3 @@
-//! Workflow engines run what lies in this repository. Engines that are not there are skipped, with a line that says so.
+//! Workflow engines run what lies in this repository. Tests of an engine that is not there are skipped.
 
 mod nextflow;

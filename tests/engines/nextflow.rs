@@ -1,5 +1,6 @@
-//! The real Nextflow, fetched by `make engines`, on simulated cells with the programs that were built.
+//! Runs the pipelines in the real Nextflow (`make engines`), on simulated cells with the built programs.
 
+use crate::support::needs::skip;
 use crate::support::programs;
 use crate::support::sha256;
 use std::fs;
@@ -14,41 +15,45 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder from which the engine is launched, and which keeps its cache.
+/// Launch directory of the engine, with its cache.
 struct Launch {
-    folder: TempDir,
+    directory: TempDir,
     programs: PathBuf,
 }
 
 impl Launch {
-    /// `None`, with a line that says so, where the engine is not there.
+    /// The test is skipped where the engine is not there.
     fn new() -> Option<Self> {
         if !root().join(".deps/nextflow/.ready").exists() {
-            println!("skipped: no Nextflow; `make engines` fetches it");
+            skip("no Nextflow; `make engines` fetches it");
             return None;
         }
-        let programs = programs::path("scgpt-annotate").parent()?.to_owned();
-        let folder = tempdir().expect("a temporary folder");
-        Some(Self { folder, programs })
+        let programs = programs::path("scgpt-annotate");
+        let programs = programs.parent().expect("in a directory").to_owned();
+        let directory = tempdir().expect("a temporary directory");
+        Some(Self {
+            directory,
+            programs,
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// The engine with these arguments, which finds `bin` of the folder before our programs.
+    /// The engine with these arguments; `bin` of the launch directory comes before our programs on PATH.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(root().join("tests/engines/nextflow/nextflow"));
         let path = std::env::var("PATH").unwrap_or_default();
         let ours = [self.path("bin"), self.programs.clone()];
-        let ours = ours.map(|folder| folder.display().to_string()).join(":");
+        let ours = ours.map(|path| path.display().to_string()).join(":");
         command
             .args(arguments)
-            .current_dir(&self.folder)
+            .current_dir(&self.directory)
             .env("PATH", format!("{ours}:{path}"))
             .env("NXF_HOME", self.path("home"))
             .env_remove("SCGPT_MODELS");
@@ -56,31 +61,31 @@ impl Launch {
     }
 
     fn nextflow(&self, arguments: &[&str]) -> Output {
-        in_turn(&mut self.command(arguments))
+        one_at_a_time(&mut self.command(arguments))
     }
 
-    /// The same by the parser of strict syntax.
-    fn strictly(&self, arguments: &[&str]) -> Output {
-        in_turn(self.command(arguments).env("NXF_SYNTAX_PARSER", "v2"))
+    /// The same with the parser of strict syntax.
+    fn strict(&self, arguments: &[&str]) -> Output {
+        one_at_a_time(self.command(arguments).env("NXF_SYNTAX_PARSER", "v2"))
     }
 
-    /// Runs the pipeline with the profile `test`, and gives what the engine said.
+    /// Runs the pipeline with the profile `test`. Returns whether it succeeded, and the output of the engine.
     fn run(&self, arguments: &[&str]) -> (bool, String) {
         let root = root().display().to_string();
         let run = ["run", &root, "-profile", "test"];
         let done = self.nextflow(&[&run, arguments].concat());
-        (done.status.success(), said(&done))
+        (done.status.success(), messages(&done))
     }
 
     fn succeed(&self, arguments: &[&str]) -> String {
-        let (is_done, said) = self.run(arguments);
-        assert!(is_done, "{arguments:?}: {said}");
-        said
+        let (is_done, messages) = self.run(arguments);
+        assert!(is_done, "{arguments:?}: {messages}");
+        messages
     }
 
-    /// A program that our program's name stands for, written in shell; `$0.real` is ours.
+    /// Replaces a program with a shell script, in which `$real` is the path of the program.
     fn replace(&self, program: &str, script: &str) {
-        fs::create_dir_all(self.path("bin")).expect("a folder");
+        fs::create_dir_all(self.path("bin")).expect("a directory");
         let file = self.path("bin").join(program);
         let real = programs::path(program);
         let text = format!("#!/bin/bash\nreal={}\n{script}\n", real.display());
@@ -88,39 +93,39 @@ impl Launch {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("to make it run");
     }
 
-    /// Checksums of files that must not depend on how or when they were made.
+    /// Checksums of results.
     fn checksums(&self, names: &[&str]) -> Vec<String> {
         let read = |name: &&str| sha256(&fs::read(self.path(name)).expect("a result"));
         names.iter().map(read).collect()
     }
 }
 
-/// One engine at a time, so that their memory adds up to no more than one's.
-fn in_turn(command: &mut Command) -> Output {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+/// Runs one engine at a time, to limit memory.
+fn one_at_a_time(command: &mut Command) -> Output {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     command.output().expect("Java starts")
 }
 
-fn said(output: &Output) -> String {
+fn messages(output: &Output) -> String {
     let texts = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     texts.join("\n")
 }
 
-/// Tasks that were submitted or taken from the cache, but for the page at the end of every pipeline.
-fn tasks(said: &str, what: &str) -> usize {
+/// Number of submitted or cached tasks, except the report at the end of every pipeline.
+fn tasks(messages: &str, what: &str) -> usize {
     let what = format!("{what} process");
-    let lines = said.lines().filter(|line| line.contains(&what));
+    let lines = messages.lines().filter(|line| line.contains(&what));
     lines.filter(|line| !line.contains("SCGPT_REPORT")).count()
 }
 
-fn count(said: &str, word: &str) -> usize {
-    said.matches(word).count()
+fn count(messages: &str, word: &str) -> usize {
+    messages.matches(word).count()
 }
 
-/// All files under a folder that end so.
-fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// All files under a directory with this ending.
+fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let found = entries.flat_map(|entry| {
         let path = entry.path();
         if path.is_dir() {
@@ -132,8 +137,8 @@ fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     found.collect()
 }
 
-/// This version of the linter stops at the first file without both an error and a warning, so every file gets one of each at its
-/// end; it must find those and nothing else.
+/// This version of the linter stops at the first file without both an error and a warning, so one of each is added at the end of every
+/// file; the linter must find these and nothing else.
 #[test]
 fn the_linter_finds_nothing() {
     let Some(launch) = Launch::new() else { return };
@@ -141,18 +146,18 @@ fn the_linter_finds_nothing() {
     for part in ["main.nf", "workflows", "modules"] {
         let copied = Command::new("cp")
             .arg("-r")
-            .args([&root().join(part), launch.folder.path()])
+            .args([&root().join(part), launch.directory.path()])
             .status();
         assert!(copied.is_ok_and(|status| status.success()), "{part}");
     }
-    for file in files(launch.folder.path(), ".nf") {
+    for file in files(launch.directory.path(), ".nf") {
         let text = fs::read_to_string(&file).expect("a script");
         let line = text.lines().count() + 3;
         let wrong = "\ndef planted() {\n    def unused = no_such_name\n}\n";
         fs::write(&file, text + wrong).expect("a copy");
         let name = file
-            .strip_prefix(launch.folder.path())
-            .expect("in the folder");
+            .strip_prefix(launch.directory.path())
+            .expect("in the directory");
         let name = name.display();
         planted.push(format!(
             "Error {name}:{line}:18: `no_such_name` is not defined"
@@ -161,20 +166,20 @@ fn the_linter_finds_nothing() {
             "Warn  {name}:{line}:9: Variable was declared but not used"
         ));
     }
-    let said = said(&launch.nextflow(&["lint", "."]));
+    let messages = messages(&launch.nextflow(&["lint", "."]));
     let is_report = |line: &&str| {
         ["Error ", "Warn  "]
             .iter()
             .any(|word| line.starts_with(word))
     };
-    let mut found: Vec<&str> = said.lines().filter(is_report).collect();
+    let mut found: Vec<&str> = messages.lines().filter(is_report).collect();
     found.sort_unstable();
     planted.sort_unstable();
-    assert_eq!(found, planted, "{said}");
+    assert_eq!(found, planted, "{messages}");
 }
 
 #[test]
-fn every_profile_is_strict_configuration() {
+fn every_profile_is_valid_strict_configuration() {
     let Some(launch) = Launch::new() else { return };
     let all = [
         "test,gpu,docker",
@@ -185,13 +190,13 @@ fn every_profile_is_strict_configuration() {
     ];
     for profiles in all {
         let root = root().display().to_string();
-        let done = launch.strictly(&["config", &root, "-profile", profiles]);
-        assert!(done.status.success(), "{profiles}: {}", said(&done));
+        let done = launch.strict(&["config", &root, "-profile", profiles]);
+        assert!(done.status.success(), "{profiles}: {}", messages(&done));
     }
 }
 
 #[test]
-fn annotating_gives_the_same_with_both_parsers_and_again_from_the_cache() {
+fn annotation_is_the_same_with_both_parsers_and_from_the_cache() {
     let Some(launch) = Launch::new() else { return };
     let results = |name: &str| {
         let parts = [
@@ -203,8 +208,8 @@ fn annotating_gives_the_same_with_both_parsers_and_again_from_the_cache() {
         let parts = parts.map(|part| format!("{name}/{part}"));
         launch.checksums(&parts.each_ref().map(String::as_str))
     };
-    let said = launch.succeed(&["--outdir", "old"]);
-    assert_eq!(tasks(&said, "Submitted"), 3, "{said}");
+    let messages = launch.succeed(&["--outdir", "old"]);
+    assert_eq!(tasks(&messages, "Submitted"), 3, "{messages}");
     let again = launch.succeed(&["--outdir", "again", "-resume"]);
     assert_eq!(
         (tasks(&again, "Submitted"), tasks(&again, "Cached")),
@@ -213,8 +218,8 @@ fn annotating_gives_the_same_with_both_parsers_and_again_from_the_cache() {
     );
     assert_eq!(results("again"), results("old"));
     let root = root().display().to_string();
-    let strict = launch.strictly(&["run", &root, "-profile", "test", "--outdir", "strict"]);
-    assert!(strict.status.success(), "{}", self::said(&strict));
+    let strict = launch.strict(&["run", &root, "-profile", "test", "--outdir", "strict"]);
+    assert!(strict.status.success(), "{}", self::messages(&strict));
     assert_eq!(results("strict"), results("old"));
     assert_eq!(
         launch.text("old/pipeline_info/versions.txt"),
@@ -235,22 +240,22 @@ fn annotating_gives_the_same_with_both_parsers_and_again_from_the_cache() {
 }
 
 #[test]
-fn a_corpus_gathered_from_samples_is_that_of_one_run() {
+fn a_corpus_merged_from_samples_equals_that_of_one_run() {
     let Some(launch) = Launch::new() else { return };
     let data = root().join("assets/test");
     let vocab = data.join("vocab.json").display().to_string();
     let tokenize = ["--analysis", "tokenize", "--tokenize_obs", "batch"];
-    let said = launch.succeed(&[&tokenize[..], &["--vocab", &vocab]].concat());
-    assert_eq!(tasks(&said, "Submitted"), 3, "{said}");
+    let messages = launch.succeed(&[&tokenize[..], &["--vocab", &vocab]].concat());
+    assert_eq!(tasks(&messages, "Submitted"), 3, "{messages}");
     let mut whole = Command::new(launch.programs.join("scgpt-tokenize"));
     whole.arg("--samples").arg(data.join("samples.csv"));
     whole.args(["--vocab", &vocab, "--obs", "sample,batch"]);
-    is_gathered(&launch, &mut whole);
+    is_merged(&launch, &mut whole);
     assert!(launch.path("results/genes/second.tsv").exists());
 }
 
 #[test]
-fn samples_of_different_genes_make_one_vocabulary() {
+fn samples_with_different_genes_share_one_vocabulary() {
     let Some(launch) = Launch::new() else { return };
     let tables = [
         ("sheet.csv", "sample,path\nfew,few.csv\nmany,many.csv\n"),
@@ -261,35 +266,41 @@ fn samples_of_different_genes_make_one_vocabulary() {
         fs::write(launch.path(name), text).expect("a table");
     }
     let sheet = launch.path("sheet.csv").display().to_string();
-    let layout = ["--tokenize_orientation", "cells-by-genes"];
-    launch.succeed(&[&["--analysis", "tokenize", "--input", &sheet], &layout[..]].concat());
+    let orientation = ["--tokenize_orientation", "cells-by-genes"];
+    launch.succeed(
+        &[
+            &["--analysis", "tokenize", "--input", &sheet],
+            &orientation[..],
+        ]
+        .concat(),
+    );
     let mut whole = Command::new(launch.programs.join("scgpt-tokenize"));
     whole.args(["--samples", &sheet, "--obs", "sample"]);
-    is_gathered(&launch, whole.args(["--orientation", layout[1]]));
+    is_merged(&launch, whole.args(["--orientation", orientation[1]]));
     assert_eq!(count(&launch.text("results/corpus/vocab.json"), "\""), 16);
 }
 
 fn works(command: &mut Command) {
     let done = command.output().expect("it starts");
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", messages(&done));
 }
 
-/// The corpus of the pipeline must be what this command writes.
-fn is_gathered(launch: &Launch, whole: &mut Command) {
+/// The corpus of the pipeline must equal the one that this command writes.
+fn is_merged(launch: &Launch, whole: &mut Command) {
     works(whole.arg("--output").arg(launch.path("whole")));
-    let [gathered, whole] = ["results/corpus", "whole"].map(|folder| {
+    let [merged, whole] = ["results/corpus", "whole"].map(|directory| {
         let parts = ["cells-00000.parquet", "vocab.json"];
-        let parts = parts.map(|part| format!("{folder}/{part}"));
+        let parts = parts.map(|part| format!("{directory}/{part}"));
         launch.checksums(&parts.each_ref().map(String::as_str))
     });
-    assert_eq!(gathered, whole);
+    assert_eq!(merged, whole);
 }
 
 #[test]
-fn a_model_pretrained_on_samples_is_that_of_one_run_and_embeds_them() {
+fn a_model_pretrained_on_samples_equals_that_of_one_run_and_embeds_them() {
     let Some(launch) = Launch::new() else { return };
-    let said = launch.succeed(&["--analysis", "pretrain"]);
-    assert_eq!(tasks(&said, "Submitted"), 5, "{said}");
+    let messages = launch.succeed(&["--analysis", "pretrain"]);
+    assert_eq!(tasks(&messages, "Submitted"), 5, "{messages}");
     let data = root().join("assets/test");
     let corpora = ["first", "second"].map(|sample| {
         let mut command = Command::new(launch.programs.join("scgpt-tokenize"));
@@ -303,9 +314,9 @@ fn a_model_pretrained_on_samples_is_that_of_one_run_and_embeds_them() {
     whole.args(["--input", &corpora.join(","), "--output"]);
     whole.arg(launch.path("whole")).args(SMALL);
     works(&mut whole);
-    let [trained, whole] = ["results/model", "whole"].map(|folder| {
+    let [trained, whole] = ["results/model", "whole"].map(|directory| {
         let parts = ["model.safetensors", "vocab.json"];
-        let parts = parts.map(|part| format!("{folder}/{part}"));
+        let parts = parts.map(|part| format!("{directory}/{part}"));
         launch.checksums(&parts.each_ref().map(String::as_str))
     });
     assert_eq!(trained, whole);
@@ -320,15 +331,15 @@ fn a_model_pretrained_on_samples_is_that_of_one_run_and_embeds_them() {
     assert_eq!(tasks(&again, "Cached"), 5, "{again}");
 }
 
-/// What the profile `test` says of the size of a pre-trained model and its course.
+/// Model size and training options of the profile `test`.
 const SMALL: [&str; 12] = [
-    "--layers",
+    "--n-layers",
     "1",
-    "--width",
+    "--embedding-dim",
     "16",
-    "--heads",
+    "--n-heads",
     "2",
-    "--hidden",
+    "--ffn-dim",
     "16",
     "--epochs",
     "2",
@@ -337,7 +348,7 @@ const SMALL: [&str; 12] = [
 ];
 
 #[test]
-fn pretraining_learns_what_samples_tell_and_names_what_it_cannot_do() {
+fn pretraining_uses_labels_of_samples_and_rejects_gene_selection_over_samples() {
     let Some(launch) = Launch::new() else { return };
     let pretrain = ["--analysis", "pretrain"];
     let types = [
@@ -349,12 +360,15 @@ fn pretraining_learns_what_samples_tell_and_names_what_it_cannot_do() {
     launch.succeed(&[&pretrain[..], &types].concat());
     let record = launch.text("results/model/run.json");
     assert!(record.contains("3 cell types in `cell_type`"), "{record}");
-    let (is_done, said) = launch.run(&[&pretrain[..], &["--tokenize_n_hvg", "20"]].concat());
-    assert!(!is_done && said.contains("choose genes by"), "{said}");
+    let (is_done, messages) = launch.run(&[&pretrain[..], &["--tokenize_n_hvg", "20"]].concat());
+    assert!(
+        !is_done && messages.contains("select genes with"),
+        "{messages}"
+    );
 }
 
 #[test]
-fn batches_come_into_one_space_and_the_model_maps_others_into_it() {
+fn batches_are_integrated_and_the_model_maps_others() {
     let Some(launch) = Launch::new() else { return };
     let data = root().join("assets/test");
     let sheet = launch.path("sheet.csv");
@@ -366,45 +380,48 @@ fn batches_come_into_one_space_and_the_model_maps_others_into_it() {
     fs::write(&sheet, &rows).expect("a sheet");
     let sheet = sheet.display().to_string();
     let input = ["--input", &sheet];
-    let said = launch.succeed(&[&["--analysis", "integrate"][..], &input].concat());
-    assert_eq!(tasks(&said, "Submitted"), 1, "{said}");
+    let messages = launch.succeed(&[&["--analysis", "integrate"][..], &input].concat());
+    assert_eq!(tasks(&messages, "Submitted"), 1, "{messages}");
     let mut whole = Command::new(launch.programs.join("scgpt-integrate"));
     whole.args(["--samples", &sheet, "--labels", "cell_type"]);
     whole.args(SMALL);
     whole.arg("--output").arg(launch.path("whole.h5ad"));
     whole.arg("--model").arg(launch.path("whole"));
-    works(whole.arg("--scores").arg(launch.path("whole.tsv")));
+    works(whole.arg("--metrics").arg(launch.path("whole.tsv")));
     let ours = [
         "results/integrated.model/model.safetensors",
-        "results/integrated.scores.tsv",
+        "results/integrated.metrics.tsv",
     ];
     let theirs = ["whole/model.safetensors", "whole.tsv"];
     assert_eq!(launch.checksums(&ours), launch.checksums(&theirs));
     let model = launch.path("results/integrated.model");
     let model = model.display().to_string();
     let map = ["--analysis", "map", "--outdir", "mapped"];
-    let (is_done, said) = launch.run(&[&map[..], &input].concat());
-    assert!(!is_done && said.contains("`--model` is missing"), "{said}");
+    let (is_done, messages) = launch.run(&[&map[..], &input].concat());
+    assert!(
+        !is_done && messages.contains("`--model` is missing"),
+        "{messages}"
+    );
     launch.succeed(&[&map[..], &input, &["--model", &model]].concat());
     let record = launch.text("mapped/mapped.run.json");
-    assert!(record.contains("\"no_train\": true"), "{record}");
+    assert!(record.contains("\"zero_shot\": true"), "{record}");
     assert!(launch.path("mapped/mapped.h5ad").exists());
     assert!(!launch.path("mapped/mapped.model").exists());
     fs::write(&sheet, rows.replace("Protein", "RNA")).expect("a sheet");
-    let (is_done, said) = launch.run(&[&["--analysis", "integrate"][..], &input].concat());
+    let (is_done, messages) = launch.run(&[&["--analysis", "integrate"][..], &input].concat());
     assert!(
-        !is_done && said.contains("sample `first` with modality `RNA` is there twice"),
-        "{said}"
+        !is_done && messages.contains("sample `first` with modality `RNA` is listed twice"),
+        "{messages}"
     );
 }
 
 #[test]
-fn the_whole_suite_runs_from_raw_matrices_to_one_page() {
+fn the_whole_suite_runs_from_raw_matrices_to_one_report() {
     let Some(launch) = Launch::new() else { return };
-    let said = launch.succeed(&["--analysis", "all"]);
-    assert_eq!(tasks(&said, "Submitted"), 33, "{said}");
-    let page = launch.text("results/report.html");
-    for shown in [
+    let messages = launch.succeed(&["--analysis", "all"]);
+    assert_eq!(tasks(&messages, "Submitted"), 33, "{messages}");
+    let report = launch.text("results/report.html");
+    for heading in [
         "Training",
         "Corpus",
         "Marker genes by mapped_label",
@@ -412,9 +429,9 @@ fn the_whole_suite_runs_from_raw_matrices_to_one_page() {
         "Integration of methods",
         "difference in attention of beta from the control",
         "Network of program program_1",
-        "Predicting perturbations",
+        "Perturbation response prediction",
     ] {
-        assert!(page.contains(shown), "{shown}");
+        assert!(report.contains(heading), "{heading}");
     }
     for table in [
         "summary",
@@ -429,7 +446,7 @@ fn the_whole_suite_runs_from_raw_matrices_to_one_page() {
 }
 
 #[test]
-fn one_model_answers_questions_about_perturbations_of_all_samples() {
+fn one_model_predicts_perturbations_of_all_samples() {
     let Some(launch) = Launch::new() else { return };
     let [sheet, cells] = [
         "assets/test/perturbed.csv",
@@ -437,50 +454,60 @@ fn one_model_answers_questions_about_perturbations_of_all_samples() {
     ]
     .map(|name| root().join(name).display().to_string());
     let perturb = ["--analysis", "perturb", "--input", &sheet];
-    let said = launch.succeed(&[&perturb[..], &["--reference", &cells]].concat());
-    assert_eq!(tasks(&said, "Submitted"), 4, "{said}");
-    let told = launch.text("results/predictions.tsv");
-    let heading = "sample\tquestion\tperturbation\tpart\trank\tgene\t";
-    assert!(told.starts_with(heading), "{told}");
-    assert_eq!(count(&told, "sample\t"), 1, "{told}");
-    assert!(told.contains("simulated\tpair\tG00+G01\t"), "{told}");
+    let messages = launch.succeed(&[&perturb[..], &["--reference", &cells]].concat());
+    assert_eq!(tasks(&messages, "Submitted"), 4, "{messages}");
+    let predictions = launch.text("results/predictions.tsv");
+    let heading = "sample\tquery_id\tperturbation\tsplit\trank\tgene\t";
+    assert!(predictions.starts_with(heading), "{predictions}");
+    assert_eq!(count(&predictions, "sample\t"), 1, "{predictions}");
+    assert!(
+        predictions.contains("simulated\tpair\tG00+G01\t"),
+        "{predictions}"
+    );
     let candidates = launch.text("results/candidates.tsv");
     for row in ["simulated\tcause\tG02\t1\t", "simulated\tstate\tG01\t1\t"] {
         assert!(candidates.contains(row), "{row}: {candidates}");
     }
-    assert!(launch.text("results/hits.tsv").contains("\tcorrect\t"));
-    for file in ["model/combinations.svg", "predicted/simulated.pair.h5ad"] {
+    assert!(
+        launch
+            .text("results/topk_accuracy.tsv")
+            .contains("\taccuracy\t")
+    );
+    for file in [
+        "model/perturbation_splits.svg",
+        "predicted/simulated.pair.h5ad",
+    ] {
         assert!(launch.path("results").join(file).exists(), "{file}");
     }
     let model = launch.path("results/model").display().to_string();
     let kept = ["--model", &model, "--outdir", "again"];
     let again = launch.succeed(&[&perturb[..], &kept].concat());
     assert_eq!(tasks(&again, "Submitted"), 3, "{again}");
-    let tables = |folder: &str| {
-        let names = ["predictions", "candidates", "hits"];
-        let names = names.map(|name| format!("{folder}/{name}.tsv"));
+    let tables = |directory: &str| {
+        let names = ["predictions", "candidates", "topk_accuracy"];
+        let names = names.map(|name| format!("{directory}/{name}.tsv"));
         launch.checksums(&names.each_ref().map(String::as_str))
     };
     assert_eq!(tables("again"), tables("results"));
-    let wrong = launch.path("wrong.csv");
-    fs::write(&wrong, "question,column,target\nhalf,state,\n").expect("a table");
-    let wrong = wrong.display().to_string();
-    let asked = ["--model", &model, "--questions", &wrong];
-    let (is_done, said) = launch.run(&[&perturb[..], &asked].concat());
-    assert!(!is_done && said.contains("go together"), "{said}");
+    let invalid = launch.path("invalid.csv");
+    fs::write(&invalid, "query_id,column,target\nhalf,state,\n").expect("a table");
+    let invalid = invalid.display().to_string();
+    let queries = ["--model", &model, "--perturbation_queries", &invalid];
+    let (is_done, messages) = launch.run(&[&perturb[..], &queries].concat());
+    assert!(!is_done && messages.contains("go together"), "{messages}");
 }
 
 #[test]
-fn networks_of_conditions_are_told_in_parallel_and_gathered() {
+fn networks_of_conditions_are_inferred_in_parallel_and_merged() {
     let Some(launch) = Launch::new() else { return };
     let model = root().join("tools/test-data/model").display().to_string();
-    let (is_done, said) = launch.run(&["--analysis", "grn"]);
+    let (is_done, messages) = launch.run(&["--analysis", "grn"]);
     assert!(
-        !is_done && said.contains("`--checkpoint` is missing"),
-        "{said}"
+        !is_done && messages.contains("`--checkpoint` is missing"),
+        "{messages}"
     );
-    let said = launch.succeed(&["--analysis", "grn", "--checkpoint", &model]);
-    assert_eq!(tasks(&said, "Submitted"), 16, "{said}");
+    let messages = launch.succeed(&["--analysis", "grn", "--checkpoint", &model]);
+    assert_eq!(tasks(&messages, "Submitted"), 16, "{messages}");
     for (table, heading, rows) in [
         (
             "edges",
@@ -492,7 +519,7 @@ fn networks_of_conditions_are_told_in_parallel_and_gathered() {
         ),
         (
             "enrichment",
-            "sample\tlist\tset\t",
+            "sample\tquery\tgene_set\t",
             ["first\tprogram_0\t", "second\tdifference_beta: GENE0"],
         ),
         (
@@ -522,7 +549,7 @@ fn networks_of_conditions_are_told_in_parallel_and_gathered() {
 }
 
 #[test]
-fn stubs_make_every_output_without_the_programs_work() {
+fn stubs_make_every_output() {
     let Some(launch) = Launch::new() else { return };
     let root = root().display().to_string();
     let model = format!("{root}/assets/test");
@@ -536,21 +563,21 @@ fn stubs_make_every_output_without_the_programs_work() {
         ("map", 1),
     ] {
         let run = ["run", &root, "-profile", "test", "-stub"];
-        let mut what = vec!["--analysis", analysis];
+        let mut options = vec!["--analysis", analysis];
         match analysis {
-            "map" => what.extend(["--model", &model]),
-            "grn" => what.extend(["--checkpoint", &model]),
+            "map" => options.extend(["--model", &model]),
+            "grn" => options.extend(["--checkpoint", &model]),
             _ => {}
         }
-        let done = launch.strictly(&[&run[..], &what].concat());
-        let said = said(&done);
-        assert!(done.status.success(), "{said}");
-        assert_eq!(tasks(&said, "Submitted"), expected, "{said}");
+        let done = launch.strict(&[&run[..], &options].concat());
+        let messages = messages(&done);
+        assert!(done.status.success(), "{messages}");
+        assert_eq!(tasks(&messages, "Submitted"), expected, "{messages}");
     }
 }
 
 #[test]
-fn a_gpu_is_asked_for_by_profile() {
+fn the_gpu_profile_requests_a_gpu() {
     let Some(launch) = Launch::new() else { return };
     let root = root().display().to_string();
     let inspect = [
@@ -561,59 +588,59 @@ fn a_gpu_is_asked_for_by_profile() {
         "-format",
         "json",
     ];
-    let said = self::said(&launch.nextflow(&inspect));
-    assert_eq!(count(&said, "-cu130"), 10, "{said}");
+    let messages = self::messages(&launch.nextflow(&inspect));
+    assert_eq!(count(&messages, "-cu130"), 10, "{messages}");
     let show = "[ \"$1\" = --version ] && exec $real --version\necho \"$@\" >&2\nexit 2";
     launch.replace("scgpt-finetune-annotation", show);
     let run = launch.nextflow(&["run", &root, "-profile", "test,gpu"]);
-    let said = self::said(&run);
-    assert!(said.contains("--device cuda"), "{said}");
-    assert_eq!(count(&said, "Execution is retried"), 0, "{said}");
+    let messages = self::messages(&run);
+    assert!(messages.contains("--device cuda"), "{messages}");
+    assert_eq!(count(&messages, "Execution is retried"), 0, "{messages}");
 }
 
-/// What tasks ask for at each place, as local tasks with stubs write it down.
+/// Queue, accelerator and machine that tasks request on each executor, printed by local stub tasks.
 #[test]
-fn places_get_queues_and_accelerators() {
+fn executors_get_queues_and_accelerators() {
     let Some(launch) = Launch::new() else { return };
     let root = root().display().to_string();
     let config = r#"
         docker.enabled = false
         process {
             executor = 'local'
-            beforeScript = { "echo '${task.queue} ${task.accelerator?.type} ${task.machineType} ${task.clusterOptions}' > asked" }
+            beforeScript = { "echo '${task.queue} ${task.accelerator?.type} ${task.machineType} ${task.clusterOptions}' > requested" }
         }"#;
-    fs::write(launch.path("asked.config"), config).expect("a configuration");
-    for (profiles, asked) in [
+    fs::write(launch.path("requested.config"), config).expect("a configuration");
+    for (profiles, requested) in [
         ("slurm", "normal null null --account=lab"),
-        ("gpu,slurm", "cards null null --account=lab --gres=gpu:1"),
-        ("gpu,awsbatch", "cards null null null"),
+        ("gpu,slurm", "gpus null null --account=lab --gres=gpu:1"),
+        ("gpu,awsbatch", "gpus null null null"),
         ("gpu,googlebatch", "null nvidia-l4 g2-* null"),
         ("gpu,k8s", "null null null null"),
     ] {
         let profiles = format!("test,{profiles}");
-        let place = ["-profile", &profiles, "-w", &profiles, "-stub"];
+        let profile = ["-profile", &profiles, "-w", &profiles, "-stub"];
         let queues = [
             "--queue",
             "normal",
             "--gpu_queue",
-            "cards",
+            "gpus",
             "--account",
             "lab",
         ];
-        let run = ["run", &root, "-c", "asked.config"];
-        let done = launch.nextflow(&[&run[..], &place, &queues].concat());
-        assert!(done.status.success(), "{}", said(&done));
-        let found = files(&launch.path(&profiles), "/asked");
-        let text = |file: &PathBuf| fs::read_to_string(file).expect("what a task asked for");
+        let run = ["run", &root, "-c", "requested.config"];
+        let done = launch.nextflow(&[&run[..], &profile, &queues].concat());
+        assert!(done.status.success(), "{}", messages(&done));
+        let found = files(&launch.path(&profiles), "/requested");
+        let text = |file: &PathBuf| fs::read_to_string(file).expect("the request of a task");
         let texts: Vec<String> = found.iter().map(text).collect();
-        let alike = texts.iter().filter(|text| text.trim() == asked).count();
+        let matching = texts.iter().filter(|text| text.trim() == requested).count();
         // The report needs no accelerator.
-        assert!(texts.len() == 4 && alike >= 3, "{profiles}: {texts:?}");
+        assert!(texts.len() == 4 && matching >= 3, "{profiles}: {texts:?}");
     }
 }
 
 #[test]
-fn what_may_get_better_is_tried_again_and_what_cannot_is_not() {
+fn transient_errors_are_retried_and_invalid_input_is_not() {
     let Some(launch) = Launch::new() else { return };
     let once = "[ \"$1\" = --version ] || [ -e $0.failed ] && exec $real \"$@\"\ntouch $0.failed";
     launch.replace("scgpt-annotate", &format!("{once}\nkill -KILL $$"));
@@ -626,24 +653,24 @@ fn what_may_get_better_is_tried_again_and_what_cannot_is_not() {
     );
     fs::write(&sheet, rows).expect("a sheet");
     let sheet = sheet.display().to_string();
-    let said = launch.succeed(&["--input", &sheet, "--skip_unusable"]);
-    assert_eq!(count(&said, "Execution is retried"), 2, "{said}");
+    let messages = launch.succeed(&["--input", &sheet, "--skip_unreadable"]);
+    assert_eq!(count(&messages, "Execution is retried"), 2, "{messages}");
     assert!(
-        said.contains("terminated with an error exit status (65) -- Error is ignored"),
-        "{said}"
+        messages.contains("terminated with an error exit status (65) -- Error is ignored"),
+        "{messages}"
     );
     let summary = launch.text("results/summary.tsv");
     assert!(
         summary.contains("\ngood\t60\t") && !summary.contains("bad"),
         "{summary}"
     );
-    let (is_done, said) = launch.run(&["--input", &sheet, "-resume"]);
-    assert!(!is_done && said.contains("samples.csv"), "{said}");
-    assert_eq!(count(&said, "Execution is retried"), 0, "{said}");
+    let (is_done, messages) = launch.run(&["--input", &sheet, "-resume"]);
+    assert!(!is_done && messages.contains("samples.csv"), "{messages}");
+    assert_eq!(count(&messages, "Execution is retried"), 0, "{messages}");
 }
 
 #[test]
-fn a_killed_pipeline_goes_on_with_the_lost_tasks_alone() {
+fn a_killed_pipeline_resumes_with_the_lost_tasks_only() {
     let Some(launch) = Launch::new() else { return };
     launch.replace(
         "scgpt-annotate",
@@ -655,7 +682,7 @@ fn a_killed_pipeline_goes_on_with_the_lost_tasks_alone() {
         .stdout(Stdio::null())
         .spawn()
         .expect("Java starts");
-    // The engine starts the next task before it has written down that one is finished.
+    // The engine starts the next task before it records that one is finished.
     let trained = || {
         let log = fs::read_to_string(launch.path(".nextflow.log")).unwrap_or_default();
         log.lines()
@@ -675,26 +702,26 @@ fn a_killed_pipeline_goes_on_with_the_lost_tasks_alone() {
     engine.kill().expect("a running engine");
     engine.wait().expect("its end");
     fs::remove_file(launch.path("bin/scgpt-annotate")).expect("the script");
-    let said = launch.succeed(&["-resume"]);
+    let messages = launch.succeed(&["-resume"]);
     assert_eq!(
-        (tasks(&said, "Submitted"), tasks(&said, "Cached")),
+        (tasks(&messages, "Submitted"), tasks(&messages, "Cached")),
         (2, 1),
-        "{said}"
+        "{messages}"
     );
 }
 
 #[test]
-fn modules_of_no_pipeline_emit_all_they_declare() {
+fn modules_emit_all_declared_outputs() {
     let Some(launch) = Launch::new() else { return };
     let [script, config] = ["modules.nf", "modules.config"]
         .map(|name| root().join("tests/engines/nextflow").join(name))
         .map(|path| path.display().to_string());
     let done = launch.nextflow(&["run", &script, "-c", &config]);
-    let said = said(&done);
-    assert!(done.status.success(), "{said}");
+    let messages = messages(&done);
+    assert!(done.status.success(), "{messages}");
     for emitted in [
         "model: test_metrics.json",
-        "model: model.held_out.h5ad",
+        "model: model.test_cells.h5ad",
         "cells: cells.h5ad",
         "cells: cells.svg",
         "cells: cells.run.json",
@@ -703,38 +730,38 @@ fn modules_of_no_pipeline_emit_all_they_declare() {
         "converted: converted\n",
         "converted: converted.run.json",
         "generated: generated.h5ad",
-        "generated: generated.report.json",
+        "generated: generated.metrics.json",
         "generated: generated.run.json",
         "integrated: integrated.h5ad",
         "integrated: integrated.model",
-        "integrated: integrated.scores.tsv",
+        "integrated: integrated.metrics.tsv",
         "integrated: integrated.svg",
         "integrated: integrated.run.json",
         "mapped: mapped.h5ad",
         "mapped: mapped.tsv",
         "mapped: mapped.svg",
         "mapped: mapped.run.json",
-        "atlas: atlas\n",
-        "atlas: atlas.run.json",
-        "found: found.h5ad",
-        "found: found.tsv",
-        "found: found.svg",
-        "found: found.scores.tsv",
-        "found: found.run.json",
-        "moved: moved.tsv",
-        "moved: moved.run.json",
+        "index: index\n",
+        "index: index.run.json",
+        "queried: queried.h5ad",
+        "queried: queried.tsv",
+        "queried: queried.svg",
+        "queried: queried.metrics.tsv",
+        "queried: queried.run.json",
+        "shifts: shifts.tsv",
+        "shifts: shifts.run.json",
         "report: report.html",
         "report: report_mqc.json",
         "report: report.run.json",
-        "programs: programs.scores.tsv",
+        "programs: programs.program_scores.tsv",
         "programs: programs.svg",
-        "programs: programs.scored.h5ad",
-        "programs: programs.nearest.tsv",
-        "programs: programs.families.tsv",
+        "programs: programs.scored_cells.h5ad",
+        "programs: programs.similar_genes.tsv",
+        "programs: programs.family_test.tsv",
     ] {
         assert!(
-            said.contains(&format!("emitted {emitted}")),
-            "{emitted}: {said}"
+            messages.contains(&format!("emitted {emitted}")),
+            "{emitted}: {messages}"
         );
     }
     for (process, program) in [
@@ -747,6 +774,6 @@ fn modules_of_no_pipeline_emit_all_they_declare() {
             "version SCGPT_{process}: scgpt-{program} {}",
             env!("CARGO_PKG_VERSION")
         );
-        assert!(said.contains(&version), "{version}: {said}");
+        assert!(messages.contains(&version), "{version}: {messages}");
     }
 }

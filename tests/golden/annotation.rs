@@ -3,7 +3,8 @@
 use crate::support::{Stored, assert_close, checkpoint};
 use scgpt_tools::checkpoint::Checkpoint;
 use scgpt_tools::model::{
-    Encoded, Genes, Heads, Inputs, Model, Noise, Pooling, Sequences, Store, Width, losses, weights,
+    Encoded, Genes, Heads, Inputs, Model, Noise, OutputTokens, Pooling, Sequences, Store, losses,
+    weights,
 };
 use scgpt_tools::random::Seed;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -78,7 +79,7 @@ fn keep(stored: &Stored) -> Tensor {
         .squeeze_dim(-1)
 }
 
-fn encode(model: &Model, inputs: &Inputs, wanted: Width) -> Encoded {
+fn encode(model: &Model, inputs: &Inputs, wanted: OutputTokens) -> Encoded {
     no_grad(|| model.encode(inputs, wanted, &mut Noise::off()))
 }
 
@@ -103,9 +104,13 @@ fn annotation_forward_without_padding() {
         1e-5,
     );
     assert_close("total_emb", &embedded, &tokens("total_emb"), 1e-5);
-    let layers = no_grad(|| model.trunk().hidden_states(&embedded, &ragged.sequences));
+    let layers = no_grad(|| {
+        model
+            .transformer()
+            .hidden_states(&embedded, &ragged.sequences)
+    });
     assert_close("layer0_out", &layers[0], &tokens("layer0_out"), 1e-5);
-    let encoded = encode(&model, &ragged, Width::AllTokens);
+    let encoded = encode(&model, &ragged, OutputTokens::All);
     assert_close(
         "transformer_output",
         &encoded.hidden,
@@ -131,7 +136,7 @@ fn annotation_forward_without_padding() {
         .expect("classifier")
         .forward(&encoded.cells);
     assert_close("cls_output", &scores, outputs.get("cls_output"), 1e-5);
-    let again = encode(&model, &ragged, Width::AllTokens).cells;
+    let again = encode(&model, &ragged, OutputTokens::All).cells;
     assert_close(
         "loss_cce",
         &losses::contrast(&encoded.cells, &again),
@@ -154,8 +159,8 @@ fn annotation_forward_with_padding_and_pooling() {
     );
     let (_store, model) = model("annotation/checkpoint", HEADS);
     let padded = padded(&inputs);
-    let encoded = encode(&model, &padded, Width::AllTokens);
-    // With gradients on, the reference computes pads like any other token, and so does this.
+    let encoded = encode(&model, &padded, OutputTokens::All);
+    // With gradients on, the original implementation computes pads like any other token, and so does this.
     let whole = outputs.get("transformer_output");
     assert_close(
         "transformer_output, pads too",
@@ -163,7 +168,7 @@ fn annotation_forward_with_padding_and_pooling() {
         whole,
         1e-5,
     );
-    // Quirk Q18: the reference's pooling takes pads in; given pads as tokens, ours does the same.
+    // The original implementation pools pads too (docs/methods.md, "Cell embedding"); given pads as tokens, so does ours.
     let pool = |pooling| encoded.pool(pooling, &padded.values, padded.sequences.lengths());
     assert_close(
         "cell_emb",
@@ -196,7 +201,7 @@ fn annotation_attention_weights() {
     let (_, embedded) = no_grad(|| model.embed(&ragged, None, &mut Noise::off()));
     let attention = no_grad(|| {
         model
-            .trunk()
+            .transformer()
             .attention(0, &embedded, ragged.sequences.lengths())
     });
     for (cell, (weights, &length)) in (0i64..).zip(attention.iter().zip(ragged.sequences.lengths()))
@@ -214,10 +219,10 @@ fn annotation_attention_weights() {
 fn the_first_token_alone_is_the_same_token() {
     let inputs = ragged(&Stored::read("annotation/inputs.safetensors"));
     let (_store, model) = model("annotation/checkpoint", HEADS);
-    let all = encode(&model, &inputs, Width::AllTokens).cells;
+    let all = encode(&model, &inputs, OutputTokens::All).cells;
     assert_close(
         "cell_emb",
-        &encode(&model, &inputs, Width::FirstToken).cells,
+        &encode(&model, &inputs, OutputTokens::First).cells,
         &all,
         1e-6,
     );
@@ -250,7 +255,7 @@ fn forward_matches(folder: &str, inputs: &str, heads: Heads) {
         Stored::read(&format!("{folder}/outputs.safetensors")),
     );
     let (_store, model) = model(&format!("{folder}/checkpoint"), heads);
-    let encoded = encode(&model, &ragged(&inputs), Width::AllTokens);
+    let encoded = encode(&model, &ragged(&inputs), OutputTokens::All);
     let valid = |name: &str| {
         outputs
             .get(name)

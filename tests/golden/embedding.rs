@@ -1,11 +1,11 @@
-//! `embedding`: the collator with its recorded random choices, vocabularies without special tokens, and the vectors.
-//! What needs no recorded choice is tested through the program, in `cli/embed.rs`.
+//! `embedding`: the collator with its recorded random choices, vocabularies without special tokens, and the embeddings.
+//! Tests without recorded choices run the program, in `cli/embed.rs`.
 
 use crate::support::{Stored, assert_close, data};
 use scgpt_tools::cells::{self, Cells};
 use scgpt_tools::checkpoint::{Checkpoint, Heads as StoredHeads};
 use scgpt_tools::counts::Counts;
-use scgpt_tools::model::{Genes, Heads, Inputs, Model, Noise, Store, Width, weights};
+use scgpt_tools::model::{Genes, Heads, Inputs, Model, Noise, OutputTokens, Store, weights};
 use scgpt_tools::predict::{self, Pretrained};
 use scgpt_tools::random::Seed;
 use scgpt_tools::tokens::binning::{self, Ties};
@@ -44,7 +44,7 @@ fn fixture(file: &str, stored: &str, options: &Options) -> Fixture {
 }
 
 impl Fixture {
-    /// What the tokenizer makes of every cell by itself.
+    /// The tokens of every cell, by the tokenizer alone.
     fn tokens(&self) -> Vec<Tokens> {
         let cells = (0u64..).zip(self.counts.rows());
         cells
@@ -52,14 +52,14 @@ impl Fixture {
             .collect()
     }
 
-    /// Every cell before it is cut, with its values binned by `bin`.
-    fn sentences(&self, mut bin: impl FnMut(usize, &mut [f32])) -> Vec<Tokens> {
-        let sentence = |(cell, (genes, values)): (usize, (&[u32], &[f32]))| {
+    /// The full token sequence of every cell, with its values binned by `bin`.
+    fn sequences(&self, mut bin: impl FnMut(usize, &mut [f32])) -> Vec<Tokens> {
+        let sequence = |(cell, (genes, values)): (usize, (&[u32], &[f32]))| {
             let mut values = values.to_vec();
             bin(cell, &mut values);
-            self.tokenizer.sentence(genes, &values)
+            self.tokenizer.sequence(genes, &values)
         };
-        self.counts.rows().enumerate().map(sentence).collect()
+        self.counts.rows().enumerate().map(sequence).collect()
     }
 
     /// Fails unless the recorded minibatches are these tokens, padded. `values` and `genes` name the recorded tensors.
@@ -87,22 +87,22 @@ impl Fixture {
     fn assert_vectors(&self, tokens: &[Tokens]) {
         let raw = vectors(tokens);
         assert_close(
-            "raw vectors",
+            "raw embeddings",
             &raw,
             self.stored.get("cell_embeddings_raw"),
             1e-5,
         );
-        let normalised = &raw / raw.norm_scalaropt_dim(2.0, [-1], true);
+        let normalized = &raw / raw.norm_scalaropt_dim(2.0, [-1], true);
         assert_close(
-            "vectors of length 1",
-            &normalised,
+            "embeddings of length 1",
+            &normalized,
             self.stored.get("cell_embeddings_l2norm"),
             1e-5,
         );
     }
 }
 
-/// The `<cls>` vectors of some cells, before they are scaled to length 1.
+/// The `<cls>` embeddings of some cells, before they are scaled to length 1.
 fn vectors(tokens: &[Tokens]) -> Tensor {
     let checkpoint = Checkpoint::open(&data("embedding/checkpoint")).unwrap();
     let StoredHeads {
@@ -131,7 +131,7 @@ fn vectors(tokens: &[Tokens]) -> Tensor {
     );
     no_grad(|| {
         model
-            .encode(&inputs, Width::FirstToken, &mut Noise::off())
+            .encode(&inputs, OutputTokens::First, &mut Noise::off())
             .cells
             .to_kind(Kind::Float)
     })
@@ -194,7 +194,7 @@ fn embedding_both_sided_counts() {
     );
     let uniforms = Vec::<Vec<f64>>::try_from(fixture.stored.get("uniforms")).unwrap();
     let recorded = fixture.stored.positions("n_uniforms");
-    let sentences = fixture.sentences(|cell, values| {
+    let sequences = fixture.sequences(|cell, values| {
         assert_eq!(
             values.iter().filter(|value| **value != 0.0).count(),
             recorded[cell]
@@ -206,8 +206,8 @@ fn embedding_both_sided_counts() {
             Some(&mut || *draws.next().expect("a uniform for every value")),
         );
     });
-    fixture.assert_collated(&sentences, "batch#.expr", "batch#.gene");
-    fixture.assert_vectors(&sentences);
+    fixture.assert_collated(&sequences, "batch#.expr", "batch#.gene");
+    fixture.assert_vectors(&sequences);
 }
 
 #[test]
@@ -223,24 +223,24 @@ fn embedding_sub_sampled() {
     );
     let kept = fixture.stored.whole_rows("kept_prefix_of_permutation");
     let expressed = fixture.stored.positions("n_expressed");
-    let sentences = fixture.sentences(|_, values| binning::bin_with(values, BINS, None));
-    let cut = |(cell, sentence): (usize, &Tokens)| {
-        assert_eq!(sentence.len(), expressed[cell] + 1);
-        if sentence.len() <= 20 {
-            return sentence.clone();
+    let sequences = fixture.sequences(|_, values| binning::bin_with(values, BINS, None));
+    let cut = |(cell, sequence): (usize, &Tokens)| {
+        assert_eq!(sequence.len(), expressed[cell] + 1);
+        if sequence.len() <= 20 {
+            return sequence.clone();
         }
         // <cls>, then the recorded genes, counted without <cls>.
         let genes = kept[cell]
             .iter()
             .map(|&at| usize::try_from(at).unwrap() + 1);
-        sentence.select(&[0].into_iter().chain(genes).collect::<Vec<_>>())
+        sequence.select(&[0].into_iter().chain(genes).collect::<Vec<_>>())
     };
-    let tokens: Vec<Tokens> = sentences.iter().enumerate().map(cut).collect();
+    let tokens: Vec<Tokens> = sequences.iter().enumerate().map(cut).collect();
     fixture.assert_collated(&tokens, "batch#.expr", "batch#.gene");
     fixture.assert_vectors(&tokens);
-    // Our own sample is another one, of the same kind: as long, with <cls> first, drawn from the same tokens.
-    for (ours, sentence) in fixture.tokens().iter().zip(&sentences) {
-        assert_eq!((ours.len(), ours.genes[0]), (sentence.len().min(20), 201));
+    // Our own sample is another one with the same properties: as long, with <cls> first, drawn from the same tokens.
+    for (ours, sequence) in fixture.tokens().iter().zip(&sequences) {
+        assert_eq!((ours.len(), ours.genes[0]), (sequence.len().min(20), 201));
         let pairs = |tokens: &Tokens| {
             tokens
                 .genes
@@ -252,7 +252,7 @@ fn embedding_sub_sampled() {
         assert!(
             pairs(ours)
                 .iter()
-                .all(|pair| pairs(sentence).contains(pair))
+                .all(|pair| pairs(sequence).contains(pair))
         );
     }
 }

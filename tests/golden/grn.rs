@@ -1,5 +1,5 @@
-//! `grn`: attention by ranks (reference section 11.7). Gene programs and networks are held against the same fixture where they
-//! are computed.
+//! `grn`: attention by ranks (docs/methods.md, "Attention networks"). Gene programs and networks are compared with the same
+//! fixture where they are computed.
 
 use super::annotation;
 use crate::support::{Stored, checkpoint, data};
@@ -10,7 +10,7 @@ use tch::Device;
 
 const CELLS: usize = 6;
 const TOKENS: usize = 25;
-/// Ranks are whole numbers; what is left is the precision in which their means were stored.
+/// Ranks are whole numbers; the tolerance is the precision in which their means were stored.
 const TOLERANCE: f64 = 1e-6;
 
 fn golden() -> (Stored, Value) {
@@ -19,7 +19,7 @@ fn golden() -> (Stored, Value) {
     (Stored::read("grn/attention.safetensors"), facts)
 }
 
-/// The ranks of every cell in a layer; features are the places of tokens, `<cls>` included as in the reference.
+/// The ranks of every cell in a layer; features are the positions of tokens, `<cls>` included as in the original implementation.
 fn ranks(stored: &Stored, layer: usize) -> Vec<Ranks> {
     let folder = "annotation_plain_bn/checkpoint";
     let heads = Heads::of(&checkpoint(folder).heads);
@@ -38,9 +38,9 @@ fn ranks(stored: &Stored, layer: usize) -> Vec<Ranks> {
 }
 
 fn map<'r>(ranks: impl Iterator<Item = &'r Ranks>) -> Map {
-    let places: Vec<Option<usize>> = (0..TOKENS).map(Some).collect();
+    let positions: Vec<Option<usize>> = (0..TOKENS).map(Some).collect();
     let mut map = Map::new(TOKENS);
-    ranks.for_each(|ranks| map.add(ranks, &places));
+    ranks.for_each(|ranks| map.add(ranks, &positions));
     map
 }
 
@@ -58,7 +58,7 @@ fn assert_equal(map: &Map, expected: &[Vec<f32>]) {
 }
 
 #[test]
-fn attention_ranks_are_those_of_the_reference() {
+fn attention_ranks_are_those_of_the_original_implementation() {
     let (stored, facts) = golden();
     let conditions: Vec<&str> = facts["condition_per_cell"]
         .as_array()
@@ -83,7 +83,7 @@ fn attention_ranks_are_those_of_the_reference() {
 }
 
 #[test]
-fn the_targets_of_a_regulator_are_those_of_the_reference() {
+fn the_targets_of_a_regulator_are_those_of_the_original_implementation() {
     let (stored, facts) = golden();
     let number = |field: &str| facts[field].as_u64().expect("a number") as usize;
     let ranks = ranks(&stored, number("layer"));

@@ -5,9 +5,9 @@ use super::annotation::{GENES, model};
 use super::training::{Trainee, check_gradients, check_steps, figure};
 use crate::support::{Stored, assert_close, checkpoint, data, difference};
 use scgpt_tools::checkpoint::Architecture;
-use scgpt_tools::model::{Encoded, Heads, Inputs, Model, Noise, Width};
+use scgpt_tools::model::{Encoded, Heads, Inputs, Model, Noise, OutputTokens};
 use scgpt_tools::train::Pass;
-use scgpt_tools::train::integration::{Asked, Example, Integration, Weights};
+use scgpt_tools::train::integration::{Example, Integration, Query, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Every option of the batch integration tutorial.
@@ -39,7 +39,7 @@ fn cells(folder: &str) -> Vec<Example> {
                 true => Vec::try_from(row("mod_types")).expect("ids"),
                 false => Vec::new(),
             },
-            asked: Asked::default(),
+            query: Query::default(),
             batch: batches[at],
             domain: batches[at],
             origin: batches[at],
@@ -62,7 +62,7 @@ fn inputs(cells: &[Example]) -> Inputs {
 }
 
 fn encode(model: &Model, inputs: &Inputs) -> Encoded {
-    no_grad(|| model.encode(inputs, Width::AllTokens, &mut Noise::off()))
+    no_grad(|| model.encode(inputs, OutputTokens::All, &mut Noise::off()))
 }
 
 /// Stored numbers of the positions that hold tokens.
@@ -71,7 +71,7 @@ fn tokens(stored: &Tensor, pads: &Tensor) -> Tensor {
     stored.flatten(0, 1).index_select(0, &keep)
 }
 
-/// What a model makes of recorded cells equals what was recorded under the prefix.
+/// The outputs of a model for recorded cells equal the outputs recorded under the prefix.
 fn check_outputs(folder: &str, outputs: &str, cells: &[Example], heads: Heads, prefix: &str) {
     let (_store, model) = model(folder, heads);
     let outputs = Stored::read(outputs);
@@ -91,7 +91,7 @@ fn check_outputs(folder: &str, outputs: &str, cells: &[Example], heads: Heads, p
     let encoded = encode(&model, &inputs);
     let check = |name: &str, found: &Tensor, tolerance: f64| {
         let name = format!("{prefix}{name}");
-        // What was recorded for some models only.
+        // Outputs recorded for some models only.
         let is_rare = ["total_emb", "transformer_output", "dab_output"]
             .iter()
             .any(|rare| name.contains(rare));
@@ -111,12 +111,12 @@ fn check_outputs(folder: &str, outputs: &str, cells: &[Example], heads: Heads, p
     check("total_emb", &embedded, 1e-5);
     check("transformer_output", &encoded.hidden, 1e-5);
     check("cell_emb", &encoded.cells, 1e-5);
-    let (values, nonzero) = model.tell_expression(&encoded, &inputs).expect("GEP");
+    let (values, nonzero) = model.predict_expression(&encoded, &inputs).expect("GEP");
     check("mlm_output", &values, 1e-5);
     nonzero
         .iter()
         .for_each(|p| check("mlm_zero_probs", p, 1e-5));
-    let (values, nonzero) = model.tell_from_cell(&encoded, &inputs).expect("GEPC");
+    let (values, nonzero) = model.predict_from_cell(&encoded, &inputs).expect("GEPC");
     check("mvc_output", &values, 1e-4);
     nonzero
         .iter()
@@ -132,7 +132,7 @@ fn integration_forward() {
     let folder = "integration/checkpoint";
     let mut cells = cells("integration");
     check_outputs(folder, outputs, &cells, batch_heads(), "");
-    // The reference normalises all cells of a minibatch like its first.
+    // The original implementation normalizes all cells of a minibatch like its first.
     let mixed = ids(
         &Stored::read("integration/inputs.safetensors"),
         "batch_labels_mixed",
@@ -167,7 +167,8 @@ fn cells_are_embedded_with_the_norm_of_their_own_batch() {
         stored.get("each_cell_own_domain"),
         1e-5,
     );
-    // Quirk Q11: a slice takes the statistics of its first cell.
+    // In the original implementation a slice takes the statistics of its first cell (docs/methods.md,
+    // "Domain-specific batch normalization").
     let sliced: Vec<Example> = all.map(|at| sorted(at, batches[at / 4 * 4])).collect();
     let embedded = encode(&model, &inputs(&sliced)).cells;
     assert_close("slices of 4", &embedded, stored.get("slices_of_4"), 1e-5);
@@ -304,7 +305,7 @@ fn train_multiomic() {
     );
 }
 
-/// Cells of several batches in one minibatch: each is normalised by its own, however the minibatch is cut.
+/// Cells of several batches in one minibatch: each is normalized by its own, however the minibatch is cut.
 #[test]
 fn shards_and_threads_do_not_change_the_statistics_of_batches() {
     let fixture = Fixture::batches();

@@ -2,7 +2,7 @@
 
 use super::annotation::{HEADS, model};
 use crate::support::Stored;
-use scgpt_tools::model::{Inputs, Noise, Sequences, Width};
+use scgpt_tools::model::{Inputs, Noise, OutputTokens, Sequences};
 use tch::{Tensor, no_grad};
 
 #[test]
@@ -32,7 +32,7 @@ fn cells(folder: &str) -> Tensor {
     let (_store, model) = model(folder, HEADS);
     no_grad(|| {
         model
-            .encode(&inputs, Width::AllTokens, &mut Noise::off())
+            .encode(&inputs, OutputTokens::All, &mut Noise::off())
             .cells
     })
 }

@@ -5,7 +5,7 @@ use scgpt_tools::model::{losses, reverse_gradient};
 use tch::{Kind, Tensor};
 
 #[test]
-fn losses_equal_the_reference() {
+fn losses_equal_the_original_implementation() {
     let stored = Stored::read("losses/losses.safetensors");
     let get = |name: &str| stored.get(name);
     let mask = get("mask").to_kind(Kind::Float);

@@ -1,4 +1,4 @@
-//! Named after the fixture folders; tolerances are those the fixtures were recorded with.
+//! Named after the fixture directories; tolerances are those the fixtures were recorded with.
 
 mod annotation;
 mod embedding;

@@ -1,10 +1,10 @@
-//! `perturbation`, `perturbation_variant`: the input that says what was done to a gene, expression as a line through its value,
+//! `perturbation`, `perturbation_variant`: perturbation flags as input, affine expression decoder,
 //! and three Adam steps.
 
 use super::annotation::{GENES, model};
 use super::training::{Trainee, check_gradients, check_steps, mostly_within};
 use crate::support::{Stored, assert_close, checkpoint};
-use scgpt_tools::model::{Heads, Inputs, Line, Model, Noise, PerturbedCell, Width};
+use scgpt_tools::model::{Heads, Inputs, Line, Model, Noise, OutputTokens, PerturbedCell};
 use scgpt_tools::train::Pass;
 use scgpt_tools::train::perturbation::{Example, Perturbation};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -46,9 +46,9 @@ fn subset() -> Vec<i64> {
     ids(Stored::read("perturbation/inputs.safetensors").get("subset_columns"))
 }
 
-fn tell(model: &Model, cells: &[Example]) -> Tensor {
+fn predict(model: &Model, cells: &[Example]) -> Tensor {
     let cells = cells.iter().map(|example| &example.cell);
-    no_grad(|| model.tell_perturbed(cells, Device::Cpu, &mut Noise::off()))
+    no_grad(|| model.predict_perturbed(cells, Device::Cpu, &mut Noise::off()))
 }
 
 fn heads(folder: &str) -> Heads {
@@ -61,17 +61,17 @@ fn perturbation_forward() {
     let heads = heads("perturbation/checkpoint");
     assert_eq!((heads.perturbation, heads.expression), (true, false));
     let (_store, model) = model("perturbation/checkpoint", heads);
-    let told = |cells: &[Example]| tell(&model, cells);
+    let predicted = |cells: &[Example]| predict(&model, cells);
     let check = |name: &str, found: &Tensor| {
         let stored = outputs.get(name);
         assert_close(name, &found.view_as(stored), stored, 1e-5);
     };
-    check("mlm_output", &told(&cells(&all())));
-    check("pred_perturb_all", &told(&cells(&all())));
-    check("mlm_output_subset", &told(&cells(&subset())));
+    check("mlm_output", &predicted(&cells(&all())));
+    check("pred_perturb_all", &predicted(&cells(&all())));
+    check("mlm_output_subset", &predicted(&cells(&subset())));
 }
 
-/// Genes that no control cell expresses are left out, and predicted as 0, by the reference's way of choosing them.
+/// Genes that no control cell expresses are dropped, and predicted as 0, selected as in the original implementation.
 #[test]
 fn genes_of_a_minibatch() {
     let stored = Stored::read("perturbation/inputs.safetensors");
@@ -80,9 +80,9 @@ fn genes_of_a_minibatch() {
     let columns = expressed.nonzero().squeeze_dim(-1);
     let (_store, model) = model("perturbation/checkpoint", heads("perturbation/checkpoint"));
     let cells = cells(&ids(&columns));
-    let told = tell(&model, &cells);
+    let predicted = predict(&model, &cells);
     let whole = Tensor::zeros([4, 50], (Kind::Float, Device::Cpu));
-    let whole = whole.index_copy(1, &columns, &told.view([4, -1]));
+    let whole = whole.index_copy(1, &columns, &predicted.view([4, -1]));
     let expected = outputs.get("pred_perturb_batchwise");
     assert_close("pred_perturb_batchwise", &whole, expected, 1e-5);
 }
@@ -101,17 +101,17 @@ fn variants_of_the_line() {
     let (_store, model) = model(folder, heads);
     let cells = cells(&all());
     let inputs = Inputs::perturbed(cells.iter().map(|example| &example.cell), Device::Cpu);
-    let encoded = no_grad(|| model.encode(&inputs, Width::AllTokens, &mut Noise::off()));
+    let encoded = no_grad(|| model.encode(&inputs, OutputTokens::All, &mut Noise::off()));
     let check = |name: &str, found: &Tensor, tolerance: f64| {
         let stored = outputs.get(name);
         assert_close(name, &found.view_as(stored), stored, tolerance);
     };
     let (values, nonzero) = model
-        .tell_expression(&encoded, &inputs)
+        .predict_expression(&encoded, &inputs)
         .expect("expression");
     check("mlm_pred_unsampled", &values, 1e-5);
     check("mlm_zero_probs", &nonzero.expect("zeros"), 1e-5);
-    let (values, nonzero) = model.tell_from_cell(&encoded, &inputs).expect("GEPC");
+    let (values, nonzero) = model.predict_from_cell(&encoded, &inputs).expect("GEPC");
     check("mvc_pred_unsampled", &values, 1e-4);
     check("mvc_zero_probs", &nonzero.expect("zeros"), 1e-5);
 }

@@ -3,8 +3,8 @@
 use crate::support::{Stored, data};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::expression::filter::{cells_by_total, genes_by_total};
-use scgpt_tools::expression::normalise::{Target, log1p, normalise_total};
-use scgpt_tools::expression::select_genes::{Flavour, select_genes};
+use scgpt_tools::expression::normalize::{Target, log1p, normalize_total};
+use scgpt_tools::expression::select_genes::{Flavor, select_genes};
 use scgpt_tools::formats::Source;
 use scgpt_tools::formats::h5ad::File;
 use scgpt_tools::tokens::binning::{bin_with, edges};
@@ -139,7 +139,7 @@ fn batches(file: &File) -> Vec<u32> {
         .collect()
 }
 
-/// Filter, normalise, log1p, choose genes, bin: every stage against the recorded one.
+/// Filter, normalize, log1p, choose genes, bin: every stage against the recorded one.
 fn check(name: &str, recipe: &Recipe) {
     let stored = Stored::read(&format!("preprocessing/{name}.safetensors"));
     let file = File::open(&data("preprocessing/counts.h5ad")).unwrap();
@@ -151,7 +151,7 @@ fn check(name: &str, recipe: &Recipe) {
     let cells = cells_by_total(&raw, recipe.fewest_counts.unwrap_or(0.0));
     assert_eq!(cells, stored.positions("cells_kept"));
     let raw = raw.select_cells(&cells);
-    // Genes are chosen on the counts, not on what the next steps make of them (quirk Q10).
+    // Genes are selected on the counts, before the next steps (docs/methods.md, "Highly variable genes").
     let kept = match recipe.hvg {
         None => (0..genes.len()).collect(),
         Some(wanted) => {
@@ -160,7 +160,7 @@ fn check(name: &str, recipe: &Recipe) {
             select_genes(
                 &raw,
                 wanted,
-                Flavour::SeuratV3,
+                Flavor::SeuratV3,
                 recipe.by_batch.then_some(&batches[..]),
             )
             .unwrap()
@@ -172,7 +172,7 @@ fn check(name: &str, recipe: &Recipe) {
         stored.positions("genes_kept")
     );
     let mut values = raw;
-    normalise_total(&mut values, Target::Sum(1e4)).unwrap();
+    normalize_total(&mut values, Target::Sum(1e4)).unwrap();
     log1p(&mut values).unwrap();
     let values = values.select_genes(&kept);
     let expected = stored.rows("X_log1p");
@@ -202,7 +202,7 @@ fn assert_bins(values: &Counts, stored: &Stored) {
             digits[cell],
             "digits of cell {cell}"
         );
-        // The reference keeps 0, the lower end of the bin of zeros, in front; a silent cell has no edges.
+        // The original implementation keeps 0, the lower end of the bin of zeros, in front; an empty cell has no edges.
         for (a, b) in edges(row, 51).iter().zip(&recorded_edges[cell][1..]) {
             assert!(
                 (a - b).abs() <= 2.0 * f64::from(f32::EPSILON) * b.abs(),

@@ -1,4 +1,4 @@
-//! `pretrain`: which genes are perceived and which generated, both passes of the generative model, its losses, gradients and
+//! `pretrain`: split into perceived and generated genes, both passes of the generative model, its losses, gradients and
 //! three Adam steps, and the learning rate.
 
 use super::annotation::{GENES, model};
@@ -9,8 +9,8 @@ use scgpt_tools::model::{Heads, Noise, Split, SplitInputs};
 use scgpt_tools::random::Seed;
 use scgpt_tools::tokens::Tokens;
 use scgpt_tools::tokens::binning;
-use scgpt_tools::tokens::perception::Perception;
-use scgpt_tools::train::pretraining::{Example, Goals, Pretraining, Task};
+use scgpt_tools::tokens::prompt_mask::Perception;
+use scgpt_tools::train::pretraining::{Example, Objectives, Pretraining, Task};
 use scgpt_tools::train::{Pass, cosine};
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -49,11 +49,11 @@ fn examples() -> Vec<Example> {
     let example = |cell| {
         let targets: Vec<f32> = list(&row("gen", "expr_target", cell));
         Example {
-            told: Tokens {
+            input: Tokens {
                 genes: list(&row("pcpt", "gene", cell)),
                 values: list(&row("pcpt", "expr", cell)),
             },
-            asked: list(&row("gen", "gene", cell)),
+            queries: list(&row("gen", "gene", cell)),
             counted: vec![1.0; targets.len()],
             targets,
             conditions: Vec::new(),
@@ -63,7 +63,7 @@ fn examples() -> Vec<Example> {
     (0..6).map(example).collect()
 }
 
-/// What was recorded of the tokens that are not pads, from a given column on.
+/// Recorded numbers of the tokens that are not pads, from a given column on.
 fn recorded(name: &str, part: &str, from: i64) -> Tensor {
     let outputs = Stored::read("pretrain/outputs.safetensors");
     let row = |cell| {
@@ -79,8 +79,8 @@ fn split_inputs(cells: &[Example]) -> SplitInputs {
     SplitInputs::new(
         cells
             .iter()
-            .map(|cell| (&cell.told.genes[..], &cell.told.values[..])),
-        cells.iter().map(|cell| &cell.asked[..]),
+            .map(|cell| (&cell.input.genes[..], &cell.input.values[..])),
+        cells.iter().map(|cell| &cell.queries[..]),
         Device::Cpu,
     )
 }
@@ -94,7 +94,7 @@ fn collator() {
         let mut values: Vec<f32> = list(part("expressions"));
         binning::bin_with(&mut values[1..], 51, None);
         assert_eq!(values, list::<f32>(part("binned")), "cell {cell}");
-        let sentence = Tokens {
+        let sequence = Tokens {
             genes: list(part("genes")),
             values,
         };
@@ -106,7 +106,7 @@ fn collator() {
             assert_eq!(order.len(), n);
             order.into_iter().map(|at| at as usize).collect()
         };
-        let cut = Perception::cut(&sentence, 0.75, 50, recorded);
+        let cut = Perception::cut(&sequence, 0.75, 50, recorded);
         let row = |name: &str| stored.get(name).get(cell);
         assert_eq!(
             cut.perceived.genes,
@@ -161,14 +161,14 @@ fn both_passes() {
             1e-5,
         );
         let cells = inputs.split.generated.spread(&first.cells);
-        let (told, _) = model
+        let (predicted, _) = model
             .cell_expression
             .as_ref()
             .expect("the head")
             .forward(&first.genes, &cells);
         // Recorded for perceived tokens, pads included, then for generated ones.
         let of_generated = recorded("mvc_output", "gen", 14);
-        assert_close("values from the cell", &told, &of_generated, 1e-4);
+        assert_close("values from the cell", &predicted, &of_generated, 1e-4);
         let second = model.generate(&inputs, Some(&first.cells), &mut Noise::off());
         assert_close(
             "cells, second pass",
@@ -191,7 +191,7 @@ fn both_passes() {
     });
 }
 
-/// The definition by a mask (reference section 7.1): no token sees a generated one but itself.
+/// The definition by a mask (docs/methods.md, "Generative attention"): no token attends to a generated one but itself.
 fn dense(q: &Tensor, k: &Tensor, v: &Tensor, perceived: i64) -> Tensor {
     let tokens = q.size()[0];
     let heads_first = |t: &Tensor| t.transpose(0, 1);
@@ -250,7 +250,7 @@ fn split_attention_equals_the_dense_mask_in_values_and_gradients() {
 }
 
 #[test]
-fn padding_and_company_do_not_change_what_a_cell_generates() {
+fn padding_and_other_cells_do_not_change_generated_values() {
     let (_, model) = model("pretrain/checkpoint", HEADS);
     let cells = examples();
     let generate = |cells: &[Example]| {
@@ -261,7 +261,7 @@ fn padding_and_company_do_not_change_what_a_cell_generates() {
         })
     };
     let together = generate(&cells);
-    let lengths: Vec<i64> = cells.iter().map(|cell| cell.asked.len() as i64).collect();
+    let lengths: Vec<i64> = cells.iter().map(|cell| cell.queries.len() as i64).collect();
     for (cell, rows) in cells.iter().zip(together.split_with_sizes(&lengths, 0)) {
         assert_close(
             "generated tokens",
@@ -272,12 +272,15 @@ fn padding_and_company_do_not_change_what_a_cell_generates() {
     }
     let mut ragged = examples();
     for (cell, example) in ragged.iter_mut().enumerate() {
-        example.asked.truncate(31 - 6 * cell);
-        let told: Vec<usize> = (0..9 - cell).collect();
-        example.told = example.told.select(&told);
+        example.queries.truncate(31 - 6 * cell);
+        let input: Vec<usize> = (0..9 - cell).collect();
+        example.input = example.input.select(&input);
     }
     let together = generate(&ragged);
-    let lengths: Vec<i64> = ragged.iter().map(|cell| cell.asked.len() as i64).collect();
+    let lengths: Vec<i64> = ragged
+        .iter()
+        .map(|cell| cell.queries.len() as i64)
+        .collect();
     for (cell, rows) in ragged.iter().zip(together.split_with_sizes(&lengths, 0)) {
         assert_close(
             "generated tokens",
@@ -288,20 +291,20 @@ fn padding_and_company_do_not_change_what_a_cell_generates() {
     }
 }
 
-/// What is learnt, as the recordings were made.
+/// The objective of the recordings.
 struct Fixture {
     architecture: Architecture,
-    goals: Goals,
+    goals: Objectives,
 }
 
 impl Fixture {
     fn new(prompt_after: u64) -> Self {
         Self {
             architecture: checkpoint("pretrain/checkpoint").architecture,
-            goals: Goals {
+            goals: Objectives {
                 task: Task::Both,
                 prompt_after,
-                ..Goals::default()
+                ..Objectives::default()
             },
         }
     }

@@ -1,4 +1,4 @@
-//! `tokenizer`: sentences with and without zeros, sampled and padded; masks.
+//! `tokenizer`: token sequences with and without zeros, sampled and padded; masks.
 
 use crate::support::Stored;
 use scgpt_tools::random::Seed;
@@ -33,22 +33,22 @@ impl Golden {
             options,
             cls: cls.then_some(CLS),
             cls_value: 0.0,
-            values: Values::Unchanged,
+            values: Values::Raw,
         };
         Tokenizer::new(settings, self.vector("gene_ids"), Seed(0))
     }
 
-    /// The sentence of a row before it is sampled down.
-    fn sentence(&self, tokenizer: &Tokenizer, row: &[f32]) -> Tokens {
+    /// The sequence of a row before it is sampled down.
+    fn sequence(&self, tokenizer: &Tokenizer, row: &[f32]) -> Tokens {
         let (columns, values): (Vec<u32>, Vec<f32>) = (0u32..)
             .zip(row.iter().copied())
             .filter(|(_, v)| *v != 0.0)
             .unzip();
-        tokenizer.sentence(&columns, &values)
+        tokenizer.sequence(&columns, &values)
     }
 }
 
-/// Checks a setting: whole sentences as they are, sampled ones at the positions that were recorded.
+/// Checks a setting: whole sequences as they are, sampled ones at the positions that were recorded.
 fn check(setting: &str, include_zero_genes: bool, max_length: usize, cls: bool) {
     let golden = Golden(Stored::read("tokenizer/tokenizer.safetensors"));
     let tokenizer = golden.tokenizer(include_zero_genes, max_length, cls);
@@ -64,13 +64,13 @@ fn check(setting: &str, include_zero_genes: bool, max_length: usize, cls: bool) 
         )
     });
     for (i, row) in golden.floats("binned").iter().enumerate() {
-        let mut tokens = golden.sentence(&tokenizer, row);
+        let mut tokens = golden.sequence(&tokenizer, row);
         if let Some((rows, positions)) = &sampled
             && let Some(at) = rows.iter().position(|&row| row == i as i64)
         {
             assert!(
                 tokens.len() > max_length,
-                "row {i} was sampled in the reference"
+                "row {i} was sampled in the original implementation"
             );
             let first = usize::from(cls);
             let kept = (0..first).chain(positions[at].iter().map(|&p| p as usize));
@@ -96,7 +96,7 @@ fn tokenizer_settings() {
 }
 
 #[test]
-fn sampled_sentences_keep_cls_and_the_length() {
+fn sampled_sequences_keep_cls_and_the_length() {
     let golden = Golden(Stored::read("tokenizer/tokenizer.safetensors"));
     let tokenizer = golden.tokenizer(false, 10, true);
     for (i, row) in golden.floats("binned").iter().enumerate() {
@@ -105,7 +105,7 @@ fn sampled_sentences_keep_cls_and_the_length() {
             .filter(|(_, v)| *v != 0.0)
             .unzip();
         let (whole, tokens) = (
-            golden.sentence(&tokenizer, row),
+            golden.sequence(&tokenizer, row),
             tokenizer.tokens(i as u64, &columns, &values),
         );
         assert_eq!(tokens.len(), whole.len().min(10));
@@ -124,7 +124,7 @@ fn sampled_sentences_keep_cls_and_the_length() {
 }
 
 #[test]
-fn masks_have_the_size_and_the_effect_of_the_reference() {
+fn masks_have_the_size_and_the_effect_of_the_original_implementation() {
     let golden = Golden(Stored::read("tokenizer/tokenizer.safetensors"));
     for (setting, source, ratio) in [
         ("mask_nozero_0.15", "nozero_max100.values", 0.15),

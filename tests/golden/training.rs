@@ -4,9 +4,9 @@ use super::annotation::{GENES, HEADS};
 use crate::support::{Stored, checkpoint, data, difference};
 use scgpt_tools::checkpoint::Architecture;
 use scgpt_tools::counts::Counts;
+use scgpt_tools::distributed::SingleProcess;
 use scgpt_tools::model::{Flat, Heads, Model, Store, weights};
 use scgpt_tools::random::Seed;
-use scgpt_tools::ranks::Alone;
 use scgpt_tools::tokens::{Options, Settings as TokenSettings, Tokenizer, Values};
 use scgpt_tools::train::annotation::{Annotation, Example, Weights};
 use scgpt_tools::train::{Adam, Figures, Gradient, Objective, Pass, Settings, clip};
@@ -91,7 +91,7 @@ impl Trainee {
             dropout: 0.0,
         };
         let _ = self.flat.gradients.zero_();
-        Gradient::new(objective, &self.store, &self.flat, settings, &Alone)
+        Gradient::new(objective, &self.store, &self.flat, settings, &SingleProcess)
             .minibatch(examples, pass)
             .expect("one process cannot fail to agree with itself")
     }
@@ -111,7 +111,7 @@ impl Fixture {
             options: Options::default(),
             cls: None,
             cls_value: 0.0,
-            values: Values::Unchanged,
+            values: Values::Raw,
         };
         Self {
             architecture: checkpoint("annotation/checkpoint").architecture,
@@ -269,7 +269,7 @@ pub fn mostly_within(off: &Tensor) {
         .double_value(&[]);
     assert!(
         worst <= 1e-4 && beyond <= 1e-3,
-        "worst {worst:e}, share beyond 1e-5 {beyond}"
+        "worst {worst:e}, fraction beyond 1e-5 {beyond}"
     );
 }
 

@@ -4,7 +4,7 @@ usage: check_additions.py ORIGINAL WRITTEN EXPECTED.json
 
 EXPECTED.json: {"obs": {name: {"labels": [...], "categories": [...]?, "ordered": bool?}}, "obsm": {name: rows},
 "obsp": {name: [[columns, values] of each row]}, "uns": {name: value}};
-labels are texts, numbers, truth values or null; with "categories" the column has to be categorical.
+labels are strings, numbers, booleans or null; with "categories" the column has to be categorical.
 """
 
 import json
@@ -37,7 +37,7 @@ def equal_values(a, b):
 
 
 def compare(a, b, where):
-    """Two elements as anndata gives them: equal in type and value."""
+    """Two elements as anndata reads them: equal in type and value."""
     if sparse.issparse(a):
         check(sparse.issparse(b) and a.format == b.format and a.shape == b.shape, where)
         for part in ("data", "indices", "indptr"):

@@ -1,4 +1,4 @@
-"""Checks cells of corpora, drawn at random, against what anndata reads of the files they were made from.
+"""Checks cells of corpora, drawn at random, against the source files as anndata reads them.
 
 usage: check_cells.py CASES.json
 
@@ -26,14 +26,14 @@ def check(condition, what):
         sys.exit(f"differs: {what}")
 
 
-def read_corpus(folder):
+def read_corpus(directory):
     """Its rows as pyarrow reads them, which datasets must read alike, and the names of the genes by id."""
-    files = sorted(str(path) for path in folder.glob("*.parquet"))
+    files = sorted(str(path) for path in directory.glob("*.parquet"))
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     with tempfile.TemporaryDirectory() as cache:
         cells = load_dataset("parquet", data_files=files, split="train", cache_dir=cache)
-        check(list(cells) == rows, f"what datasets reads of {folder}")
-    vocabulary = json.loads((folder / "vocab.json").read_text())
+        check(list(cells) == rows, f"what datasets reads of {directory}")
+    vocabulary = json.loads((directory / "vocab.json").read_text())
     return rows, {id: name for name, id in vocabulary.items()}
 
 

@@ -1,6 +1,6 @@
-"""Checks with pyarrow and Hugging Face datasets that a corpus is what its manifest says and holds the expected cells.
+"""Checks with pyarrow and Hugging Face datasets that a corpus matches its manifest and holds the expected cells.
 
-usage: check_corpus.py FOLDER EXPECTED.json
+usage: check_corpus.py DIR EXPECTED.json
 
 EXPECTED.json: {"cells": number of cells, "columns": {annotation: "string", "double" or "bool"},
 "rows": {id: {"genes": [ids], "expressions": [...], annotation: value or null}}}; rows may be some of the cells.
@@ -36,8 +36,8 @@ def check_types(schema, columns, file):
         check(schema.field(name).type == expected[kind], f"{file}: {name} is {schema.field(name).type}")
 
 
-def check_shard(folder, shard, first, vocabulary, columns):
-    file = folder / shard["file"]
+def check_shard(directory, shard, first, vocabulary, columns):
+    file = directory / shard["file"]
     check(hashlib.sha256(file.read_bytes()).hexdigest() == shard["sha256"], f"checksum of {file}")
     table = pq.read_table(file)
     check_types(table.schema, columns, file)
@@ -50,23 +50,23 @@ def check_shard(folder, shard, first, vocabulary, columns):
     check(next(lengths) == next(lengths), f"lengths in {file}")
 
 
-def main(folder, expected_path):
-    folder, expected = Path(folder), json.loads(Path(expected_path).read_text())
-    manifest = json.loads((folder / "manifest.json").read_text())
-    vocabulary = json.loads((folder / "vocab.json").read_text())
+def main(directory, expected_path):
+    directory, expected = Path(directory), json.loads(Path(expected_path).read_text())
+    manifest = json.loads((directory / "manifest.json").read_text())
+    vocabulary = json.loads((directory / "vocab.json").read_text())
     shards = manifest["shards"]
-    check((manifest["format"], manifest["version"]) == ("scgpt-corpus", 1), "format")
+    check((manifest["format"], manifest["format_version"]) == ("scgpt-corpus", 2), "format")
     check(manifest["genes"] == len(vocabulary), "size of the vocabulary")
     check(sorted(vocabulary.values()) == list(range(len(vocabulary))), "ids of the vocabulary")
     check(manifest["cells"] == expected["cells"], f"{manifest['cells']} cells")
     first = 0
     for shard in shards:
-        check_shard(folder, shard, first, vocabulary, expected["columns"])
+        check_shard(directory, shard, first, vocabulary, expected["columns"])
         first += shard["cells"]
     check(first == manifest["cells"], "cells of the shards")
     check(sum(shard["tokens"] for shard in shards) == manifest["tokens"], "tokens of the shards")
     disable_progress_bars()
-    files = [str(folder / shard["file"]) for shard in shards]
+    files = [str(directory / shard["file"]) for shard in shards]
     with tempfile.TemporaryDirectory() as cache:
         cells = load_dataset("parquet", data_files=files, split="train", cache_dir=cache)
         check(len(cells) == expected["cells"], "cells that datasets finds")

@@ -1,4 +1,4 @@
-"""Job definitions and conda recipe, read by those who made the formats: Kubernetes' schemas, AWS's and Google's own types,
+"""Job definitions and conda recipe, validated with the tools of their formats: Kubernetes' schemas, AWS's and Google's own types,
 rattler-build's parser. Usage: check_definitions.py REPOSITORY"""
 import glob
 import json

@@ -1,4 +1,4 @@
-"""Checks with Python anndata what scgpt-grn wrote.
+"""Checks with Python anndata the outputs of scgpt-grn.
 
 usage: check_grn.py ATTENTION.h5ad EDGES.tsv
        check_grn.py GENES.h5ad PROGRAMS.gmt SCORED.h5ad
@@ -38,14 +38,14 @@ def check_attention(network, edges):
 def check_programs(genes, programs, scored):
     genes, scored = anndata.read_h5ad(genes), anndata.read_h5ad(scored)
     lines = [line.rstrip("\n").split("\t") for line in open(programs, encoding="utf-8")]
-    told = {gene: line[0] for line in lines for gene in line[2:]}
+    expected = {gene: line[0] for line in lines for gene in line[2:]}
     found = genes.obs["program"].astype(object)
-    check({gene: name for gene, name in found.items() if isinstance(name, str)} == told, "programs of genes")
-    vectors = genes.obsm["X_scGPT"]
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    check({gene: name for gene, name in found.items() if isinstance(name, str)} == expected, "programs of genes")
+    embeddings = genes.obsm["X_scGPT"]
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     similarity = genes.obsp["similarity"].toarray()
     apart = ~np.eye(len(unit), dtype=bool)
-    check(np.allclose((unit @ unit.T)[apart], similarity[apart], atol=1e-5), "similarity is the cosine of vectors")
+    check(np.allclose((unit @ unit.T)[apart], similarity[apart], atol=1e-5), "similarity is the cosine of embeddings")
     check(scored.obsm["X_programs"].shape == (scored.n_obs, len(lines)), "activities of programs")
 
 

@@ -1,8 +1,8 @@
-"""Checks with Python anndata a file that scgpt-integrate made of two modalities, one of which some cells lack.
+"""Checks with Python anndata an output of scgpt-integrate for two modalities, one of which is missing in some cells.
 
 usage: check_integration.py RNA.h5ad PROTEIN.h5ad WRITTEN.h5ad
 
-The cells were ordered from `cell3`; the proteins of the cells that lack them were told.
+The cells were ordered from `cell3`; the proteins of cells without them were imputed.
 """
 
 import sys
@@ -44,19 +44,19 @@ def check_results(written, proteins):
     check(all(name.isdigit() for name in clusters.cat.categories), "clusters are numbered")
     order = written.obs[f"{KEY}_pseudotime"]
     check(order.dtype == np.float64 and order.between(0, 1).all() and order["cell3"] == 0, "pseudotime")
-    widths = {KEY: 16, f"{KEY}_umap": 2, f"{KEY}_Protein": len(proteins)}
-    check(set(written.obsm.keys()) == set(widths), "names of obsm")
-    for name, width in widths.items():
+    columns = {KEY: 16, f"{KEY}_umap": 2, f"{KEY}_Protein": len(proteins)}
+    check(set(written.obsm.keys()) == set(columns), "names of obsm")
+    for name, n_columns in columns.items():
         rows = written.obsm[name]
-        check(rows.shape == (cells, width) and rows.dtype == np.float32, f"obsm[{name}]")
+        check(rows.shape == (cells, n_columns) and rows.dtype == np.float32, f"obsm[{name}]")
         check(np.isfinite(rows).all(), f"obsm[{name}] is finite")
     check(np.allclose(np.linalg.norm(written.obsm[KEY], axis=1), 1, atol=1e-5), "rows of length 1")
     graph = written.obsp[f"{KEY}_connectivities"]
     check(graph.format == "csr" and graph.dtype == np.float32 and graph.shape == (cells, cells), "the graph")
     check((graph != graph.T).nnz == 0 and not graph.diagonal().any(), "the graph is symmetric, without loops")
-    check(list(written.uns[f"{KEY}_Protein_features"]) == proteins, "names of what is told")
+    check(list(written.uns[f"{KEY}_Protein_features"]) == proteins, "names of imputed features")
     settings = written.uns[KEY]
-    check((settings["neighbours"], settings["resolution"]) == (15, 1.0), "settings")
+    check((settings["neighbors"], settings["resolution"]) == (15, 1.0), "settings")
 
 
 def main(rna, protein, written):

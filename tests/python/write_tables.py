@@ -1,8 +1,8 @@
-"""Writes the same six cells as other programs would, and tables that are wrong.
+"""Writes six cells in the formats of other programs, and invalid tables.
 
-usage: write_tables.py FOLDER
+usage: write_tables.py DIR
 
-FOLDER/good-*/cells.parquet hold cell i with genes 0 to i - 1 and expressions 0.5, 1.5, ...; FOLDER/bad-*/cells.parquet do not.
+DIR/good-*/cells.parquet hold cell i with genes 0 to i - 1 and expressions 0.5, 1.5, ...; DIR/bad-*/cells.parquet do not.
 """
 
 import sys
@@ -35,33 +35,33 @@ def replaced(lists, row, value):
     return lists[:row] + [value] + lists[row + 1 :]
 
 
-def write(folder, name, cells, **options):
-    (folder / name).mkdir()
-    pq.write_table(cells, folder / name / "cells.parquet", **options)
+def write(directory, name, cells, **options):
+    (directory / name).mkdir()
+    pq.write_table(cells, directory / name / "cells.parquet", **options)
 
 
-def main(folder):
-    folder = Path(folder)
-    write(folder, "good-snappy", table(), compression="snappy")
-    write(folder, "good-zstd", table(), compression="zstd", row_group_size=2, data_page_version="2.0", write_page_index=True)
-    write(folder, "good-none", table(), compression="none", use_dictionary=False)
-    write(folder, "good-types", table(gene=pa.int32(), expression=pa.float64()), version="1.0")
+def main(directory):
+    directory = Path(directory)
+    write(directory, "good-snappy", table(), compression="snappy")
+    write(directory, "good-zstd", table(), compression="zstd", row_group_size=2, data_page_version="2.0", write_page_index=True)
+    write(directory, "good-none", table(), compression="none", use_dictionary=False)
+    write(directory, "good-types", table(gene=pa.int32(), expression=pa.float64()), version="1.0")
     delta = {"genes.list.element": "DELTA_BINARY_PACKED", "expressions.list.element": "BYTE_STREAM_SPLIT"}
-    write(folder, "good-delta", table(), compression="zstd", use_dictionary=False, column_encoding=delta)
-    write(folder, "good-checksums", table(), write_page_checksum=True, store_schema=False)
+    write(directory, "good-delta", table(), compression="zstd", use_dictionary=False, column_encoding=delta)
+    write(directory, "good-checksums", table(), write_page_checksum=True, store_schema=False)
     disable_progress_bars()
-    (folder / "good-datasets").mkdir()
-    Dataset(table().drop_columns(["day"])).to_parquet(folder / "good-datasets" / "cells.parquet")
+    (directory / "good-datasets").mkdir()
+    Dataset(table().drop_columns(["day"])).to_parquet(directory / "good-datasets" / "cells.parquet")
 
-    write(folder, "bad-gzip", table(), compression="gzip")
-    write(folder, "bad-gene", table(replaced(GENES, 3, [0, 1, 900])), row_group_size=2)
-    write(folder, "bad-negative", table(replaced(GENES, 1, [-1])))
-    write(folder, "bad-lengths", table(replaced(GENES, 4, [1])))
-    write(folder, "bad-null-list", table(replaced(GENES, 2, None)))
-    write(folder, "bad-null-entry", table(expressions=replaced(EXPRESSIONS, 2, [1.0, None])))
-    write(folder, "bad-nan", table(expressions=replaced(EXPRESSIONS, 1, [float("nan")])))
-    write(folder, "bad-text", table(gene=pa.string(), genes=[list(map(str, row)) for row in GENES]))
-    write(folder, "bad-columns", table().drop_columns(["genes"]))
+    write(directory, "bad-gzip", table(), compression="gzip")
+    write(directory, "bad-gene", table(replaced(GENES, 3, [0, 1, 900])), row_group_size=2)
+    write(directory, "bad-negative", table(replaced(GENES, 1, [-1])))
+    write(directory, "bad-lengths", table(replaced(GENES, 4, [1])))
+    write(directory, "bad-null-list", table(replaced(GENES, 2, None)))
+    write(directory, "bad-null-entry", table(expressions=replaced(EXPRESSIONS, 2, [1.0, None])))
+    write(directory, "bad-nan", table(expressions=replaced(EXPRESSIONS, 1, [float("nan")])))
+    write(directory, "bad-text", table(gene=pa.string(), genes=[list(map(str, row)) for row in GENES]))
+    write(directory, "bad-columns", table().drop_columns(["genes"]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Uses a page of scgpt-report as people do, in a headless Chromium: opens each tab, sorts a table, colours cells, downloads figures and
-tables, and fails on console errors, requests to anywhere, pages that take two seconds, and pages that are empty without scripts.
+"""Uses a report of scgpt-report in a headless Chromium: opens each tab, sorts a table, colors cells, downloads figures and tables.
+Fails on console errors, network requests, reports that take two seconds to open, and reports that are empty without scripts.
 
-browser.py CHROMIUM PAGE [FOLDER]: screenshots go to FOLDER."""
+browser.py CHROMIUM REPORT [DIRECTORY]: screenshots go to DIRECTORY."""
 
 import pathlib
 import re
@@ -16,7 +16,7 @@ SLOWEST = 2000  # milliseconds
 
 def watched(context, faults):
     page = context.new_page()
-    page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type in ("error", "warning") else None)
+    page.on("console", lambda message: faults.append(f"console: {message.text}") if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("request", lambda request: None if re.match("(file|data|blob):", request.url) else faults.append(f"request: {request.url}"))
     page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
@@ -49,16 +49,16 @@ def sort_a_table(page):
     assert sorted(before) == sorted(after) and (len(before) < 2 or before != after or len(set(before)) == 1), after
 
 
-def recolour(page):
+def recolor(page):
     menu = page.locator("section#overview select").first
     image = page.locator("section#overview .plane image").first
     if menu.count() == 0:
         return
-    pictures = set()
+    images = set()
     for value in menu.locator("option").evaluate_all("options => options.map(option => option.value)"):
         menu.select_option(value)
-        pictures.add(image.get_attribute("href"))
-    assert len(pictures) == menu.locator("option").count(), "every column colours the cells"
+        images.add(image.get_attribute("href"))
+    assert len(images) == menu.locator("option").count(), "every column colors the cells"
     box = page.locator(".plane").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
@@ -77,7 +77,7 @@ def download(page):
 
 
 def without_scripts(browser, text, faults):
-    """What a sanitiser leaves: no scripts, no styles of the page, all tabs below one another."""
+    """As after a sanitizer: no scripts, no styles, all tabs one below another."""
     stripped = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)
     with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as file:
         file.write(stripped)
@@ -86,14 +86,14 @@ def without_scripts(browser, text, faults):
         page = watched(context, faults)
         page.goto(f"file://{file.name}")
         for tab in TABS:
-            assert page.locator(f"section#{tab} h2").is_visible(), f"{tab} is gone without scripts"
-        assert page.locator("button").count() == 0, "buttons that do nothing"
-        pictures = page.locator("svg[role=img]:visible")
-        assert pictures.count() == stripped.count('role="img"') - page.locator("details:not([open]) svg[role=img]").count()
+            assert page.locator(f"section#{tab} h2").is_visible(), f"{tab} is not visible without scripts"
+        assert page.locator("button").count() == 0, "buttons without function"
+        images = page.locator("svg[role=img]:visible")
+        assert images.count() == stripped.count('role="img"') - page.locator("details:not([open]) svg[role=img]").count()
         context.close()
 
 
-def main(chromium, page_path, folder=None):
+def main(chromium, page_path, directory=None):
     path = pathlib.Path(page_path).resolve()
     text, faults = path.read_text(encoding="utf-8"), []
     with sync_playwright() as playwright:
@@ -104,13 +104,13 @@ def main(chromium, page_path, folder=None):
             page.goto(path.as_uri())
             took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
             print(f"opened in {took:.0f} ms, {len(text.encode()) / 1e6:.2f} MB")
-            assert took < SLOWEST, f"it took {took:.0f} ms to open"
+            assert took < SLOWEST, f"opening took {took:.0f} ms"
             for tab in shown_tabs(page):
-                if folder:
-                    page.screenshot(path=f"{folder}/{tab}_{theme}.png", full_page=True)
+                if directory:
+                    page.screenshot(path=f"{directory}/{tab}_{theme}.png", full_page=True)
             sort_a_table(page)
             page.click('nav a[href="#overview"]')
-            recolour(page)
+            recolor(page)
             download(page)
             context.close()
         without_scripts(browser, text, faults)

@@ -1,4 +1,4 @@
-"""Fails if a page is not valid HTML: parsed strictly as the standard says, ids unique, and links within the page lead somewhere."""
+"""Fails if a report is not valid HTML: strict parsing, unique ids, and no broken internal links."""
 
 import sys
 
@@ -9,7 +9,7 @@ with open(sys.argv[1], "rb") as file:
     document = parser.parse(file, transport_encoding="utf-8")
 errors = [f"{place}: {code} {details}" for place, code, details in parser.errors]
 ids = [element.get("id") for element in document.iter() if element.get("id")]
-errors += [f"id {id} is there {ids.count(id)} times" for id in set(ids) if ids.count(id) > 1]
+errors += [f"id {id} occurs {ids.count(id)} times" for id in set(ids) if ids.count(id) > 1]
 links = [element.get("href") for element in document.iter() if str(element.get("href") or "").startswith("#")]
-errors += [f"{link} leads nowhere" for link in links if link[1:] not in ids]
+errors += [f"{link} has no target" for link in links if link[1:] not in ids]
 sys.exit("\n".join(errors) or 0)

@@ -1,4 +1,4 @@
-//! Made-up cells of known types, as a file.
+//! Simulated cells of known cell types, as a file.
 
 use hdf5::types::VarLenUnicode;
 use scgpt_tools::counts::Counts;
@@ -7,10 +7,10 @@ use scgpt_tools::random::{Seed, below};
 use std::path::Path;
 
 pub const TYPES: [&str; 3] = ["alpha", "beta", "gamma"];
-/// Genes that one type alone expresses strongly.
+/// Genes that one cell type alone expresses strongly.
 const MARKERS: usize = 8;
 
-/// Cells of three types of unequal frequency, in two batches. Genes are those that the golden checkpoints know.
+/// Cells of three cell types of unequal frequency, in two batches. Genes are in the vocabulary of the golden checkpoints.
 #[derive(Debug, Clone, Copy)]
 pub struct Simulated {
     pub cells: usize,
@@ -25,7 +25,7 @@ impl Simulated {
         seed: 1,
     };
 
-    /// Type of a cell: half are alpha, a third beta, the rest gamma.
+    /// Cell type: half are alpha, a third beta, the rest gamma.
     pub fn type_of(cell: usize) -> &'static str {
         TYPES[[0, 1, 0, 1, 0, 2][cell % 6]]
     }
@@ -40,7 +40,7 @@ impl Simulated {
             .collect()
     }
 
-    /// Small counts everywhere and large ones for the markers of the cell's type.
+    /// Small counts everywhere and large ones for the markers of the cell type.
     pub fn counts(&self) -> Counts {
         let row = |cell: usize| {
             let mut draws = Seed(self.seed).stream("simulated cell", &[cell as u64]);

@@ -1,6 +1,6 @@
-//! Programs that are killed or told to stop, and resumed.
+//! Programs that are killed or stopped by a signal, and resumed.
 //!
-//! `SCGPT_TEST_KILLS` raises the number of kills from its default, to search longer for a moment that matters.
+//! `SCGPT_TEST_KILLS` sets the number of kills, to search longer for a critical moment.
 
 use scgpt_tools::random::{Seed, uniform};
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
-/// Lets a run end; its exit code and what it said.
+/// Waits for a run to end; its exit code and standard error.
 pub fn end(child: Child) -> (Option<i32>, String) {
     let done = child.wait_with_output().expect("the program ends");
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    (done.status.code(), said)
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    (done.status.code(), stderr)
 }
 
 pub fn kill(mut child: Child) {
@@ -21,16 +21,16 @@ pub fn kill(mut child: Child) {
     child.wait().expect("its end");
 }
 
-/// Sends the signal by which engines ask a program to stop, and lets it end.
+/// Sends the signal by which engines stop a program, and waits for its end.
 pub fn stop(child: Child) -> (Option<i32>, String) {
-    let told = Command::new("sh")
+    let sent = Command::new("sh")
         .args(["-c", &format!("kill -TERM {}", child.id())])
         .status();
-    assert!(told.expect("a shell").success());
+    assert!(sent.expect("a shell").success());
     end(child)
 }
 
-/// Where a run keeps what it has until its output is complete.
+/// Directory of a run until its output is complete.
 pub fn work_folder(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".partial");
@@ -46,7 +46,7 @@ pub fn wait_for(file: &Path) {
     }
 }
 
-/// Kills runs that write to an output, each as often as it takes until it is done, and checks what all left.
+/// Kills runs that write to an output repeatedly until they complete, and checks the outputs.
 ///
 /// `last` is the file without which the output is not complete, `within` the time in which kills come.
 pub fn kill_and_resume(
@@ -59,7 +59,7 @@ pub fn kill_and_resume(
     let mut moments = Seed(0).stream("moments to kill at", &[u64::from(std::process::id())]);
     let (mut done, mut runs) = (0, 0);
     while done < kills {
-        let folder = tempdir().expect("a temporary folder");
+        let folder = tempdir().expect("a temporary directory");
         let output = folder.path().join("output");
         let mut hit = 0;
         loop {
@@ -69,13 +69,13 @@ pub fn kill_and_resume(
                 sleep(after);
                 child.kill().expect("a process of ours");
             }
-            let (code, said) = end(child);
+            let (code, stderr) = end(child);
             match code {
                 None => hit += 1,
                 Some(0) => break,
                 // The kill came between the last rename and the exit: nothing is left to resume.
-                Some(_) if said.contains("exists") && output.join(last).exists() => break,
-                Some(code) => panic!("exit code {code} when resumed after {hit} kills:\n{said}"),
+                Some(_) if stderr.contains("exists") && output.join(last).exists() => break,
+                Some(code) => panic!("exit code {code} when resumed after {hit} kills:\n{stderr}"),
             }
         }
         check(&output, &format!("killed {hit} times"));

@@ -1,7 +1,8 @@
-//! Stored reference numbers and how to compare with them; made-up cells; the programs.
+//! Stored golden numbers and how to compare with them; simulated cells; the programs.
 
 pub mod cells;
 pub mod interruption;
+pub mod needs;
 pub mod programs;
 pub mod python;
 pub mod simulation;
@@ -18,18 +19,6 @@ pub fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data")
         .join(path)
-}
-
-/// The collection of files by other programs, or none, said in a line, where it is absent.
-pub fn formats() -> Option<PathBuf> {
-    let given = std::env::var_os("SCGPT_TEST_DATA").map(PathBuf::from);
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = given.unwrap_or_else(beside).join("formats");
-    if !folder.is_dir() {
-        println!("skipped: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder)
 }
 
 /// Tensors of a safetensors file by name.

@@ -1,4 +1,4 @@
-//! The programs as they were built for these tests, and what they leave behind.
+//! The programs as built for these tests, and their outputs.
 
 use assert_cmd::Command;
 use hdf5::types::VarLenUnicode;
@@ -7,12 +7,12 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Where a program was built, unless `SCGPT_TEST_PROGRAMS` names a folder with others.
+/// Where a program was built, unless `SCGPT_TEST_PROGRAMS` names a directory with others.
 pub fn path(program: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("SCGPT_TEST_PROGRAMS") {
         return Path::new(&folder).join(program);
     }
-    // All lie in one folder.
+    // All programs are in one directory.
     Path::new(env!("CARGO_BIN_EXE_scgpt-tokenize")).with_file_name(program)
 }
 
@@ -45,18 +45,18 @@ pub fn tokenize(input: impl AsRef<OsStr>, output: &Path) -> Command {
     command
 }
 
-/// What a command said to the user, once it succeeded.
+/// Standard error of a command that succeeds.
 pub fn succeed(command: &mut Command) -> String {
     let done = command.assert().success();
     String::from_utf8(done.get_output().stderr.clone()).expect("messages are UTF-8")
 }
 
-/// What a command said to the user, once it failed with the given exit code and without a panic.
+/// Standard error of a command that fails with the given exit code and without a panic.
 pub fn fail(command: &mut Command, code: i32) -> String {
     let done = command.assert().code(code);
     let text = String::from_utf8(done.get_output().stderr.clone()).expect("messages are UTF-8");
     assert!(
-        text.contains("error: ") && !text.contains("stopped unexpectedly"),
+        text.contains("error: ") && !text.contains("internal error"),
         "{text}"
     );
     text
@@ -69,7 +69,7 @@ pub fn json(path: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The tensors of a model folder.
+/// The tensors of a model directory.
 pub fn weights(folder: &Path) -> StateDict {
     Checkpoint::open(folder).expect("a complete model").state
 }

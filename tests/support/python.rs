@@ -1,11 +1,17 @@
-//! The Python that reads what we write: one rule where to find it.
+//! The Python interpreter that reads written files, and where to find it.
 
+use super::needs::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `ANNDATA_PYTHON`, or the environment that `make test` sets up, or `.venv`. `None`, with a line that says so, where there is
-/// no such interpreter or it lacks the packages.
+/// A Python with `anndata` and `safetensors`.
 pub fn python() -> Option<PathBuf> {
+    python_with("anndata, safetensors")
+}
+
+/// `ANNDATA_PYTHON`, or the environment that `make test` sets up, or `.venv`. The check is skipped where there is no such
+/// interpreter or it lacks the packages.
+pub fn python_with(packages: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let given = std::env::var_os("ANNDATA_PYTHON").map(PathBuf::from);
     let known = [".deps/python/bin/python", ".venv/bin/python"].map(|path| root.join(path));
@@ -13,17 +19,19 @@ pub fn python() -> Option<PathBuf> {
         .or_else(|| known.into_iter().find(|path| path.exists()))
         .filter(|python| {
             let import = Command::new(python)
-                .args(["-c", "import anndata, safetensors"])
+                .args(["-c", &format!("import {packages}")])
                 .output();
             import.is_ok_and(|done| done.status.success())
         });
     if found.is_none() {
-        println!("skipped the check with Python: no anndata; `make test` sets it up");
+        skip(&format!(
+            "no Python with {packages}; `make test` sets it up"
+        ));
     }
     found
 }
 
-/// Runs a script of `tests/python` and fails with what it says.
+/// Runs a script of `tests/python` and fails with its output.
 pub fn check(python: &Path, script: &str, arguments: &[&Path]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/python")

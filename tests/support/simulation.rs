@@ -1,7 +1,7 @@
-//! Cells whose genes regulate one another, with known causes: what happens if some are knocked out or raised is computed, so
-//! that predictions can be held against the truth.
+//! Simulated cells with a known gene network: effects of knock-out and activation are computed, so that predictions can be
+//! compared with true values.
 //!
-//! The log level of a gene is its basal level plus what its regulators do. A regulator's activity is a Hill function of its
+//! The log level of a gene is its basal level plus the effects of its regulators. A regulator's activity is a Hill function of its
 //! level, one half at its basal level; its effect is its strength, by sign, at full activity and the opposite at none. Effects
 //! add up and saturate. Regulators come first and regulate only genes after them, so that one pass finds the steady state.
 
@@ -10,16 +10,16 @@ use scgpt_tools::random::{Seed, Stream, below, normal_pair, sample, uniform};
 
 /// How steeply activity follows the level.
 const HILL: f64 = 2.0;
-/// The most that regulators together change a log level.
+/// Maximum change of a log level by all regulators together.
 const SATURATION: f64 = 3.0;
-/// What raising a gene adds to its log level.
-const RAISE: f64 = 2.0;
+/// Increase of the log level of an activated gene.
+const ACTIVATION: f64 = 2.0;
 /// Standard deviation of the logarithm of cells' sizes.
 const SIZES: f64 = 0.2;
 /// Targets of an epistatic pair.
 const EPISTATIC_TARGETS: usize = 6;
 
-/// Who regulates whom.
+/// Edges from regulators to targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     pub n_genes: usize,
@@ -27,16 +27,16 @@ pub struct Network {
     pub edges: Vec<(usize, usize, f64)>,
     /// Two regulators, a target, and the change of its log level that both cause only if they are gone together.
     pub epistasis: Vec<(usize, usize, usize, f64)>,
-    /// Log level of each gene where nothing is disturbed.
+    /// Log level of each gene in unperturbed cells.
     basal: Vec<f64>,
 }
 
-/// What stands between levels and counts.
+/// Noise of counts around expression levels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Noise {
-    /// Mean total count of an undisturbed cell, before dropout.
+    /// Mean total count of an unperturbed cell, before dropout.
     pub depth: f64,
-    /// Share of counts that are lost, whatever their size.
+    /// Fraction of counts that are lost, whatever their size.
     pub dropout: f64,
     /// Standard deviation of the log levels of regulators between cells.
     pub variation: f64,
@@ -83,13 +83,13 @@ impl Network {
         }
     }
 
-    /// Expression of each gene without noise, as log-normalised cells have it: ln(1 + counts per 10,000). A gene that is gone
+    /// Expression of each gene without noise, as log-normalized cells have it: ln(1 + counts per 10,000). A gene that is gone
     /// has 0.
-    pub fn means(&self, knocked_out: &[usize], raised: &[usize]) -> Vec<f64> {
+    pub fn means(&self, knocked_out: &[usize], activated: &[usize]) -> Vec<f64> {
         let levels = self.levels(
             &self.wiring(),
             knocked_out,
-            raised,
+            activated,
             &vec![0.0; self.n_genes],
         );
         let total: f64 = levels.iter().sum();
@@ -101,7 +101,7 @@ impl Network {
     pub fn cells(
         &self,
         knocked_out: &[usize],
-        raised: &[usize],
+        activated: &[usize],
         n: usize,
         noise: &Noise,
         seed: u64,
@@ -109,7 +109,7 @@ impl Network {
         let wiring = self.wiring();
         let basal_total: f64 = self.basal.iter().map(|level| level.exp()).sum();
         let mut indices = vec![0, knocked_out.len() as u64];
-        indices.extend(knocked_out.iter().chain(raised).map(|&gene| gene as u64));
+        indices.extend(knocked_out.iter().chain(activated).map(|&gene| gene as u64));
         let row = |cell: usize| {
             indices[0] = cell as u64;
             let mut draws = Seed(seed).stream("simulated cell", &indices);
@@ -117,7 +117,7 @@ impl Network {
             let deviations: Vec<f64> = (0..self.n_genes)
                 .map(|_| noise.variation * normal_pair(&mut draws).0)
                 .collect();
-            let levels = self.levels(&wiring, knocked_out, raised, &deviations);
+            let levels = self.levels(&wiring, knocked_out, activated, &deviations);
             let count = |(gene, level): (usize, &f64)| {
                 let count = poisson(&mut draws, size * level);
                 let is_lost = uniform(&mut draws) < noise.dropout;
@@ -144,12 +144,12 @@ impl Network {
         genes
     }
 
-    /// Levels of all genes; `deviations` are what the log levels of regulators have beyond their causes.
+    /// Levels of all genes; `deviations` are random deviations of the log levels of regulators.
     fn levels(
         &self,
         wiring: &[Wiring],
         knocked_out: &[usize],
-        raised: &[usize],
+        activated: &[usize],
         deviations: &[f64],
     ) -> Vec<f64> {
         // Log levels less basal levels; a gene that is gone has none.
@@ -161,7 +161,11 @@ impl Network {
                 } else {
                     0.0
                 };
-                let extra = if raised.contains(&gene) { RAISE } else { 0.0 };
+                let extra = if activated.contains(&gene) {
+                    ACTIVATION
+                } else {
+                    0.0
+                };
                 shifts[gene] = own + extra + wiring.effect(&shifts);
             }
         }
@@ -170,7 +174,7 @@ impl Network {
     }
 }
 
-/// What acts on one gene, and whether it acts.
+/// Regulation of one gene.
 #[derive(Debug, Clone, Default)]
 struct Wiring {
     is_regulator: bool,
@@ -258,7 +262,7 @@ mod tests {
     /// Cells of each observed condition.
     const OBSERVED: usize = 50;
 
-    /// Mean of log-normalised cells.
+    /// Mean of log-normalized cells.
     fn profile(cells: &Counts) -> Array1<f64> {
         let mut cells = cells.to_dense().mapv(f64::from);
         for mut cell in cells.rows_mut() {
@@ -280,13 +284,13 @@ mod tests {
 
     #[test]
     fn cells_follow_their_network() {
-        let mean = |knocked_out: &[usize], raised: &[usize]| {
-            let cells = chain().cells(knocked_out, raised, 400, &Noise::USUAL, 1);
+        let mean = |knocked_out: &[usize], activated: &[usize]| {
+            let cells = chain().cells(knocked_out, activated, 400, &Noise::USUAL, 1);
             cells.to_dense().mapv(f64::from).mean_axis(Axis(0)).unwrap()
         };
         let control = mean(&[], &[]);
-        let folds = |knocked_out: &[usize], raised: &[usize]| {
-            (mean(knocked_out, raised) / &control).mapv(f64::ln)
+        let folds = |knocked_out: &[usize], activated: &[usize]| {
+            (mean(knocked_out, activated) / &control).mapv(f64::ln)
         };
         let without = folds(&[0], &[]);
         assert_eq!(without[0], f64::NEG_INFINITY);
@@ -295,14 +299,16 @@ mod tests {
             "{without}"
         );
         assert!(without[5].abs() < 0.1);
-        let raised = folds(&[], &[0]);
-        assert!(raised[0] > 1.5 && raised[1] > 1.0 && raised[2] < -0.8 && raised[3] < -0.8);
+        let activated = folds(&[], &[0]);
+        assert!(
+            activated[0] > 1.5 && activated[1] > 1.0 && activated[2] < -0.8 && activated[3] < -0.8
+        );
         assert!(without[4].abs() < 0.1 && folds(&[1], &[])[4].abs() < 0.1);
         assert!(folds(&[0, 1], &[])[4] > 1.8);
     }
 
     #[test]
-    fn undisturbed_cells_vary_with_their_regulators() {
+    fn unperturbed_cells_vary_with_their_regulators() {
         let cells = chain()
             .cells(&[], &[], 2000, &Noise::USUAL, 1)
             .to_dense()
@@ -333,7 +339,7 @@ mod tests {
         assert_eq!(network, random(1));
         assert_ne!(network, random(2));
         let control = network.means(&[], &[]);
-        // The last regulator regulates no other, so nothing hides its edges; totals change a little.
+        // The last regulator regulates no other, so its edges are visible; totals change a little.
         let without = network.means(&[REGULATORS - 1], &[]);
         assert_eq!(without[REGULATORS - 1], 0.0);
         let edges = network.edges.iter().filter(|edge| edge.0 == REGULATORS - 1);
@@ -408,7 +414,7 @@ mod tests {
             }
         }
 
-        /// Share of the conditions whose own profile is among the `k` nearest to their observed one.
+        /// Fraction of the conditions whose own profile is among the `k` nearest to their observed one.
         fn found(
             &self,
             conditions: &[usize],
@@ -442,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn true_profiles_tell_the_perturbation_and_sums_of_single_changes_miss_epistasis() {
+    fn true_profiles_identify_the_perturbation_and_sums_of_single_changes_miss_epistasis() {
         let profiles = Profiles::new(1);
         let (truth, additive) = (&profiles.truth, &profiles.additive);
         let (singles, pairs): (Vec<_>, Vec<_>) =
@@ -455,7 +461,7 @@ mod tests {
         );
         assert!(profiles.found(&singles, truth, 1, 0..60) > 0.97);
         assert!(profiles.found(&pairs, truth, 8, 0..60) > 0.85);
-        // What is missing tells nearly all; genes that are never perturbed tell less.
+        // Missing genes identify nearly all perturbations; genes that are never perturbed identify fewer.
         let of_truth = profiles.found(&epistatic, truth, 1, REGULATORS..60);
         let of_sums = profiles.found(&epistatic, additive, 1, REGULATORS..60);
         assert!(

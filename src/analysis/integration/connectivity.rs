@@ -3,7 +3,7 @@
 use super::{Classes, mean, require_one_per_cell};
 use crate::analysis::{Error, graph::Graph};
 
-/// Mean over labels of the share of the label's cells in the largest connected component of the graph between them.
+/// Mean over labels of the fraction of the label's cells in the largest connected component of the graph between them.
 ///
 /// `None` without cells.
 pub fn score(graph: &Graph, labels: &[usize]) -> Result<Option<f64>, Error> {

@@ -8,11 +8,11 @@ use crate::analysis::graph::Graph;
 /// An eigenvalue this near to 1 is taken for 1 (half of the last digit of single precision).
 const NEAR_ONE: f64 = 1.0 / (1 << 25) as f64;
 
-/// Places of nodes such that Euclidean distances are diffusion distances over all numbers of steps, [nodes, components].
+/// Coordinates of nodes such that Euclidean distances are diffusion distances over all numbers of steps, [nodes, components].
 ///
 /// Each of the components has an eigenvector of the symmetric transition matrix, those with eigenvalues of largest magnitude,
 /// times e / (1 - e) for the eigenvalue e, or 1 for the stationary ones (e = 1, one for each connected component).
-/// Every node must have a neighbour.
+/// Every node must have a neighbor.
 pub(super) fn map(graph: &Graph, components: usize) -> Array2<f64> {
     let (transitions, roots) = transitions(graph);
     let stationary = stationary(&transitions, &roots, components);

@@ -1,4 +1,4 @@
-//! Isolated labels: are the types that few batches have kept apart from the others (Luecken et al. 2022)?
+//! Isolated labels: are cell types found in few batches separated from the others (Luecken et al. 2022)?
 
 use super::{Classes, mean, pick, require_one_per_cell, silhouette::rescaled_mean};
 use crate::analysis::Error;

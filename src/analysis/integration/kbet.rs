@@ -1,33 +1,33 @@
-//! kBET: do the batches around a cell have the shares that they have among all cells of its type?
+//! kBET: are the batches around a cell as frequent as among all cells of its type?
 //!
 //! Büttner et al. 2019 (Nature Methods 16:43), for each label on its own as in Luecken et al. 2022: a chi-squared test per cell of
 //! the batches of its nearest cells, by diffusion distance in the graph between the cells of the label. The score is the mean over
-//! labels of the share of cells where the test does not reject the shares.
+//! labels of the fraction of cells where the test does not reject this.
 
 use super::{Classes, diffusion, mean, pick, require_one_per_cell};
 use crate::analysis::Error;
 use crate::analysis::graph::Graph;
-use crate::analysis::neighbours::{Metric, Neighbours, nearest};
+use crate::analysis::neighbors::{Metric, Neighbors, nearest};
 
 /// Level of significance of the test.
 const ALPHA: f64 = 0.05;
-/// Least and most neighbours of a cell that are tested, beside itself.
-const NEIGHBOURS: (usize, usize) = (10, 70);
-/// Labels with fewer cells are left out.
+/// Least and most neighbors of a cell that are tested, itself not counted.
+const NEIGHBORS: (usize, usize) = (10, 70);
+/// Labels with fewer cells are dropped.
 const LEAST_CELLS: usize = 10;
-/// Components of a label's graph count if they have this many times the neighbours tested.
+/// Components of a label's graph count if they have this many times the neighbors tested.
 const LEAST_COMPONENT: usize = 3;
-/// A label scores 0 if less than this share of its cells is in components that count.
-const LEAST_SHARE: f64 = 0.75;
+/// A label scores 0 if less than this fraction of its cells is in components that count.
+const LEAST_FRACTION: f64 = 0.75;
 /// Components of the diffusion map at most.
 ///
 /// For every label: scib-metrics lets a small label lower it for the labels after it, so that names of labels matter. Given
 /// one label at a time, it has the same scores as this.
 const DIFFUSION_COMPONENTS: usize = 100;
 
-/// Mean over labels of the share of cells whose neighbours have the batches expected.
+/// Mean over labels of the fraction of cells whose neighbors have the batches expected.
 ///
-/// `graph` has the connectivities of the 50 nearest neighbours. `None` if no label has ten cells of at least two batches.
+/// `graph` has the connectivities of the 50 nearest neighbors. `None` if no label has ten cells of at least two batches.
 pub fn score(graph: &Graph, labels: &[usize], batches: &[usize]) -> Result<Option<f64>, Error> {
     Ok(mean(
         by_label(graph, labels, batches)?.into_iter().flatten(),
@@ -59,16 +59,16 @@ fn of_label(graph: &Graph, batches: &[usize]) -> Result<Option<f64>, Error> {
         return Ok(None);
     }
     let quarter = batches.len() / n_batches / 4;
-    let k = quarter.clamp(NEIGHBOURS.0, NEIGHBOURS.1);
+    let k = quarter.clamp(NEIGHBORS.0, NEIGHBORS.1);
     let cells = cells_that_count(graph, LEAST_COMPONENT * k);
     let n_cells = cells.len();
-    if (n_cells as f64) < LEAST_SHARE * batches.len() as f64 {
+    if (n_cells as f64) < LEAST_FRACTION * batches.len() as f64 {
         return Ok(Some(0.0));
     }
     let components = DIFFUSION_COMPONENTS.min(n_cells - 1);
     let map = diffusion::map(&graph.induced(&cells), components);
-    let neighbours = nearest(map.view(), map.view(), k + 1, Metric::Euclidean)?;
-    Ok(Some(acceptance(&neighbours, &pick(batches, &cells))))
+    let neighbors = nearest(map.view(), map.view(), k + 1, Metric::Euclidean)?;
+    Ok(Some(acceptance(&neighbors, &pick(batches, &cells))))
 }
 
 /// Cells in components with as many cells, or all cells of a connected graph.
@@ -79,13 +79,13 @@ fn cells_that_count(graph: &Graph, least: usize) -> Vec<usize> {
     (0..graph.n_nodes()).filter(counts).collect()
 }
 
-/// Share of cells whose neighbours have the batches of all cells; 0 if there is one batch only.
-fn acceptance(neighbours: &Neighbours, batches: &[usize]) -> f64 {
+/// Fraction of cells whose neighbors have the batches of all cells; 0 if there is one batch only.
+fn acceptance(neighbors: &Neighbors, batches: &[usize]) -> f64 {
     let batches = Classes::new(batches);
     if batches.len() < 2 {
         return 0.0;
     }
-    let (cells, k) = neighbours.indices.dim();
+    let (cells, k) = neighbors.indices.dim();
     let per_cell = k as f64 / cells as f64;
     let expected: Vec<f64> = batches
         .counts
@@ -101,7 +101,7 @@ fn acceptance(neighbours: &Neighbours, batches: &[usize]) -> f64 {
         let statistic: f64 = pairs.map(|(o, e)| (o - e) * (o - e) / e).sum();
         chi_squared_tail(statistic, batches.len() - 1) >= ALPHA
     };
-    let rows = neighbours.indices.rows().into_iter();
+    let rows = neighbors.indices.rows().into_iter();
     rows.filter(accepted).count() as f64 / cells as f64
 }
 

@@ -1,4 +1,4 @@
-//! Eigenvectors of large sparse symmetric matrices by Lanczos' method with full reorthogonalisation (Golub and Van Loan, Matrix
+//! Eigenvectors of large sparse symmetric matrices by Lanczos' method with full reorthogonalization (Golub and Van Loan, Matrix
 //! Computations, chapters 8.3 and 10.1).
 
 use ndarray::{Array2, ArrayView2, s};
@@ -13,11 +13,11 @@ const TOLERANCE: f64 = 1e-8;
 const STEPS: usize = 1000;
 const STEPS_BETWEEN: usize = 40;
 /// A direction shorter than this is rounding only.
-const NOTHING: f64 = 1e-12;
+const EPSILON: f64 = 1e-12;
 /// Entries of a vector that one task changes.
 const CHUNK: usize = 1024;
 
-/// The `k` eigenvalues of largest magnitude of a matrix of norm about 1, and their vectors, [k, nodes], beside `known`
+/// The `k` eigenvalues of largest magnitude of a matrix of norm about 1, and their vectors, [k, nodes], in addition to `known`
 /// eigenvectors, [known, nodes], of unit length and orthogonal to each other. Fewer if there are fewer dimensions.
 ///
 /// The weights of the graph are the entries of the matrix; its diagonal is 0.
@@ -46,8 +46,8 @@ struct Space<'a> {
     basis: Vec<f64>,
     known: usize,
     diagonal: Vec<f64>,
-    /// Beside the diagonal; the last leads to the next vector.
-    beside: Vec<f64>,
+    /// Elements next to the diagonal; the last leads to the next vector.
+    off_diagonal: Vec<f64>,
     next: Vec<f64>,
     draws: crate::random::Stream,
 }
@@ -59,7 +59,7 @@ impl<'a> Space<'a> {
             basis: known.iter().copied().collect(),
             known: known.nrows(),
             diagonal: Vec::new(),
-            beside: Vec::new(),
+            off_diagonal: Vec::new(),
             next: Vec::new(),
             draws: Seed(0).stream("lanczos", &[]),
         };
@@ -76,19 +76,19 @@ impl<'a> Space<'a> {
         let mut image = product(self.matrix, &vector);
         let diagonal = dot(&image, &vector);
         subtract(&mut image, &vector, diagonal);
-        if let Some(&beside) = self.beside.last() {
+        if let Some(&off_diagonal) = self.off_diagonal.last() {
             let previous = &self.basis[self.basis.len() - vector.len()..];
-            subtract(&mut image, previous, beside);
+            subtract(&mut image, previous, off_diagonal);
         }
         self.basis.extend(vector);
         self.diagonal.push(diagonal);
-        self.orthogonalise(&mut image);
+        self.orthogonalize(&mut image);
         let length = dot(&image, &image).sqrt();
-        if length > NOTHING {
-            self.beside.push(length);
+        if length > EPSILON {
+            self.off_diagonal.push(length);
             self.next = image.into_iter().map(|value| value / length).collect();
         } else {
-            self.beside.push(0.0);
+            self.off_diagonal.push(0.0);
             self.restart();
         }
         true
@@ -98,26 +98,26 @@ impl<'a> Space<'a> {
     fn restart(&mut self) {
         let nodes = self.matrix.n_nodes();
         let mut vector: Vec<f64> = (0..nodes).map(|_| normal_pair(&mut self.draws).0).collect();
-        self.orthogonalise(&mut vector);
-        self.orthogonalise(&mut vector);
+        self.orthogonalize(&mut vector);
+        self.orthogonalize(&mut vector);
         let length = dot(&vector, &vector).sqrt();
-        if length > NOTHING {
+        if length > EPSILON {
             self.next = vector.into_iter().map(|value| value / length).collect();
         }
     }
 
-    fn orthogonalise(&self, vector: &mut [f64]) {
+    fn orthogonalize(&self, vector: &mut [f64]) {
         let nodes = vector.len();
         if nodes == 0 {
             return;
         }
         let against = self.basis.par_chunks_exact(nodes);
-        let shares: Vec<f64> = against.map(|other| dot(other, vector)).collect();
+        let projections: Vec<f64> = against.map(|other| dot(other, vector)).collect();
         let chunks = vector.par_chunks_mut(CHUNK).enumerate();
         chunks.for_each(|(at, chunk)| {
             let start = at * CHUNK;
-            for (other, share) in self.basis.chunks_exact(nodes).zip(&shares) {
-                subtract(chunk, &other[start..start + chunk.len()], *share);
+            for (other, factor) in self.basis.chunks_exact(nodes).zip(&projections) {
+                subtract(chunk, &other[start..start + chunk.len()], *factor);
             }
         });
     }
@@ -126,8 +126,8 @@ impl<'a> Space<'a> {
         let steps = self.diagonal.len();
         let mut last = Array2::zeros((steps, 1));
         last[[steps - 1, 0]] = 1.0;
-        let values = tridiagonal(self.diagonal.clone(), self.beside.clone(), &mut last);
-        let beyond = self.beside.last().copied().unwrap_or(0.0);
+        let values = tridiagonal(self.diagonal.clone(), self.off_diagonal.clone(), &mut last);
+        let beyond = self.off_diagonal.last().copied().unwrap_or(0.0);
         let largest = by_magnitude(&values).into_iter().take(k);
         beyond > 0.0
             && largest
@@ -138,7 +138,11 @@ impl<'a> Space<'a> {
     fn eigenpairs(&self, k: usize) -> (Vec<f64>, Array2<f64>) {
         let (steps, nodes) = (self.diagonal.len(), self.matrix.n_nodes());
         let mut vectors = Array2::eye(steps);
-        let values = tridiagonal(self.diagonal.clone(), self.beside.clone(), &mut vectors);
+        let values = tridiagonal(
+            self.diagonal.clone(),
+            self.off_diagonal.clone(),
+            &mut vectors,
+        );
         let mut order = by_magnitude(&values);
         order.truncate(k);
         let basis = ArrayView2::from_shape((self.known + steps, nodes), &self.basis);
@@ -153,9 +157,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     ndarray::ArrayView1::from(a).dot(&ndarray::ArrayView1::from(b))
 }
 
-/// a -= share b
-fn subtract(a: &mut [f64], b: &[f64], share: f64) {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a -= share * b);
+/// a -= factor b
+fn subtract(a: &mut [f64], b: &[f64], factor: f64) {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a -= factor * b);
 }
 
 fn product(matrix: &Graph, vector: &[f64]) -> Vec<f64> {
@@ -180,32 +184,37 @@ fn by_magnitude(values: &[f64]) -> Vec<usize> {
 /// The rotations are applied to the rows of `vectors`: from the identity they become the eigenvectors.
 fn tridiagonal(
     mut diagonal: Vec<f64>,
-    mut beside: Vec<f64>,
+    mut off_diagonal: Vec<f64>,
     vectors: &mut Array2<f64>,
 ) -> Vec<f64> {
     let mut end = diagonal.len().saturating_sub(1);
     let largest = diagonal
         .iter()
-        .chain(&beside)
+        .chain(&off_diagonal)
         .fold(0.0, |most: f64, value| most.max(value.abs()));
     let negligible = |value: f64| value.abs() <= f64::EPSILON * largest;
     let mut steps_left = 50 * diagonal.len();
     while end > 0 && steps_left > 0 {
-        if negligible(beside[end - 1]) {
+        if negligible(off_diagonal[end - 1]) {
             end -= 1;
             continue;
         }
         let coupled = (0..end)
             .rev()
-            .take_while(|&at| !negligible(beside[at]))
+            .take_while(|&at| !negligible(off_diagonal[at]))
             .count();
-        qr_step(&mut diagonal, &mut beside, end - coupled..end, vectors);
+        qr_step(
+            &mut diagonal,
+            &mut off_diagonal,
+            end - coupled..end,
+            vectors,
+        );
         steps_left -= 1;
     }
     diagonal
 }
 
-/// One QR step on the part of the matrix with these elements beside the diagonal (Golub and Van Loan, algorithm 8.3.2).
+/// One QR step on a part of the matrix with diagonal `d` and off-diagonal `e` (Golub and Van Loan, algorithm 8.3.2).
 fn qr_step(d: &mut [f64], e: &mut [f64], part: std::ops::Range<usize>, vectors: &mut Array2<f64>) {
     let end = part.end;
     let half = (d[end - 1] - d[end]) / 2.0;
@@ -281,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn largest_eigenvectors_beside_a_known_one() {
+    fn largest_eigenvectors_besides_a_known_one() {
         let n = 2001;
         // A ring with a chord from every node to that of a third of its number.
         let ring = (0..n).map(|i| (i, (i + 1) % n, 0.25));

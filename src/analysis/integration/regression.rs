@@ -6,8 +6,8 @@ use ndarray::{ArrayView1, ArrayView2};
 use super::{Classes, require_one_per_cell};
 use crate::analysis::{Error, require_finite};
 
-/// Share of variance explained by the batch: R^2 of each component regressed on the batch (a class, so one mean per
-/// batch), weighted by the component's share of the variance.
+/// Fraction of variance explained by the batch: R^2 of each component regressed on the batch (a class, so one mean per
+/// batch), weighted by the component's fraction of the variance.
 ///
 /// `scores` is [cells, components]; `variances` has the variance of each component. `None` if there is one batch only, or no
 /// variance.
@@ -36,14 +36,14 @@ pub fn principal_component_regression(
     Ok(Some(explained.sum::<f64>() / total))
 }
 
-/// How much less the batch explains after integration, as a share of what it explained before; 0 if it explains more.
+/// How much less the batch explains after integration, as a fraction of what it explained before; 0 if it explains more.
 ///
 /// `None` if the batch explained nothing before.
 pub fn compare(before: f64, after: f64) -> Option<f64> {
     (before > 0.0).then(|| ((before - after) / before).max(0.0))
 }
 
-/// Share of a component's sum of squares that lies between batches; 0 of a constant.
+/// Fraction of a component's sum of squares that lies between batches; 0 of a constant.
 fn r_squared(values: ArrayView1<'_, f64>, batches: &Classes) -> f64 {
     let mean = values.sum() / values.len() as f64;
     let mut sums = vec![0.0; batches.len()];

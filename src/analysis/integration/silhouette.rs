@@ -13,8 +13,8 @@ use crate::analysis::{Error, require_finite};
 /// Rows and columns of one tile of distances (1 MB).
 const ROWS: usize = 128;
 const COLUMNS: usize = 1024;
-/// A squared distance below this share of the squared lengths has lost too many digits, and is computed anew.
-const CANCELLED: f64 = 1e-8;
+/// A squared distance below this fraction of the squared lengths has lost too many digits, and is computed anew.
+const CANCELED: f64 = 1e-8;
 
 /// ASW of labels: the mean silhouette, from [-1, 1] to [0, 1].
 ///
@@ -138,7 +138,7 @@ impl Points {
     fn distance(&self, a: usize, b: usize, product: f64) -> f64 {
         let lengths = self.squared_lengths[a] + self.squared_lengths[b];
         let squared = lengths - 2.0 * product;
-        if squared > CANCELLED * lengths {
+        if squared > CANCELED * lengths {
             return squared.sqrt();
         }
         let pairs = self.rows.row(a).into_iter().zip(self.rows.row(b));

@@ -1,7 +1,7 @@
 use ndarray::{Array2, Axis, array};
 
 use super::*;
-use crate::analysis::neighbours::{Metric, nearest};
+use crate::analysis::neighbors::{Metric, nearest};
 use crate::random::{Seed, below, normal_pair};
 
 /// Numbers of the named fields of a golden file.
@@ -45,15 +45,15 @@ struct Cells {
     embedding: Array2<f64>,
     labels: Vec<usize>,
     batches: Vec<usize>,
-    neighbours: Neighbours,
+    neighbors: Neighbors,
     graph: Graph,
 }
 
 impl Cells {
     fn new(embedding: Array2<f64>, labels: &[usize], batches: &[usize]) -> Self {
-        let k = LISI_NEIGHBOURS.min(embedding.nrows());
-        let neighbours = if k == 0 {
-            Neighbours {
+        let k = LISI_NEIGHBORS.min(embedding.nrows());
+        let neighbors = if k == 0 {
+            Neighbors {
                 indices: Array2::zeros((0, 0)),
                 distances: Array2::zeros((0, 0)),
             }
@@ -65,7 +65,7 @@ impl Cells {
             embedding,
             labels: labels.to_vec(),
             batches: batches.to_vec(),
-            neighbours,
+            neighbors,
         }
     }
 
@@ -86,7 +86,7 @@ impl Cells {
             embedding: self.embedding.view(),
             labels: Some(&self.labels),
             batches: Some(&self.batches),
-            neighbours: &self.neighbours,
+            neighbors: &self.neighbors,
             graph: &self.graph,
             kbet_graph: &self.graph,
             nmi: Some(0.5),
@@ -120,7 +120,7 @@ fn draw_codes(cells: usize, classes: usize, seed: u64) -> Vec<usize> {
     (0..cells).map(|_| below(&mut stream, classes)).collect()
 }
 
-/// The reference computes in single precision.
+/// The original implementation computes in single precision.
 #[track_caller]
 fn assert_near(found: Option<f64>, expected: f64) {
     let found = found.unwrap();
@@ -149,7 +149,7 @@ fn golden_scores() {
     assert_near(scores.overall, 0.6 * bio + 0.4 * batch);
 }
 
-/// Scores of the reference (12.1) of an embedding of its model.
+/// Scores by the original implementation of an embedding of its model (docs/methods.md, "Integration metrics").
 #[test]
 fn golden_metrics_integration() {
     let golden = Golden::read("integration_reference.json");
@@ -192,7 +192,7 @@ fn golden_scores_of_cells_and_labels() {
             "{found} {expected:?}"
         );
     }
-    let lisi = lisi::samples(&cells.neighbours, &cells.batches).unwrap();
+    let lisi = lisi::samples(&cells.neighbors, &cells.batches).unwrap();
     for (found, expected) in lisi.into_iter().zip(golden.numbers("lisi_batch")) {
         assert!(
             (found - expected.unwrap()).abs() < 3e-4,
@@ -209,13 +209,14 @@ fn golden_scores_of_cells_and_labels() {
 
 #[test]
 fn golden_regression_of_components() {
-    // With all components the share does not depend on the axes, so the dimensions serve as components.
+    // With all components the fraction does not depend on the axes, so the dimensions serve as components.
     let golden = Golden::read("integration.json");
     let embedding = golden.embedding();
     let variances = embedding.var_axis(Axis(0), 1.0).to_vec();
     let batches = golden.codes("batches");
-    let share = regression::principal_component_regression(embedding.view(), &variances, &batches);
-    assert_near(share.unwrap(), golden.number("pcr"));
+    let explained =
+        regression::principal_component_regression(embedding.view(), &variances, &batches);
+    assert_near(explained.unwrap(), golden.number("pcr"));
     assert_eq!(regression::compare(0.25, 0.125), Some(0.5));
     assert_eq!(regression::compare(0.25, 0.5), Some(0.0));
     assert_eq!(regression::compare(0.0, 0.5), None);
@@ -230,12 +231,12 @@ fn regression_of_components_weighs_variances() {
         [-1.0, 2.0, 7.0],
         [-1.0, -2.0, 7.0]
     ];
-    let share = |variances: &[f64], batches: &[usize]| {
+    let explained = |variances: &[f64], batches: &[usize]| {
         regression::principal_component_regression(scores.view(), variances, batches).unwrap()
     };
-    assert_eq!(share(&[1.0, 3.0, 0.0], &[4, 4, 9, 9]), Some(0.25));
-    assert_eq!(share(&[1.0, 3.0, 0.0], &[4; 4]), None);
-    assert_eq!(share(&[0.0; 3], &[4, 4, 9, 9]), None);
+    assert_eq!(explained(&[1.0, 3.0, 0.0], &[4, 4, 9, 9]), Some(0.25));
+    assert_eq!(explained(&[1.0, 3.0, 0.0], &[4; 4]), None);
+    assert_eq!(explained(&[0.0; 3], &[4, 4, 9, 9]), None);
 }
 
 #[test]
@@ -243,7 +244,7 @@ fn the_same_bytes_with_any_number_of_threads() {
     let (embedding, labels, batches) =
         (cloud(700, 9), draw_codes(700, 2, 1), draw_codes(700, 3, 2));
     let mut cells = Cells::new(embedding, &labels, &batches);
-    cells.graph = Graph::connectivities(&cells.neighbours).unwrap();
+    cells.graph = Graph::connectivities(&cells.neighbors).unwrap();
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -325,13 +326,13 @@ fn one_batch_or_one_label_or_neither() {
         labels: None,
         ..cells.inputs()
     };
-    let unlabelled = score(&inputs).unwrap();
-    assert_eq!(unlabelled.ilisi, one_label.ilisi);
+    let unlabeled = score(&inputs).unwrap();
+    assert_eq!(unlabeled.ilisi, one_label.ilisi);
     assert_eq!(
         (
-            unlabelled.kbet,
-            unlabelled.graph_connectivity,
-            unlabelled.clisi
+            unlabeled.kbet,
+            unlabeled.graph_connectivity,
+            unlabeled.clisi
         ),
         (None, None, None)
     );
@@ -436,7 +437,7 @@ fn equal_cells_are_neither_together_nor_apart() {
 }
 
 #[test]
-fn graph_connectivity_is_the_share_of_the_largest_part() {
+fn graph_connectivity_is_the_fraction_of_the_largest_part() {
     // Label 0 is a path of three and a lone cell, label 1 has two cells without an edge between them.
     let graph = Graph::from_edges(6, &[(0, 1, 1.0), (1, 2, 0.1), (3, 4, 1.0), (3, 5, 1.0)]);
     let labels = [0, 0, 0, 0, 1, 1];
@@ -496,8 +497,8 @@ fn lisi_counts_classes_around_a_cell() {
     let lisi = lisi::samples(&near, &classes).unwrap();
     assert!((lisi[30] - 1.0).abs() < 1e-12);
     // Weights exp(-beta |x|) with the entropy of ten cells have beta = e / 5; the cell's own class starts one step further away.
-    let share = 1.0 / (1.0 + (std::f64::consts::E / 5.0).exp());
-    let expected = 1.0 / (share * share + (1.0 - share) * (1.0 - share));
+    let fraction = 1.0 / (1.0 + (std::f64::consts::E / 5.0).exp());
+    let expected = 1.0 / (fraction * fraction + (1.0 - fraction) * (1.0 - fraction));
     assert!(
         (lisi[170] - expected).abs() < 0.02,
         "{} {expected}",
@@ -523,14 +524,14 @@ fn scores_survive_json() {
 }
 
 #[test]
-fn impossible_input_is_refused() {
+fn impossible_input_is_rejected() {
     let cells = Cells::new(cloud(20, 2), &draw_codes(20, 2, 8), &draw_codes(20, 2, 9));
     let fails = |change: fn(&mut Cells)| {
         let mut cells = Cells {
             embedding: cells.embedding.clone(),
             labels: cells.labels.clone(),
             batches: cells.batches.clone(),
-            neighbours: cells.neighbours.clone(),
+            neighbors: cells.neighbors.clone(),
             graph: cells.graph.clone(),
         };
         change(&mut cells);
@@ -541,9 +542,9 @@ fn impossible_input_is_refused() {
     assert!(one_per_cell(fails(|cells| cells.batches.truncate(19))));
     assert!(one_per_cell(fails(|cells| cells.graph = ring(19))));
     assert!(one_per_cell(fails(
-        |cells| cells.neighbours.distances = Array2::zeros((19, 20))
+        |cells| cells.neighbors.distances = Array2::zeros((19, 20))
     )));
-    let narrow = |cells: &mut Cells| cells.neighbours.distances = Array2::zeros((20, 19));
+    let narrow = |cells: &mut Cells| cells.neighbors.distances = Array2::zeros((20, 19));
     assert!(matches!(
         fails(narrow),
         Error::Columns {
@@ -552,7 +553,7 @@ fn impossible_input_is_refused() {
             ..
         }
     ));
-    let unknown = fails(|cells| cells.neighbours.indices[[3, 3]] = 20);
+    let unknown = fails(|cells| cells.neighbors.indices[[3, 3]] = 20);
     assert!(matches!(
         unknown,
         Error::NoSuchCell {

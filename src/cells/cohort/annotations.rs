@@ -9,7 +9,7 @@ use super::reading::Part;
 use crate::cells::Error;
 use crate::formats::Column;
 
-/// What one file says of its cells.
+/// The columns of obs of one file.
 #[derive(Debug)]
 pub(super) struct Annotations {
     path: PathBuf,
@@ -80,7 +80,7 @@ fn first_of_each<T>(
     entries
 }
 
-/// Columns of one kind keep it, others become text.
+/// Columns of the same type keep it, others become text.
 fn join(found: &[Found], n_cells: usize) -> Column {
     let all = |is: fn(&Column) -> bool| found.iter().all(|(_, column)| is(column));
     if all(|column| matches!(column, Column::Number(_))) {
@@ -134,7 +134,7 @@ fn missing(annotations: &[Annotations], column: &str) -> Error {
     };
     let files: Vec<String> = files.iter().map(has).collect();
     Error::Cohort(format!(
-        "no file has a column `{column}` that describes its cells: {}",
+        "no file has a column `{column}` in obs: {}",
         files.join("; ")
     ))
 }

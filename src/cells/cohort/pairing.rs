@@ -1,4 +1,4 @@
-//! Which files are of the same cells.
+//! Matching of files that have the same cells.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -10,9 +10,9 @@ use super::{ModalityKind, Source};
 use crate::cells::Error;
 use crate::formats;
 
-/// What each part belongs to.
+/// Sample of each part, and parts whose cell names are matched.
 pub(super) struct Pairing {
-    /// In one space, cells of one name are the same cell.
+    /// In one space, cells with the same name are the same cell.
     pub space: Vec<usize>,
     /// Position in `sample_names`.
     pub sample: Vec<usize>,
@@ -20,7 +20,7 @@ pub(super) struct Pairing {
 }
 
 impl Pairing {
-    /// Pairs parts, which are in the order of their kinds and then of their sources.
+    /// Matches parts, which are in the order of their modalities and then of their sources.
     pub fn find(sources: &[Source], parts: &[Part]) -> Result<Self, Error> {
         if sources.iter().any(|source| source.sample.is_some()) {
             return by_sample(sources, parts);
@@ -38,7 +38,7 @@ impl Pairing {
         Ok(Self::of_files(positions, parts))
     }
 
-    /// Parts with the same number are a sample, which is named after the file of the first of them.
+    /// Parts with the same number are a sample, named after the file of the first of them.
     fn of_files(numbers: Vec<usize>, parts: &[Part]) -> Self {
         let mut first: IndexMap<usize, &Path> = IndexMap::new();
         let sample: Vec<usize> = numbers
@@ -60,7 +60,7 @@ impl Pairing {
     }
 }
 
-/// Two parts of one kind and a cell name that both have.
+/// Two parts of the same modality and a cell name that both have.
 type Clash<'p> = (&'p Part, &'p Part, &'p str);
 
 fn clash(parts: &[Part]) -> Option<Clash<'_>> {
@@ -81,7 +81,7 @@ fn by_sample(sources: &[Source], parts: &[Part]) -> Result<Pairing, Error> {
     for source in sources {
         let Some(sample) = &source.sample else {
             return Err(Error::Cohort(format!(
-                "`{}` has no sample, but other files have: give all of them one",
+                "`{}` has no sample, but other files have one: give a sample for every file",
                 source.path.display()
             )));
         };
@@ -99,7 +99,7 @@ fn by_sample(sources: &[Source], parts: &[Part]) -> Result<Pairing, Error> {
     })
 }
 
-/// Whether all files were given as of one kind, or say themselves what they hold, so that no two are of the same cells.
+/// Whether all files were given as the same modality, or are multi-modal, so that no two files have the same cells.
 fn are_of_one_list(sources: &[Source]) -> Result<bool, Error> {
     let mut kinds = BTreeSet::new();
     for source in sources {
@@ -113,7 +113,7 @@ fn are_of_one_list(sources: &[Source]) -> Result<bool, Error> {
     Ok(kinds.len() == 1)
 }
 
-/// The place of each part among those of its kind, if all kinds have as many and no file is at two places.
+/// Position of each part among those of its modality, if all modalities have as many and no file is at two positions.
 fn by_position(parts: &[Part]) -> Option<Vec<usize>> {
     let mut n_of_kind: HashMap<ModalityKind, usize> = HashMap::new();
     let mut of_source: HashMap<usize, usize> = HashMap::new();
@@ -132,13 +132,13 @@ fn by_position(parts: &[Part]) -> Option<Vec<usize>> {
 
 fn ambiguous((one, other, name): Clash) -> Error {
     Error::Cohort(format!(
-        "`{}` and `{}` both have a cell `{name}`, and the modalities have different numbers of files, so that it is not known which files are of the same cells: give the sample of each file in a sample sheet",
+        "`{}` and `{}` both have a cell `{name}`, and the modalities have different numbers of files, so files with the same cells cannot be matched: give the sample of each file in a sample sheet",
         one.path.display(),
         other.path.display()
     ))
 }
 
-/// Short names that tell the files apart: their own, else those of their folders, else numbered.
+/// Short distinct names of files: their own, else those of their directories, else numbered.
 fn names_of_files(files: &[&Path]) -> Vec<String> {
     let text = |part: Option<&std::ffi::OsStr>| {
         part.map_or_else(String::new, |part| part.to_string_lossy().into_owned())

@@ -6,13 +6,13 @@ use super::pairing::UniqueNames;
 use super::{ModalityKind, Source};
 use crate::cells::{Cells, Columns, Error, Options, Prefer};
 use crate::counts::Counts;
-use crate::expression::state::{Judgement, State, judge};
+use crate::expression::state::{State, ValueKindReport, judge};
 use crate::formats::{self, Column, Table};
 use crate::vocabulary::Vocabulary;
 
-/// Memory for tables that have to be put in order; beyond it they go to a temporary file.
+/// Memory for tables that are sorted; larger ones go to a temporary file.
 const SPOOL_MEMORY: usize = 1 << 30;
-/// Values that are held twice while they are read.
+/// Values per block while reading, held twice.
 const BLOCK_VALUES: usize = 50_000_000;
 /// Columns of var that may hold the type of a feature.
 const TYPE_COLUMNS: [&str; 2] = ["feature_types", "feature_type"];
@@ -25,11 +25,11 @@ pub(super) struct Part {
     pub kind: ModalityKind,
     /// Unique names of its cells.
     pub names: Vec<String>,
-    /// Annotations of its cells, unless an earlier part of the same file has them.
+    /// Columns of obs, unless an earlier part of the same file has them.
     pub obs: Vec<(String, Column)>,
     pub features: Vec<String>,
     pub counts: Counts,
-    pub judgement: Judgement,
+    pub judgment: ValueKindReport,
 }
 
 /// Reads one file after the other.
@@ -37,12 +37,12 @@ pub(super) struct Reader<'a> {
     sources: &'a [Source],
     options: &'a Options,
     known: Option<&'a Vocabulary>,
-    /// In the order of the kinds, then of the sources.
+    /// In the order of the modalities, then of the sources.
     pub parts: Vec<Part>,
     pub notes: Vec<String>,
 }
 
-/// Where a table is from: number and kind of its source, and whether a multi-modal file says that it is of that kind.
+/// Origin of a table: number and modality of its source, and whether the modality is that of a multi-modal file.
 #[derive(Clone, Copy)]
 struct Origin {
     source: usize,
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
             };
             return self.table(origin, None);
         }
-        let (mut read, mut left_out) = (Vec::new(), Vec::new());
+        let (mut read, mut dropped) = (Vec::new(), Vec::new());
         for name in &modalities {
             match name.parse::<ModalityKind>() {
                 Ok(kind) if !read.contains(&kind) => {
@@ -101,24 +101,24 @@ impl<'a> Reader<'a> {
                     };
                     self.table(origin, Some(name))?;
                 }
-                _ => left_out.push(name.as_str()),
+                _ => dropped.push(name.as_str()),
             }
         }
         let path = source.path.display();
-        let names = left_out.join("`, `");
+        let names = dropped.join("`, `");
         if read.is_empty() {
             return Err(Error::Cohort(format!(
-                "`{path}` has the modalities `{names}`, none of which is known as RNA, Protein or ATAC: name them `rna`, `prot` or `atac`"
+                "`{path}` has the modalities `{names}`, none of which is RNA, Protein or ATAC: rename them to `rna`, `prot` or `atac`"
             )));
         }
-        if !left_out.is_empty() {
-            let note = format!("`{path}`: what is measured in `{names}` is left out");
+        if !dropped.is_empty() {
+            let note = format!("`{path}`: modality `{names}` is dropped");
             self.notes.push(note);
         }
         Ok(())
     }
 
-    /// Reads a table: one modality, or those that the types of its features tell apart.
+    /// Reads a table: one modality, or several by the types of its features.
     fn table(&mut self, origin: Origin, modality: Option<&String>) -> Result<(), Error> {
         let path = &self.sources[origin.source].path;
         if self.is_read(origin)? {
@@ -145,16 +145,16 @@ impl<'a> Reader<'a> {
         let mut obs = self.annotations(&cells.table)?;
         for (kind, features) in kinds {
             let counts = read_counts(&cells, &features)?;
-            // Part of a matrix may hold other values than the whole.
+            // Part of a matrix may have another form than the whole.
             let is_part = features != cells.genes;
-            let judgement = if is_part {
+            let judgment = if is_part {
                 judge(&counts)
             } else {
-                cells.judgement.clone()
+                cells.judgment.clone()
             };
-            if judgement.state == State::Empty {
+            if judgment.state == State::Empty {
                 self.notes.push(format!(
-                    "`{}`: {} holds no value other than zero and is left out",
+                    "`{}`: {} holds no value other than zero and is dropped",
                     path.display(),
                     kind.name()
                 ));
@@ -168,13 +168,13 @@ impl<'a> Reader<'a> {
                 obs: std::mem::take(&mut obs),
                 features: unique(&features),
                 counts,
-                judgement,
+                judgment,
             });
         }
         Ok(())
     }
 
-    /// Whether the same file was read as the same before. As something else it cannot be, and neither of another sample.
+    /// Whether the file was read before as the same modality. Another modality or sample is an error.
     fn is_read(&self, origin: Origin) -> Result<bool, Error> {
         let source = &self.sources[origin.source];
         let same = |path: &Path| {
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         )))
     }
 
-    /// Options are of genes; other modalities follow the choice of a matrix where they have it.
+    /// Options are for genes; other modalities follow the choice of a matrix where they have it.
     fn options_for(&mut self, kind: ModalityKind, table: &Table) -> Result<Options, Error> {
         if kind == ModalityKind::Rna {
             return Ok(self.options.clone());
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
             let sources = table.sources()?;
             if !sources.iter().any(|source| source.to_string() == *name) {
                 self.notes.push(format!(
-                    "`{}` has no matrix `{name}` for {}: the usual one is read",
+                    "`{}` has no matrix `{name}` for {}: the default one is read",
                     table.path().display(),
                     kind.name()
                 ));
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Takes over the notes of a table, with what it measures.
+    /// Adds the notes of a table, with its modality.
     fn note_each(&mut self, origin: Origin, notes: &mut Vec<String>) {
         let kind = origin.kind.name();
         self.notes
@@ -266,11 +266,11 @@ impl<'a> Reader<'a> {
         if !wanted.contains(&origin.kind) {
             return Err(other_type(&cells.path, origin.kind, &types));
         }
-        let is_left_out = |kind: &&Option<ModalityKind>| kind.is_none_or(|k| !wanted.contains(&k));
-        match kinds.iter().filter(is_left_out).count() {
+        let is_dropped = |kind: &&Option<ModalityKind>| kind.is_none_or(|k| !wanted.contains(&k));
+        match kinds.iter().filter(is_dropped).count() {
             0 => {}
             n => self.notes.push(format!(
-                "`{}`: {n} features of other types are left out",
+                "`{}`: {n} features of other types are dropped",
                 cells.path.display()
             )),
         }
@@ -289,14 +289,14 @@ impl<'a> Reader<'a> {
         let renamed = names.iter().zip(&in_file).filter(|(a, b)| a != b).count();
         if renamed > 0 {
             self.notes.push(format!(
-                "`{}`: {renamed} cells have the name of an earlier one and are numbered (NAME-1, NAME-2)",
+                "`{}`: {renamed} cells have the name of an earlier cell and are numbered (NAME-1, NAME-2)",
                 cells.path.display()
             ));
         }
         Ok(names)
     }
 
-    /// All columns that describe the cells, but those that cannot be read.
+    /// All readable columns of obs.
     fn annotations(&mut self, table: &Table) -> Result<Vec<(String, Column)>, Error> {
         let mut columns = Vec::new();
         for name in table.obs_columns()? {
@@ -305,14 +305,14 @@ impl<'a> Reader<'a> {
                 Err(error) if error.is_io() => return Err(error.into()),
                 Err(error) => self
                     .notes
-                    .push(format!("a column of obs is left out: {error}")),
+                    .push(format!("a column of obs is dropped: {error}")),
             }
         }
         Ok(columns)
     }
 }
 
-/// The names of the features of one kind, in their places; the others are empty.
+/// The names of the features of one modality at their positions; empty for others.
 fn of_kind(wanted: ModalityKind, names: &[String], kinds: &[Option<ModalityKind>]) -> Vec<String> {
     let named = |(name, kind): (&String, &Option<ModalityKind>)| match kind {
         Some(kind) if *kind == wanted => name.clone(),
@@ -324,7 +324,7 @@ fn of_kind(wanted: ModalityKind, names: &[String], kinds: &[Option<ModalityKind>
 fn other_type(path: &Path, kind: ModalityKind, types: &[Option<String>]) -> Error {
     let found = types.iter().flatten().next();
     Error::Cohort(format!(
-        "`{}` is given as {}, but none of its features is of the type `{}`; there are such as `{}`",
+        "`{}` is given as {}, but none of its features is of the type `{}`; there are others such as `{}`",
         path.display(),
         kind.name(),
         kind.feature_type(),
@@ -332,7 +332,7 @@ fn other_type(path: &Path, kind: ModalityKind, types: &[Option<String>]) -> Erro
     ))
 }
 
-/// The type of every feature, if a column says so in the words of Cell Ranger.
+/// The type of every feature, if a column has feature types of Cell Ranger.
 fn feature_types(cells: &Cells) -> Result<Option<Vec<Option<String>>>, Error> {
     let columns = cells.table.var_columns(&cells.source)?;
     for name in TYPE_COLUMNS {
@@ -348,7 +348,7 @@ fn feature_types(cells: &Cells) -> Result<Option<Vec<Option<String>>>, Error> {
     Ok(None)
 }
 
-/// The values of the named columns; those of one name added up, those without a name left out.
+/// The values of the named columns; columns with the same name are summed, columns without a name dropped.
 fn read_counts(cells: &Cells, features: &[String]) -> Result<Counts, Error> {
     let wanted = unique(features);
     let columns = Columns::new(features, &wanted);

@@ -1,15 +1,16 @@
-//! Cohorts of small made files: pairing, odd files, annotations.
+//! Cohorts of small synthetic files: matching, odd files, annotations.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::*;
 use crate::formats::h5ad;
+use crate::support::needs::{formats, real};
 
 use ModalityKind::{Atac, Protein, Rna};
 
 type Rows<'a> = &'a [&'a [f32]];
 
-/// A folder with made files.
+/// A directory with made files.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -429,7 +430,7 @@ fn annotations_are_those_of_the_first_file_that_has_them() {
 }
 
 #[test]
-fn names_of_modalities_are_recognised_as_people_write_them() {
+fn names_of_modalities_are_recognized_as_people_write_them() {
     for (text, kind) in [
         ("rna", Rna),
         ("Gene Expression", Rna),
@@ -447,21 +448,9 @@ fn names_of_modalities_are_recognised_as_people_write_them() {
     assert!("hto".parse::<ModalityKind>().unwrap_err().contains("`hto`"));
 }
 
-/// The collection of real files, or none, said in a line.
-fn collection() -> Option<std::path::PathBuf> {
-    let data = std::env::var_os("SCGPT_TEST_DATA").map(std::path::PathBuf::from);
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = data.unwrap_or_else(beside).join("multiomic");
-    if !folder.is_dir() {
-        println!("skipped: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
-fn real(folder: &Path, name: &str, kind: ModalityKind) -> Source {
+fn source(path: PathBuf, kind: ModalityKind) -> Source {
     Source {
-        path: folder.join(name),
+        path,
         kind,
         sample: None,
         batch: None,
@@ -470,22 +459,35 @@ fn real(folder: &Path, name: &str, kind: ModalityKind) -> Source {
 
 #[test]
 fn a_multi_modal_file_and_its_modalities_as_files_are_the_same_cells() {
-    let Some(folder) = collection() else { return };
-    let whole = read(&[real(&folder, "citeseq_pbmc_control_500.h5mu", Atac)]);
-    let parts = read(&[
-        real(&folder, "citeseq_pbmc_control_500_adt.h5ad", Protein),
-        real(&folder, "citeseq_pbmc_control_500_rna.h5ad", Rna),
-    ]);
-    assert!(has_note(&whole, &["`hto`", "left out"]));
+    let files = ["citeseq.h5mu", "citeseq_prot.h5ad", "citeseq_rna.h5ad"];
+    let files = files.map(|name| formats("made").join(name));
+    assert_same_cells(files, "cluster", (40, vec![50, 5]), 30);
+}
+
+#[test]
+fn a_real_multi_modal_file_and_its_modalities_as_files_are_the_same_cells() {
+    let Some(folder) = real("multiomic") else {
+        return;
+    };
+    let files = [".h5mu", "_adt.h5ad", "_rna.h5ad"];
+    let files = files.map(|end| folder.join(format!("citeseq_pbmc_control_500{end}")));
+    assert_same_cells(files, "snf_cluster", (500, vec![14919, 49]), 128);
+}
+
+fn assert_same_cells(
+    [whole, protein, rna]: [PathBuf; 3],
+    label: &str,
+    shape: (usize, Vec<usize>),
+    n_labels: usize,
+) {
+    let whole = read(&[source(whole, Atac)]);
+    let parts = read(&[source(protein, Protein), source(rna, Rna)]);
+    assert!(has_note(&whole, &["`hto`", "dropped"]));
     assert_eq!(whole.names, parts.names);
     assert_eq!(whole.modalities, parts.modalities);
     let n_features: Vec<usize> = whole.modalities.iter().map(|m| m.features.len()).collect();
-    assert_eq!((whole.n_cells(), n_features), (500, vec![14919, 49]));
-    assert_eq!(
-        whole.labels("snf_cluster").unwrap(),
-        parts.labels("snf_cluster").unwrap()
-    );
-    let cluster = |label: &Option<String>| label.is_some();
-    let clustered = whole.labels("snf_cluster").unwrap();
-    assert_eq!(clustered.iter().filter(|label| cluster(label)).count(), 128);
+    assert_eq!((whole.n_cells(), n_features), shape);
+    let labels = whole.labels(label).unwrap();
+    assert_eq!(labels, parts.labels(label).unwrap());
+    assert_eq!(labels.iter().flatten().count(), n_labels);
 }

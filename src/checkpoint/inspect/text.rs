@@ -1,4 +1,4 @@
-//! The report as text for people.
+//! The report as text.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use crate::checkpoint::architecture::Architecture;
 use crate::checkpoint::heads::Heads;
 
 impl Use {
-    fn sentence(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
             Self::Embedding => "embedding cells, reference mapping",
             Self::GeneNetworks => "gene networks from gene embeddings or attention",
             Self::FineTuning => "start of fine-tuning",
             Self::Annotation => "annotation with its own classes",
             Self::AnnotationWithoutNames => {
-                "annotation, once class names are supplied: the directory does not name them"
+                "annotation, once class names are supplied: the directory has none"
             }
             Self::Perturbation => "predicting perturbed expression",
             Self::Integration => "integration of the batches it was trained on",
@@ -34,7 +34,7 @@ impl fmt::Display for Report {
             self.weights_file.display(),
             self.format
         )?;
-        writeln!(f, "layout        {}", self.layout)?;
+        writeln!(f, "naming        {}", self.naming)?;
         writeln!(f, "model         {:?}", self.model_class)?;
         let dtypes: Vec<_> = self
             .dtypes
@@ -71,7 +71,7 @@ impl fmt::Display for Report {
             &self
                 .uses
                 .iter()
-                .map(|task| task.sentence().into())
+                .map(|task| task.description().into())
                 .collect::<Vec<_>>(),
         )?;
         write_list(f, "notes", &self.notes)?;
@@ -93,7 +93,7 @@ fn write_architecture(f: &mut fmt::Formatter, architecture: &Architecture) -> fm
     } = architecture;
     writeln!(
         f,
-        "architecture  {nlayers} layers, width {embsize}, {nheads} heads, feed-forward {d_hid}, dropout {dropout}"
+        "architecture  {nlayers} layers, embedding dimension {embsize}, {nheads} heads, feed-forward dimension {d_hid}, dropout {dropout}"
     )?;
     let style = format!("{input_emb_style:?}").to_lowercase();
     writeln!(
@@ -151,13 +151,13 @@ fn describe_heads(heads: &Heads) -> Vec<String> {
         heads.domain_norm.map(|norm| {
             let affine = if norm.affine { ", affine" } else { "" };
             format!(
-                "batch normalisation by domain, {} domains{affine}",
+                "domain-specific batch normalization, {} domains{affine}",
                 norm.domains
             )
         }),
         given(
             heads.batch_norm,
-            "plain batch normalisation before the transformer",
+            "plain batch normalization before the transformer",
         ),
         heads
             .modalities

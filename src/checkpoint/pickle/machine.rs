@@ -1,11 +1,11 @@
-//! The machine: a stack, marks, a memo, and one function per kind of instruction.
+//! The machine: a stack, marks, a memo, and one function per type of instruction.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Error, Global, Heap, Loaded, Storage, Value, View};
 
-/// How much of a refused name a message repeats, in characters.
+/// How much of a rejected name a message repeats, in characters.
 const MAX_SHOWN: usize = 100;
 /// What torch allows; without a limit, many tensors of one long shape would need memory beyond the length of the input.
 const MAX_DIMENSIONS: usize = 64;
@@ -65,8 +65,8 @@ mod opcode {
     pub const FRAME: u8 = 0x95;
 }
 
-/// Names of the instructions that are refused, for messages.
-fn refused_name(opcode: u8) -> String {
+/// Names of the instructions that are rejected, for messages.
+fn rejected_name(opcode: u8) -> String {
     let name = match opcode {
         b'i' => "INST",
         b'o' => "OBJ",
@@ -144,7 +144,7 @@ impl<'a> Machine<'a> {
             REDUCE => self.reduce(),
             BUILD => self.build(),
             _ => Err(Error::Instruction {
-                name: refused_name(opcode),
+                name: rejected_name(opcode),
                 at: self.instruction,
             }),
         }
@@ -168,7 +168,7 @@ impl<'a> Machine<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let taken = self.take(N)?;
-        Ok(taken.try_into().expect("take returns the length asked for"))
+        Ok(taken.try_into().expect("take returns the requested length"))
     }
 
     fn line(&mut self) -> Result<&'a str, Error> {
@@ -186,7 +186,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Takes the top value; those below a mark belong to somebody else.
+    /// Takes the top value; those below a mark belong to an outer container.
     fn pop(&mut self) -> Result<Value, Error> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
@@ -327,7 +327,7 @@ impl<'a> Machine<'a> {
                 self.memo.insert(index, value.clone());
                 Ok(())
             }
-            None => self.malformed("there is nothing to remember"),
+            None => self.malformed("there is nothing to memoize"),
         }
     }
 
@@ -338,7 +338,7 @@ impl<'a> Machine<'a> {
         };
         match self.memo.get(&index).cloned() {
             Some(value) => self.push(value),
-            None => self.malformed("an entry is recalled that was never remembered"),
+            None => self.malformed("a memo entry is read that was never stored"),
         }
     }
 
@@ -363,7 +363,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A persistent id: `("storage", class, key, location, number of elements)`. Where it lay does not matter.
+    /// A persistent id: `("storage", class, key, location, number of elements)`. The location is ignored.
     fn storage(&mut self) -> Result<(), Error> {
         const WHAT: &str = "a reference to a storage is not as torch writes it";
         let Value::Tuple(id) = self.pop()? else {
@@ -441,7 +441,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Attributes of a state dict are the version numbers of its modules (`_metadata`), which nobody needs.
+    /// Attributes of a state dict are the version numbers of its modules (`_metadata`), which are not needed.
     fn build(&mut self) -> Result<(), Error> {
         self.pop()?;
         match self.stack.last() {

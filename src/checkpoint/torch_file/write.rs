@@ -12,12 +12,12 @@ use crate::checkpoint::tensor::{Dtype, StateDict};
 
 /// Where storages start in the file, in bytes, as torch aligns them.
 const ALIGNMENT: u16 = 64;
-/// Top folder of the archive, named after the file as torch names it.
-const FOLDER: &str = "best_model";
+/// Top directory of the archive, named after the file as torch names it.
+const TOP_DIRECTORY: &str = "best_model";
 
 /// Writes a state dict that `torch.load(path, weights_only=True)` reads as an `OrderedDict`.
 ///
-/// The same tensors give the same bytes. The file is not moved into place atomically; callers write into a new folder.
+/// The same tensors give the same bytes. The file is not moved into place atomically; callers write into a new directory.
 pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
     let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
     let mut member = |name: &str, bytes: &[u8]| -> Result<(), Error> {
@@ -25,7 +25,7 @@ pub fn write(path: &Path, state: &StateDict) -> Result<(), Error> {
             .compression_method(CompressionMethod::Stored)
             .with_alignment(ALIGNMENT)
             .large_file(bytes.len() as u64 >= u64::from(u32::MAX));
-        zip.start_file(format!("{FOLDER}/{name}"), options)?;
+        zip.start_file(format!("{TOP_DIRECTORY}/{name}"), options)?;
         Ok(zip.write_all(bytes)?)
     };
     member("data.pkl", &to_pickle(state))?;

@@ -1,7 +1,7 @@
-//! Pages of the two columns of lists, made here because tokenising waits for them: the Parquet library compares every level
-//! and hashes every value, where a cell is two runs of levels and a value one look into a table.
+//! Pages of the two columns of lists, made here because tokenizing waits for them: the Parquet library compares every level
+//! and hashes every value, where a cell is two runs of levels and a value one table lookup.
 //!
-//! Layout: <https://parquet.apache.org/docs/file-format/data-pages/encodings>.
+//! Format: <https://parquet.apache.org/docs/file-format/data-pages/encodings>.
 
 use std::iter;
 use std::ops::Range;
@@ -24,8 +24,8 @@ const PAGE_TOKENS: usize = 1 << 18;
 const MOST_DISTINCT: usize = 1 << 16;
 /// Differences that are stored above the least of them.
 const BLOCK: usize = 128;
-/// Those of them that have one width.
-const SHARE: usize = 32;
+/// Differences that share one bit width.
+const MINIBLOCK: usize = 32;
 
 /// Gene ids as differences, packed in as few bits as 32 of them need.
 pub(super) fn genes(column: ColumnDescPtr, offsets: &[usize], genes: &[u32]) -> Result<Chunk> {
@@ -250,7 +250,7 @@ fn packed_positions(positions: &[u32], width: u8, body: &mut Vec<u8>) {
 /// Appends ids as differences from one to the next.
 fn differences(ids: &[u32], body: &mut Vec<u8>) {
     number(BLOCK as u64, body);
-    number((BLOCK / SHARE) as u64, body);
+    number((BLOCK / MINIBLOCK) as u64, body);
     number(ids.len() as u64, body);
     number(zigzag(ids.first().map_or(0, |&id| id.into())), body);
     let mut rest = ids;
@@ -268,16 +268,16 @@ fn differences(ids: &[u32], body: &mut Vec<u8>) {
         number(zigzag(least), body);
         let widths = || {
             above
-                .chunks(SHARE)
-                .map(|share| width(share.iter().fold(0, |all, one| all | one)))
+                .chunks(MINIBLOCK)
+                .map(|miniblock| width(miniblock.iter().fold(0, |all, one| all | one)))
         };
         body.extend(widths());
-        for (share, width) in above
-            .chunks(SHARE)
+        for (miniblock, width) in above
+            .chunks(MINIBLOCK)
             .zip(widths())
-            .take(count.div_ceil(SHARE))
+            .take(count.div_ceil(MINIBLOCK))
         {
-            pack(share.iter().copied(), width, body);
+            pack(miniblock.iter().copied(), width, body);
         }
         rest = &rest[count..];
     }

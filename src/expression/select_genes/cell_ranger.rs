@@ -1,7 +1,8 @@
-//! Highly variable genes from log-normalised values: dispersion compared among genes of similar mean.
+//! Highly variable genes from log-normalized values: dispersion compared among genes of similar mean.
 //!
-//! Equal percentile edges are merged (quirk Q40). Where the genes of an interval do not differ (median deviation 0), a
-//! gene at the median has no normalised dispersion and counts as 0; any other is infinitely far and comes first.
+//! Equal percentile edges are merged (docs/methods.md, "Highly variable genes"). Where the genes of an interval do not differ
+//! (median deviation 0), a gene at the median has no normalized dispersion and counts as 0; any other is infinitely far and
+//! comes first.
 
 use rayon::prelude::*;
 
@@ -15,7 +16,7 @@ const NORMAL_QUARTILE: f64 = 0.674_489_750_196_081_7;
 const ABSENT: Statistics = Statistics {
     mean: 0.0,
     spread: 0.0,
-    normalised_spread: 0.0,
+    normalized_spread: 0.0,
     rank: None,
     n_batches: 0,
 };
@@ -47,7 +48,7 @@ pub fn select_by_batch(columns: &Columns, groups: &Groups, wanted: usize) -> Sel
     let statistics: Vec<Statistics> = merged.iter().map(|gene| gene.mean(batches.len())).collect();
     let mut order: Vec<usize> = (0..statistics.len()).collect();
     let key = |gene: usize| {
-        Some(statistics[gene].normalised_spread)
+        Some(statistics[gene].normalized_spread)
             .filter(|v| !v.is_nan())
             .unwrap_or(f64::NEG_INFINITY)
     };
@@ -87,7 +88,7 @@ fn expressed(columns: &Columns, groups: &Groups) -> Vec<Vec<bool>> {
     (0..columns.n_genes()).map(of_gene).collect()
 }
 
-/// Statistics of each gene and the genes whose normalised dispersion reaches that of the last one wanted.
+/// Statistics of each gene and the genes whose normalized dispersion reaches that of the last one wanted.
 fn score(moments: &[Moments], wanted: usize) -> (Vec<Statistics>, Vec<usize>) {
     let means: Vec<f64> = moments
         .iter()
@@ -98,8 +99,8 @@ fn score(moments: &[Moments], wanted: usize) -> (Vec<Statistics>, Vec<usize>) {
         .zip(&means)
         .map(|(m, mean)| m.variance / mean)
         .collect();
-    let normalised = normalise(&means, &dispersions);
-    let scores: Vec<f64> = normalised
+    let normalized = normalize(&means, &dispersions);
+    let scores: Vec<f64> = normalized
         .iter()
         .map(|&value| if value.is_nan() { 0.0 } else { value })
         .collect();
@@ -113,7 +114,7 @@ fn score(moments: &[Moments], wanted: usize) -> (Vec<Statistics>, Vec<usize>) {
     let describe = |gene: usize| Statistics {
         mean: means[gene],
         spread: dispersions[gene],
-        normalised_spread: normalised[gene],
+        normalized_spread: normalized[gene],
         rank: None,
         n_batches: u32::from(scores[gene] >= limit),
     };
@@ -121,7 +122,7 @@ fn score(moments: &[Moments], wanted: usize) -> (Vec<Statistics>, Vec<usize>) {
 }
 
 /// Distance of each dispersion from the median of its interval of means, in median deviations.
-fn normalise(means: &[f64], dispersions: &[f64]) -> Vec<f64> {
+fn normalize(means: &[f64], dispersions: &[f64]) -> Vec<f64> {
     let edges = edges(means);
     let intervals: Vec<usize> = means
         .iter()
@@ -131,20 +132,20 @@ fn normalise(means: &[f64], dispersions: &[f64]) -> Vec<f64> {
     for (&interval, &dispersion) in intervals.iter().zip(dispersions) {
         members[interval].push(dispersion);
     }
-    let centre_and_width = |members: &Vec<f64>| {
-        let centre = if members.is_empty() {
+    let center_and_width = |members: &Vec<f64>| {
+        let center = if members.is_empty() {
             return (0.0, 1.0);
         } else {
             median(members.clone())
         };
-        let deviations = members.iter().map(|value| (value - centre).abs()).collect();
-        (centre, median(deviations) / NORMAL_QUARTILE)
+        let deviations = members.iter().map(|value| (value - center).abs()).collect();
+        (center, median(deviations) / NORMAL_QUARTILE)
     };
-    let scales: Vec<(f64, f64)> = members.iter().map(centre_and_width).collect();
-    let normalise = |(&interval, dispersion): (&usize, &f64)| {
+    let scales: Vec<(f64, f64)> = members.iter().map(center_and_width).collect();
+    let normalize = |(&interval, dispersion): (&usize, &f64)| {
         (dispersion - scales[interval].0) / scales[interval].1
     };
-    intervals.iter().zip(dispersions).map(normalise).collect()
+    intervals.iter().zip(dispersions).map(normalize).collect()
 }
 
 /// The 10th, 15th, ... 100th percentiles, linearly interpolated, without repetitions.
@@ -156,12 +157,12 @@ fn edges(means: &[f64]) -> Vec<f64> {
     };
     let percentile = |percent: u32| {
         let position = last as f64 * (f64::from(percent) / 100.0);
-        let (below, share) = (position.floor() as usize, position.fract());
+        let (below, fraction) = (position.floor() as usize, position.fract());
         let (a, b) = (sorted[below], sorted[(below + 1).min(last)]);
-        if share < 0.5 {
-            a + (b - a) * share
+        if fraction < 0.5 {
+            a + (b - a) * fraction
         } else {
-            b - (b - a) * (1.0 - share)
+            b - (b - a) * (1.0 - fraction)
         }
     };
     let mut edges: Vec<f64> = (10..=100).step_by(5).map(percentile).collect();
@@ -169,13 +170,13 @@ fn edges(means: &[f64]) -> Vec<f64> {
     edges
 }
 
-/// Sums over batches; a normalised dispersion that does not exist is left out of its average.
+/// Sums over batches; a normalized dispersion that does not exist is excluded from its average.
 #[derive(Clone, Default)]
 struct Merged {
     mean: f64,
     spread: f64,
-    normalised: f64,
-    n_normalised: usize,
+    normalized: f64,
+    n_normalized: usize,
     n_batches: u32,
 }
 
@@ -184,9 +185,9 @@ impl Merged {
         self.mean += statistics.mean;
         self.spread += statistics.spread;
         self.n_batches += statistics.n_batches;
-        if !statistics.normalised_spread.is_nan() {
-            self.normalised += statistics.normalised_spread;
-            self.n_normalised += 1;
+        if !statistics.normalized_spread.is_nan() {
+            self.normalized += statistics.normalized_spread;
+            self.n_normalized += 1;
         }
     }
 
@@ -194,7 +195,7 @@ impl Merged {
         Statistics {
             mean: self.mean / batches as f64,
             spread: self.spread / batches as f64,
-            normalised_spread: self.normalised / self.n_normalised as f64,
+            normalized_spread: self.normalized / self.n_normalized as f64,
             rank: None,
             n_batches: self.n_batches,
         }

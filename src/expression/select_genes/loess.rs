@@ -4,15 +4,15 @@
 //! hold at most `span * CELL` of the points. Between two vertices the curve is the cubic that takes their fitted values
 //! and slopes. This is the interpolating surface of the published routine (Cleveland and Grosse 1991, Statistics and
 //! Computing 1:47), gaussian family, and agrees with it to rounding. Where that routine stops with an error (too few
-//! points, or all neighbours in one place) this one uses what there is: see [`Local::at`].
+//! points, or all neighbors in one place) this one uses what there is: see [`Local::at`].
 
-/// Share of a neighbourhood that a cell of the tree may hold.
+/// Fraction of a neighborhood that a cell of the tree may hold.
 const CELL: f64 = 0.2;
 
 /// Coefficients of a local parabola: value, slope, half the curvature.
 const TERMS: usize = 3;
 
-/// Fits y on x with neighbourhoods of the share `span` of the points, and returns the fitted value for each point.
+/// Fits y on x with neighborhoods of the fraction `span` of the points, and returns the fitted value for each point.
 ///
 /// `x` and `y` are finite and equally long.
 pub fn fit(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
@@ -24,7 +24,7 @@ pub fn fit(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
     let local = Local {
         x: &x_sorted,
         y: &y_sorted,
-        neighbours: neighbours(x.len(), span),
+        neighbors: neighbors(x.len(), span),
     };
     let fits: Vec<[f64; 2]> = vertices.iter().map(|&vertex| local.at(vertex)).collect();
     x.iter()
@@ -32,7 +32,7 @@ pub fn fit(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
         .collect()
 }
 
-fn neighbours(n: usize, span: f64) -> usize {
+fn neighbors(n: usize, span: f64) -> usize {
     // The small number keeps products such as 0.3 * 90 from being rounded down.
     ((n as f64 * span + 1e-5).floor() as usize)
         .max(TERMS)
@@ -88,22 +88,22 @@ fn split(x: &[f64]) -> usize {
     middle
 }
 
-/// Points in order of x, and how many of them make a neighbourhood.
+/// Points in order of x, and how many of them make a neighborhood.
 struct Local<'a> {
     x: &'a [f64],
     y: &'a [f64],
-    neighbours: usize,
+    neighbors: usize,
 }
 
 impl Local<'_> {
-    /// Value and slope at `vertex` of the parabola fitted to its neighbourhood with tricube weights.
+    /// Value and slope at `vertex` of the parabola fitted to its neighborhood with tricube weights.
     ///
-    /// Directions that the points do not determine are left out (least norm). If no neighbour is nearer than the
+    /// Directions that the points do not determine are dropped (least norm). If no neighbor is nearer than the
     /// farthest one, all of them weigh the same.
     fn at(&self, vertex: f64) -> [f64; 2] {
         let mut distances: Vec<f64> = self.x.iter().map(|x| (x - vertex).abs()).collect();
         let (_, &mut radius, _) =
-            distances.select_nth_unstable_by(self.neighbours - 1, f64::total_cmp);
+            distances.select_nth_unstable_by(self.neighbors - 1, f64::total_cmp);
         let mut columns: [Vec<f64>; TERMS] = Default::default();
         let mut response = Vec::new();
         let is_flat = self.x.iter().all(|x| (x - vertex).abs() >= radius);

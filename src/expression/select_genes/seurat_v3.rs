@@ -1,11 +1,11 @@
-//! Highly variable genes from raw counts: variance of counts standardised by the loess trend of variance on mean.
+//! Highly variable genes from raw counts: variance of counts standardized by the loess trend of variance on mean.
 
 use rayon::prelude::*;
 
 use super::columns::{Columns, Groups, Moments};
 use super::{Selection, Statistics, first, loess, median};
 
-/// Share of the genes in each local fit.
+/// Fraction of the genes in each local fit.
 const SPAN: f64 = 0.3;
 
 pub fn select(columns: &Columns, groups: &Groups, wanted: usize) -> Selection {
@@ -15,9 +15,9 @@ pub fn select(columns: &Columns, groups: &Groups, wanted: usize) -> Selection {
         .into_par_iter()
         .map(|gene| groups.moments(columns, gene))
         .collect();
-    let normalised = normalised_variances(columns, groups, &moments);
+    let normalized = normalized_variances(columns, groups, &moments);
     let ranks: Vec<Vec<usize>> = (0..groups.sizes.len())
-        .map(|batch| ranks(&normalised, batch))
+        .map(|batch| ranks(&normalized, batch))
         .collect();
     let all = Groups::single(groups.of_cell.len());
     let describe = |gene: usize| {
@@ -31,7 +31,7 @@ pub fn select(columns: &Columns, groups: &Groups, wanted: usize) -> Selection {
         Statistics {
             mean: overall.mean,
             spread: overall.variance,
-            normalised_spread: normalised[gene].iter().sum::<f64>() / groups.sizes.len() as f64,
+            normalized_spread: normalized[gene].iter().sum::<f64>() / groups.sizes.len() as f64,
             n_batches: high.len() as u32,
             rank: (!high.is_empty()).then(|| median(high)),
         }
@@ -51,8 +51,8 @@ pub fn select(columns: &Columns, groups: &Groups, wanted: usize) -> Selection {
     }
 }
 
-/// Variance of each gene's clipped standardised counts, by gene and batch.
-fn normalised_variances(
+/// Variance of each gene's clipped standardized counts, by gene and batch.
+fn normalized_variances(
     columns: &Columns,
     groups: &Groups,
     moments: &[Vec<Moments>],
@@ -72,12 +72,12 @@ fn normalised_variances(
             sums[batch].0 += clipped;
             sums[batch].1 += clipped * clipped;
         }
-        let normalise = |(batch, (sum, squares)): (usize, (f64, f64))| {
+        let normalize = |(batch, (sum, squares)): (usize, (f64, f64))| {
             let (n, mean) = (groups.sizes[batch] as f64, moments[gene][batch].mean);
             (n * mean * mean + squares - 2.0 * mean * sum)
                 / ((n - 1.0) * deviations[batch][gene].powi(2))
         };
-        sums.into_iter().enumerate().map(normalise).collect()
+        sums.into_iter().enumerate().map(normalize).collect()
     };
     (0..moments.len()).into_par_iter().map(of_gene).collect()
 }
@@ -106,9 +106,9 @@ fn expected_deviations(moments: &[Vec<Moments>], batch: usize) -> Vec<f64> {
 }
 
 /// Rank of every gene in one batch, 0 for the most variable.
-fn ranks(normalised: &[Vec<f64>], batch: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..normalised.len()).collect();
-    order.sort_by(|&a, &b| normalised[b][batch].total_cmp(&normalised[a][batch]));
+fn ranks(normalized: &[Vec<f64>], batch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..normalized.len()).collect();
+    order.sort_by(|&a, &b| normalized[b][batch].total_cmp(&normalized[a][batch]));
     let mut ranks = vec![0; order.len()];
     for (rank, gene) in order.into_iter().enumerate() {
         ranks[gene] = rank;

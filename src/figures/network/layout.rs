@@ -1,73 +1,73 @@
-//! Where nodes of a graph stand: stress majorisation (Gansner, Koren and North 2004) of each component, whose boxes are then pushed
-//! apart and packed. The same graph always gives the same places.
+//! Graph layout: stress majorization (Gansner, Koren and North 2004) of each component, whose boxes are then pushed apart and
+//! packed. The layout is deterministic.
 
 use std::cmp::Ordering;
 
-/// A point or a size, across and down.
+/// A point or a size, horizontal and vertical.
 pub type Pair = [f64; 2];
 
-/// Distance of neighbours without other neighbours is this times the square root of 2.
+/// Distance of neighbors without other neighbors, divided by the square root of 2.
 const LENGTH: f64 = 36.0;
 /// Free space around a box, and between components.
 const AROUND: f64 = 7.0;
 const BETWEEN: f64 = 14.0;
-/// Boxes are wider than high, so graphs are stretched as much.
+/// Horizontal stretch of graphs, because boxes are wider than high.
 const STRETCH: f64 = 1.35;
-/// The size to which large components shrink, as far as their boxes allow.
+/// Size to which large components are reduced, as far as their boxes allow.
 const LARGEST: Pair = [1300.0, 850.0];
-/// Width of the page by its height.
+/// Aspect ratio of the figure.
 const ASPECT: f64 = 1.45;
 
-/// Centres of boxes of the given sizes, none of which overlap, and the size of the page that holds them, from 0.
-pub fn places(sizes: &[Pair], edges: &[[usize; 2]]) -> (Vec<Pair>, Pair) {
-    let neighbours = neighbours(sizes.len(), edges);
-    let mut parts: Vec<Part> = components(&neighbours)
+/// Centers of boxes of the given sizes, none of which overlap, and the size of the figure, from 0.
+pub fn positions(sizes: &[Pair], edges: &[[usize; 2]]) -> (Vec<Pair>, Pair) {
+    let neighbors = neighbors(sizes.len(), edges);
+    let mut parts: Vec<Component> = components(&neighbors)
         .into_iter()
-        .map(|nodes| Part::new(nodes, &neighbours, sizes))
+        .map(|nodes| Component::new(nodes, &neighbors, sizes))
         .collect();
-    // Large parts first; the sort keeps the order of equal ones.
+    // Large components first; the sort is stable.
     parts.sort_by(|a, b| (b.size[0] * b.size[1]).total_cmp(&(a.size[0] * a.size[1])));
     let corners = pack(&parts.iter().map(|part| part.size).collect::<Vec<_>>());
-    let (mut places, mut page) = (vec![[0.0; 2]; sizes.len()], [0.0f64; 2]);
+    let (mut positions, mut page) = (vec![[0.0; 2]; sizes.len()], [0.0f64; 2]);
     for (part, corner) in parts.iter().zip(corners) {
-        for (&node, place) in part.nodes.iter().zip(&part.places) {
-            places[node] = plus(*place, corner);
+        for (&node, position) in part.nodes.iter().zip(&part.positions) {
+            positions[node] = plus(*position, corner);
         }
         page = [0, 1].map(|axis| page[axis].max(corner[axis] + part.size[axis]));
     }
-    (places, page)
+    (positions, page)
 }
 
-/// Neighbours of each node, in order and each once; none is its own.
-fn neighbours(n: usize, edges: &[[usize; 2]]) -> Vec<Vec<usize>> {
-    let mut neighbours = vec![Vec::new(); n];
+/// Neighbors of each node, in order and each once, without the node itself.
+fn neighbors(n: usize, edges: &[[usize; 2]]) -> Vec<Vec<usize>> {
+    let mut neighbors = vec![Vec::new(); n];
     for &[from, to] in edges.iter().filter(|[from, to]| from != to) {
-        neighbours[from].push(to);
-        neighbours[to].push(from);
+        neighbors[from].push(to);
+        neighbors[to].push(from);
     }
-    for list in &mut neighbours {
+    for list in &mut neighbors {
         list.sort_unstable();
         list.dedup();
     }
-    neighbours
+    neighbors
 }
 
-/// Nodes that are joined, breadth first from the one with the most neighbours.
-fn components(neighbours: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..neighbours.len()).collect();
-    order.sort_by_key(|&node| std::cmp::Reverse(neighbours[node].len()));
-    let (mut seen, mut components) = (vec![false; neighbours.len()], Vec::new());
+/// Connected components, breadth first from the node with the most neighbors.
+fn components(neighbors: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..neighbors.len()).collect();
+    order.sort_by_key(|&node| std::cmp::Reverse(neighbors[node].len()));
+    let (mut visited, mut components) = (vec![false; neighbors.len()], Vec::new());
     for start in order {
-        if std::mem::replace(&mut seen[start], true) {
+        if std::mem::replace(&mut visited[start], true) {
             continue;
         }
         let mut nodes = vec![start];
         let mut at = 0;
         while let Some(&node) = nodes.get(at) {
             nodes.extend(
-                neighbours[node]
+                neighbors[node]
                     .iter()
-                    .filter(|&&next| !std::mem::replace(&mut seen[next], true)),
+                    .filter(|&&next| !std::mem::replace(&mut visited[next], true)),
             );
             at += 1;
         }
@@ -76,36 +76,36 @@ fn components(neighbours: &[Vec<usize>]) -> Vec<Vec<usize>> {
     components
 }
 
-/// A component with places of its own, from 0 to its size.
-struct Part {
+/// A component with its own positions, from 0 to its size.
+struct Component {
     nodes: Vec<usize>,
-    places: Vec<Pair>,
+    positions: Vec<Pair>,
     size: Pair,
 }
 
-impl Part {
-    fn new(nodes: Vec<usize>, neighbours: &[Vec<usize>], sizes: &[Pair]) -> Self {
-        let mut places = shape(&nodes, neighbours);
-        lay_down(&mut places);
+impl Component {
+    fn new(nodes: Vec<usize>, neighbors: &[Vec<usize>], sizes: &[Pair]) -> Self {
+        let mut positions = shape(&nodes, neighbors);
+        lay_down(&mut positions);
         let padded = |&node: &usize| sizes[node].map(|side| side + 2.0 * AROUND);
         let boxes: Vec<Pair> = nodes.iter().map(padded).collect();
-        clear_edges(&mut places, &boxes, &links(&nodes, neighbours));
-        separate(&mut places, &boxes);
-        let size = move_to_origin(&mut places, &boxes);
+        clear_edges(&mut positions, &boxes, &links(&nodes, neighbors));
+        separate(&mut positions, &boxes);
+        let size = move_to_origin(&mut positions, &boxes);
         Self {
             nodes,
-            places,
+            positions,
             size,
         }
     }
 }
 
-/// Places of least stress, from two starts: circles in the order in which nodes are joined, and by their numbers of neighbours.
-fn shape(nodes: &[usize], neighbours: &[Vec<usize>]) -> Vec<Pair> {
-    let distances = distances(nodes, neighbours);
+/// Positions of minimum stress, from two starts: circles in breadth-first order, and by number of neighbors.
+fn shape(nodes: &[usize], neighbors: &[Vec<usize>]) -> Vec<Pair> {
+    let distances = distances(nodes, neighbors);
     let joined: Vec<usize> = (0..nodes.len()).collect();
     let mut by_degree = joined.clone();
-    by_degree.sort_by_key(|&at| std::cmp::Reverse(neighbours[nodes[at]].len()));
+    by_degree.sort_by_key(|&at| std::cmp::Reverse(neighbors[nodes[at]].len()));
     let [first, second] = [joined, by_degree].map(|order| relax(circle(&order), &distances));
     if stress(&second, &distances) < stress(&first, &distances) {
         second
@@ -114,30 +114,30 @@ fn shape(nodes: &[usize], neighbours: &[Vec<usize>]) -> Vec<Pair> {
     }
 }
 
-/// Places on a circle for positions in the given order.
+/// Positions on a circle in the given order.
 fn circle(order: &[usize]) -> Vec<Pair> {
     let n = order.len() as f64;
-    let mut places = vec![[0.0; 2]; order.len()];
+    let mut positions = vec![[0.0; 2]; order.len()];
     for (step, &at) in order.iter().enumerate() {
         let (sin, cos) = (step as f64 / n * std::f64::consts::TAU).sin_cos();
-        places[at] = [cos, sin].map(|part| part * LENGTH * n.sqrt());
+        positions[at] = [cos, sin].map(|part| part * LENGTH * n.sqrt());
     }
-    places
+    positions
 }
 
-/// Pairs of positions in `nodes` that are joined.
-fn links(nodes: &[usize], neighbours: &[Vec<usize>]) -> Vec<[usize; 2]> {
-    let joined = |a: usize, b: usize| neighbours[nodes[a]].binary_search(&nodes[b]).is_ok();
+/// Pairs of indices into `nodes` that are connected.
+fn links(nodes: &[usize], neighbors: &[Vec<usize>]) -> Vec<[usize; 2]> {
+    let joined = |a: usize, b: usize| neighbors[nodes[a]].binary_search(&nodes[b]).is_ok();
     let pairs = (0..nodes.len()).flat_map(|b| (0..b).map(move |a| [a, b]));
     pairs.filter(|&[a, b]| joined(a, b)).collect()
 }
 
-/// Lengths of the shortest paths. An edge is the longer the fewer neighbours its ends share, which gives hubs space.
-fn distances(nodes: &[usize], neighbours: &[Vec<usize>]) -> Vec<Vec<f64>> {
+/// Lengths of the shortest paths. Edges are longer if their ends t fewer neighbors, which gives hubs space.
+fn distances(nodes: &[usize], neighbors: &[Vec<usize>]) -> Vec<Vec<f64>> {
     let n = nodes.len();
     let mut distances = vec![vec![f64::INFINITY; n]; n];
-    for [a, b] in links(nodes, neighbours) {
-        let [of_a, of_b] = [a, b].map(|at| &neighbours[nodes[at]]);
+    for [a, b] in links(nodes, neighbors) {
+        let [of_a, of_b] = [a, b].map(|at| &neighbors[nodes[at]]);
         let shared = of_a
             .iter()
             .filter(|node| of_b.binary_search(node).is_ok())
@@ -157,113 +157,113 @@ fn distances(nodes: &[usize], neighbours: &[Vec<usize>]) -> Vec<Vec<f64>> {
 }
 
 /// Sum of squared differences to the distances, by their squares.
-fn stress(places: &[Pair], distances: &[Vec<f64>]) -> f64 {
-    let pairs = (0..places.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
+fn stress(positions: &[Pair], distances: &[Vec<f64>]) -> f64 {
+    let pairs = (0..positions.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
     pairs
-        .map(|(a, b)| (length(minus(places[a], places[b])) / distances[a][b] - 1.0).powi(2))
+        .map(|(a, b)| (length(minus(positions[a], positions[b])) / distances[a][b] - 1.0).powi(2))
         .sum()
 }
 
-/// Moves each node in turn to where the others want it, which never raises the stress.
-fn relax(mut places: Vec<Pair>, distances: &[Vec<f64>]) -> Vec<Pair> {
+/// Moves each node in turn to its optimum given the others, which never increases the stress.
+fn relax(mut positions: Vec<Pair>, distances: &[Vec<f64>]) -> Vec<Pair> {
     const ROUNDS: usize = 300;
     for _ in 0..ROUNDS {
-        for a in 0..places.len() {
+        for a in 0..positions.len() {
             let (mut sum, mut weights) = ([0.0; 2], 0.0);
-            for b in (0..places.len()).filter(|&b| b != a) {
-                let away = minus(places[a], places[b]);
+            for b in (0..positions.len()).filter(|&b| b != a) {
+                let away = minus(positions[a], positions[b]);
                 let (wanted, weight) = (distances[a][b], distances[a][b].powi(-2));
                 let scale = wanted / length(away).max(1e-9);
-                sum =
-                    [0, 1].map(|axis| sum[axis] + weight * (places[b][axis] + away[axis] * scale));
+                sum = [0, 1]
+                    .map(|axis| sum[axis] + weight * (positions[b][axis] + away[axis] * scale));
                 weights += weight;
             }
             if weights > 0.0 {
-                places[a] = sum.map(|part| part / weights);
+                positions[a] = sum.map(|part| part / weights);
             }
         }
     }
-    places
+    positions
 }
 
-/// Turns the longest direction to the horizontal, stretches it, and shrinks what is too large.
-fn lay_down(places: &mut [Pair]) {
-    let n = places.len() as f64;
-    let mean = places
+/// Rotates the longest direction to the horizontal, stretches it, and shrinks layouts that are too large.
+fn lay_down(positions: &mut [Pair]) {
+    let n = positions.len() as f64;
+    let mean = positions
         .iter()
-        .fold([0.0; 2], |sum, place| plus(sum, *place))
+        .fold([0.0; 2], |sum, position| plus(sum, *position))
         .map(|sum| sum / n);
     let moment = |a: usize, b: usize| {
-        places
+        positions
             .iter()
-            .map(|place| (place[a] - mean[a]) * (place[b] - mean[b]))
+            .map(|position| (position[a] - mean[a]) * (position[b] - mean[b]))
             .sum::<f64>()
     };
     let (sin, cos) = (0.5 * (2.0 * moment(0, 1)).atan2(moment(0, 0) - moment(1, 1))).sin_cos();
-    for place in places.iter_mut() {
-        let [x, y] = minus(*place, mean);
-        *place = [STRETCH * (cos * x + sin * y), cos * y - sin * x];
+    for position in positions.iter_mut() {
+        let [x, y] = minus(*position, mean);
+        *position = [STRETCH * (cos * x + sin * y), cos * y - sin * x];
     }
     let reach = |axis: usize| {
-        places
+        positions
             .iter()
-            .map(|place| 2.0 * place[axis].abs())
+            .map(|position| 2.0 * position[axis].abs())
             .fold(1.0, f64::max)
     };
     let shrink = (LARGEST[0] / reach(0)).min(LARGEST[1] / reach(1)).min(1.0);
-    for place in places {
-        *place = place.map(|part| part * shrink);
+    for position in positions {
+        *position = position.map(|part| part * shrink);
     }
 }
 
-/// Pushes boxes off the edges of others a little, where that is easy.
-fn clear_edges(places: &mut [Pair], boxes: &[Pair], links: &[[usize; 2]]) {
+/// Pushes boxes slightly off the edges of other nodes, if possible.
+fn clear_edges(positions: &mut [Pair], boxes: &[Pair], links: &[[usize; 2]]) {
     const ROUNDS: usize = 40;
     for _ in 0..ROUNDS {
         for &[a, b] in links {
-            for node in (0..places.len()).filter(|node| ![a, b].contains(node)) {
-                let along = minus(places[b], places[a]);
-                let off = minus(places[node], places[a]);
-                let share = dot(along, off) / dot(along, along).max(1e-9);
-                let away = minus(off, along.map(|part| part * share));
+            for node in (0..positions.len()).filter(|node| ![a, b].contains(node)) {
+                let along = minus(positions[b], positions[a]);
+                let off = minus(positions[node], positions[a]);
+                let t = dot(along, off) / dot(along, along).max(1e-9);
+                let away = minus(off, along.map(|part| part * t));
                 // Half of the box across the edge.
                 let normal =
                     [along[1].abs(), along[0].abs()].map(|part| part / length(along).max(1e-9));
                 let reach = dot(normal, boxes[node]) / 2.0;
                 let depth = reach - length(away);
-                if (0.0..1.0).contains(&share) && depth > 0.0 && length(away) > 1e-9 {
+                if (0.0..1.0).contains(&t) && depth > 0.0 && length(away) > 1e-9 {
                     let step = 0.3 * depth / length(away);
-                    places[node] = plus(places[node], away.map(|part| part * step));
+                    positions[node] = plus(positions[node], away.map(|part| part * step));
                 }
             }
         }
-        push(places, boxes);
+        push(positions, boxes);
     }
 }
 
-/// Pushes boxes apart until none overlap; where they cannot give way, everything grows.
-fn separate(places: &mut [Pair], boxes: &[Pair]) {
+/// Pushes boxes apart until none overlap; scales the layout up if that is not possible.
+fn separate(positions: &mut [Pair], boxes: &[Pair]) {
     const ROUNDS: usize = 100;
-    while (0..ROUNDS).all(|_| push(places, boxes)) {
-        for place in places.iter_mut() {
-            *place = place.map(|part| part * 1.1);
+    while (0..ROUNDS).all(|_| push(positions, boxes)) {
+        for position in positions.iter_mut() {
+            *position = position.map(|part| part * 1.1);
         }
     }
 }
 
-/// Moves each two boxes that overlap apart, the shorter way; whether there were any.
-fn push(places: &mut [Pair], boxes: &[Pair]) -> bool {
+/// Moves overlapping boxes apart in the shorter direction; returns whether there were any.
+fn push(positions: &mut [Pair], boxes: &[Pair]) -> bool {
     let mut any = false;
-    for b in 0..places.len() {
+    for b in 0..positions.len() {
         for a in 0..b {
-            let away = minus(places[b], places[a]);
+            let away = minus(positions[b], positions[a]);
             let depth =
                 [0, 1].map(|axis| (boxes[a][axis] + boxes[b][axis]) / 2.0 - away[axis].abs());
             if depth.iter().all(|&depth| depth > 1e-6) {
                 let axis = usize::from(depth[1] < depth[0]);
                 let step = (depth[axis] / 2.0 + 1e-6).copysign(away[axis]);
-                places[a][axis] -= step;
-                places[b][axis] += step;
+                positions[a][axis] -= step;
+                positions[b][axis] += step;
                 any = true;
             }
         }
@@ -271,24 +271,24 @@ fn push(places: &mut [Pair], boxes: &[Pair]) -> bool {
     any
 }
 
-/// The size of all boxes together, whose corner becomes the origin.
-fn move_to_origin(places: &mut [Pair], boxes: &[Pair]) -> Pair {
+/// Moves the corner of all boxes to the origin, and returns their size.
+fn move_to_origin(positions: &mut [Pair], boxes: &[Pair]) -> Pair {
     let edge = |axis: usize, side: f64, pick: fn(f64, f64) -> f64| {
-        let edges = places
+        let edges = positions
             .iter()
             .zip(boxes)
-            .map(|(place, size)| place[axis] + side * size[axis] / 2.0);
+            .map(|(position, size)| position[axis] + side * size[axis] / 2.0);
         edges.reduce(pick).unwrap_or(0.0)
     };
     let low = [0, 1].map(|axis| edge(axis, -1.0, f64::min));
     let high = [0, 1].map(|axis| edge(axis, 1.0, f64::max));
-    for place in places {
-        *place = minus(*place, low);
+    for position in positions {
+        *position = minus(*position, low);
     }
     minus(high, low)
 }
 
-/// Corners of rectangles that do not overlap: each beside or below an earlier one, where the page grows the least.
+/// Corners of rectangles that do not overlap: each next to or below an earlier one, where the figure grows least.
 fn pack(sizes: &[Pair]) -> Vec<Pair> {
     let mut corners: Vec<Pair> = Vec::new();
     let mut page = [0.0f64; 2];
@@ -321,7 +321,7 @@ fn pack(sizes: &[Pair]) -> Vec<Pair> {
     corners
 }
 
-/// Where a rectangle can stand at the edges of earlier ones without touching any.
+/// Corners at earlier rectangles where a rectangle fits without overlap.
 fn free_corners(corners: &[Pair], sizes: &[Pair], size: &Pair) -> Vec<Pair> {
     let is_free = |corner: &Pair| {
         let after = |axis: usize, (other, its): (&Pair, &Pair)| {
@@ -366,26 +366,26 @@ mod tests {
     use super::*;
 
     fn check(sizes: &[Pair], edges: &[[usize; 2]]) -> (Vec<Pair>, Pair) {
-        let (places, page) = places(sizes, edges);
-        assert_eq!((places.clone(), page), super::places(sizes, edges));
-        for (a, place) in places.iter().enumerate() {
+        let (positions, page) = positions(sizes, edges);
+        assert_eq!((positions.clone(), page), super::positions(sizes, edges));
+        for (a, position) in positions.iter().enumerate() {
             for axis in 0..2 {
-                let [low, high] = [-0.5, 0.5].map(|side| place[axis] + side * sizes[a][axis]);
-                assert!(low >= 0.0 && high <= page[axis], "{place:?} on {page:?}");
+                let [low, high] = [-0.5, 0.5].map(|side| position[axis] + side * sizes[a][axis]);
+                assert!(low >= 0.0 && high <= page[axis], "{position:?} on {page:?}");
             }
             for b in 0..a {
                 let apart = |axis: usize| {
-                    (place[axis] - places[b][axis]).abs()
+                    (position[axis] - positions[b][axis]).abs()
                         >= (sizes[a][axis] + sizes[b][axis]) / 2.0 + 5.0
                 };
                 assert!(
                     apart(0) || apart(1),
-                    "{a} and {b} overlap at {place:?} and {:?}",
-                    places[b]
+                    "{a} and {b} overlap at {position:?} and {:?}",
+                    positions[b]
                 );
             }
         }
-        (places, page)
+        (positions, page)
     }
 
     #[test]
@@ -407,23 +407,23 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_nearer_than_others() {
+    fn neighbors_are_nearer_than_others() {
         let edges: Vec<[usize; 2]> = (1..9).map(|i| [i - 1, i]).collect();
-        let (places, page) = check(&[[30.0, 20.0]; 9], &edges);
-        let far = length(minus(places[0], places[8]));
-        assert!((1..9).all(|i| length(minus(places[i - 1], places[i])) < far / 4.0));
-        assert!(page[0] > page[1], "a path lies");
+        let (positions, page) = check(&[[30.0, 20.0]; 9], &edges);
+        let far = length(minus(positions[0], positions[8]));
+        assert!((1..9).all(|i| length(minus(positions[i - 1], positions[i])) < far / 4.0));
+        assert!(page[0] > page[1], "a path is horizontal");
     }
 
     #[test]
     fn components_stay_together() {
         let edges = [[0, 1], [1, 2], [2, 0], [3, 4], [4, 5], [5, 3]];
-        let (places, page) = check(&[[40.0, 20.0]; 20], &edges);
+        let (positions, page) = check(&[[40.0, 20.0]; 20], &edges);
         assert!(page[0] * page[1] < 300_000.0, "{page:?}");
         let span = |nodes: &[usize]| {
             nodes
                 .iter()
-                .map(|&node| length(minus(places[node], places[nodes[0]])))
+                .map(|&node| length(minus(positions[node], positions[nodes[0]])))
                 .fold(0.0, f64::max)
         };
         assert!(span(&[0, 1, 2]) < 200.0 && span(&[3, 4, 5]) < 200.0);

@@ -5,9 +5,9 @@ use indexmap::IndexSet;
 
 use super::table::Table;
 use crate::formats::Error;
-use crate::formats::spool::Spool;
 use crate::formats::text::TextTable;
 use crate::formats::text::{Names, not_kept, number, shown};
+use crate::formats::transpose_spool::Spool;
 
 /// Positions of gene, cell and count, if that is what the header names.
 pub fn columns(header: &ByteRecord) -> Option<[usize; 3]> {

@@ -10,15 +10,15 @@ mod tests;
 use std::path::Path;
 
 use super::Error;
-use super::spool::Spool;
 use super::text::TextTable;
 use super::text::{Names, longest_line, not_kept, number, shown};
+use super::transpose_spool::Spool;
 pub use orientation::Orientation;
 use table::Table;
 
 /// Reads a table of numbers with a header and a first column of names, or the long table of UMI-tools.
 ///
-/// `is_gene` knows the names of genes, to tell the orientation. Entries take up to `memory` bytes, names and the longest
+/// `is_gene` recognizes the names of genes, to infer the orientation. Entries take up to `memory` bytes, names and the longest
 /// line as much again at most; entries beyond that go to a temporary file.
 pub fn open_file(
     path: &Path,
@@ -44,19 +44,19 @@ pub fn open_file(
     read(table, columns, names, by_cell, memory)
 }
 
-/// Names of rows that are looked at to tell the orientation.
-const LOOKED_AT: usize = 10_000;
+/// Names of rows that are read to infer the orientation.
+const SAMPLED_NAMES: usize = 10_000;
 
 /// The names of the first rows, from a reading of their own.
 fn first_names(path: &Path, memory: usize) -> Result<Vec<String>, Error> {
     if !path.is_file() {
         let problem =
-            "whether cells or genes are in rows can only be told from a file: give `--orientation`";
+            "the orientation can only be inferred from a regular file: give `--orientation`";
         return Err(Error::input(path, problem));
     }
     let (mut names, mut rows) = (Names::within(memory), Vec::new());
     let mut table = Table::open(path, longest_line(memory))?;
-    while rows.len() < LOOKED_AT && table.advance()? {
+    while rows.len() < SAMPLED_NAMES && table.advance()? {
         rows.push(table.name(&mut names)?);
     }
     Ok(rows)

@@ -1,17 +1,17 @@
-//! Whether the rows of a table are cells or genes, from what their names look like.
+//! Infers from their names whether the rows of a table are cells or genes.
 
 use std::collections::HashSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the rows and columns of a text table are.
+/// Orientation of a text table.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Orientation {
-    /// Told by the names of rows and columns.
+    /// Inferred from the names of rows and columns.
     #[default]
     Auto,
     /// A row for each cell.
@@ -20,7 +20,7 @@ pub enum Orientation {
     GenesByCells,
 }
 
-/// Share of names that must look like symbols; a few genes have odd ones.
+/// Fraction of names that must look like symbols; a few genes have odd ones.
 const MOST: f64 = 0.9;
 
 /// Whether the columns are genes.
@@ -30,23 +30,23 @@ pub fn is_by_cell(
     is_gene: Option<&dyn Fn(&str) -> bool>,
 ) -> Result<bool, String> {
     if let Some(is_gene) = is_gene {
-        let [known, others] = [columns, rows].map(|names| share(names, is_gene));
+        let [known, others] = [columns, rows].map(|names| fraction(names, is_gene));
         if known != others {
             return Ok(known > others);
         }
     }
     let signs: [fn(&[String]) -> bool; 2] = [are_ensembl, are_symbols];
-    let told = signs.iter().find_map(|sign| {
+    let by_cell = signs.iter().find_map(|sign| {
         let by_cell = sign(columns);
         (by_cell != sign(rows)).then_some(by_cell)
     });
-    told.ok_or_else(|| {
+    by_cell.ok_or_else(|| {
         let first = |names: &[String]| match names.first() {
             Some(name) => format!("`{name}`"),
             None => "nothing".to_owned(),
         };
         format!(
-            "names do not tell whether its rows (first {}) are cells or genes, nor its columns (first {}): \
+            "the orientation cannot be inferred from the names of its rows (first {}) and columns (first {}): \
              give `--orientation cells-by-genes` or `--orientation genes-by-cells`",
             first(rows),
             first(columns)
@@ -54,14 +54,14 @@ pub fn is_by_cell(
     })
 }
 
-/// The share of names for which something holds.
-fn share(names: &[String], holds: impl Fn(&str) -> bool) -> f64 {
+/// The fraction of names for which something holds.
+fn fraction(names: &[String], holds: impl Fn(&str) -> bool) -> f64 {
     let held = names.iter().filter(|name| holds(name)).count();
     held as f64 / names.len().max(1) as f64
 }
 
 fn are_ensembl(names: &[String]) -> bool {
-    share(names, is_ensembl) > 0.5
+    fraction(names, is_ensembl) > 0.5
 }
 
 /// `ENSG00000141510`, `ENSMUSG00000059552.14`.
@@ -77,7 +77,7 @@ fn is_ensembl(name: &str) -> bool {
 
 fn are_symbols(names: &[String]) -> bool {
     let distinct: HashSet<&String> = names.iter().collect();
-    distinct.len() == names.len() && share(names, is_symbol) >= MOST && !are_numbered(names)
+    distinct.len() == names.len() && fraction(names, is_symbol) >= MOST && !are_numbered(names)
 }
 
 /// `TP53`, `Gapdh`, `HLA-DRB1`, `1700001C02Rik`, but not `AAACCTGAGCATCATC-1`.
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_genes_tell_the_orientation() {
+    fn names_of_genes_decide_the_orientation() {
         for cells in CELLS.map(names) {
             for genes in GENES.map(names) {
                 assert_eq!(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_asked_for() {
+    fn what_cannot_be_inferred_is_requested() {
         for (columns, rows) in [
             (["c1", "c2"], ["r1", "r2"]),
             (["TP53", "MYC"], ["ACTB", "CD4"]),

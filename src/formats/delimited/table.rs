@@ -46,7 +46,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Tells names from numbers in the first record, and goes to the first row.
+    /// Distinguishes names from numbers in the first record, and goes to the first row.
     fn start(&mut self, comment: &[u8]) -> Result<(), Error> {
         let has_names = self
             .record
@@ -152,7 +152,7 @@ impl Table {
         self.lines.wrong(problem)
     }
 
-    /// Splits the current line into fields; none goes on to the next line, quoted or not.
+    /// Splits the current line into fields; none continues to the next line, quoted or not.
     fn parse(&mut self) -> Result<(), Error> {
         let line = self.lines.current();
         if memchr::memchr(b'"', line).is_none() {

@@ -1,8 +1,8 @@
 //! Numbers of a one-dimensional dataset, read and unpacked outside the HDF5 library, which does one thing at a time.
 //!
-//! The library says where the chunks lie and how they were packed; their bytes are then read, inflated and converted on
+//! The library reports the position and filters of the chunks; their bytes are then read, inflated and converted on
 //! all threads. This is done for what nearly all files have: chunks that are shuffled, deflated or plain, and contiguous
-//! data. Whatever else there is, damage included, is left to the library, which knows what to say of it.
+//! data. Whatever else there is, damage included, is left to the library, which reports it.
 //! Source: HDF5 file format specification, sections III.C and IV.A.2.l.
 
 use std::fs::File;
@@ -66,16 +66,16 @@ impl Number for u32 {
     }
 }
 
-/// Where a chunk lies.
+/// Position of a chunk.
 #[derive(Debug, Clone, Copy)]
 struct Stored {
     address: u64,
     size: usize,
-    /// Bit i is set if filter i was left out.
+    /// Bit i is set if filter i was dropped.
     skipped: u32,
 }
 
-/// How to undo what was done to a chunk, in the order in which it was done.
+/// The filters of a chunk, in the order in which they were applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Shuffle,
@@ -150,7 +150,7 @@ impl Chunks {
             .into_par_iter()
             .map_init(Buffers::default, |buffers, (chunk, start, part)| {
                 self.read_part(buffers, chunk, start, part)?;
-                // No early end, so that the processor looks at many numbers at once, which are still near.
+                // No early end, so that the processor compares many numbers at once, which are still in the cache.
                 let all = part.iter().fold(true, |all, number| all & sound(number));
                 all.then_some(())
             })
@@ -201,7 +201,7 @@ impl Chunks {
         Some(())
     }
 
-    /// Whether all chunks lie in the file and can be as large as they say.
+    /// Whether all chunks lie in the file and can be as large as they declare.
     fn is_sound(&self, file_length: u64) -> bool {
         let full = self.length.saturating_mul(self.width);
         self.stored.iter().all(|stored| {
@@ -231,8 +231,8 @@ impl Default for Buffers {
     }
 }
 
-/// Whether a type is the one asked about.
-type Question = fn(&Datatype) -> hdf5::Result<bool>;
+/// Whether a type is a given one.
+type TypeTest = fn(&Datatype) -> hdf5::Result<bool>;
 
 /// How the numbers of a dataset are stored; none for other types and byte orders.
 fn kind_of(container: &Container) -> hdf5::Result<Option<(Kind, usize)>> {
@@ -240,7 +240,7 @@ fn kind_of(container: &Container) -> hdf5::Result<Option<(Kind, usize)>> {
         Ok(*found == Datatype::from_type::<T>()?)
     }
     let found = container.dtype()?;
-    let kinds: [(Kind, Question); 10] = [
+    let kinds: [(Kind, TypeTest); 10] = [
         (Kind::F32, is::<f32>),
         (Kind::F64, is::<f64>),
         (Kind::I8, is::<i8>),
@@ -270,7 +270,7 @@ fn steps_of(filters: &[Filter]) -> Option<Vec<Step>> {
     filters.iter().map(step).collect()
 }
 
-/// Places of all chunks of a dataset of `n` elements; none if some were never written.
+/// Positions of all chunks of a dataset of `n` elements; none if some were never written.
 fn chunked(node: &Node, n: usize, length: usize) -> Result<Option<Vec<Stored>>, Error> {
     if length == 0 {
         return Err(node.wrong("its chunks hold nothing"));
@@ -309,7 +309,7 @@ fn contiguous(offset: u64, n: usize, width: usize) -> Vec<Stored> {
     starts.map(piece).collect()
 }
 
-/// So many bytes; none if memory does not suffice, which HDF5 then says.
+/// So many bytes; none if memory does not suffice, which HDF5 then reports.
 fn make_room(bytes: &mut Vec<u8>, length: usize) -> Option<()> {
     bytes
         .try_reserve_exact(length.saturating_sub(bytes.len()))

@@ -16,7 +16,7 @@ pub(super) fn read(frame: &Node, name: &str) -> Result<Column, Error> {
     }
 }
 
-/// Reads plain values: text, numbers or truth values, without an entry missing but NaN.
+/// Reads plain values: text, numbers or booleans; only NaN is missing.
 pub(super) fn read_values(values: &Values) -> Result<Column, Error> {
     if values.is_text() {
         Ok(Column::Text(
@@ -52,7 +52,7 @@ fn read_group(element: &Node) -> Result<Column, Error> {
     )))
 }
 
-/// Values beside a mask that is true where an entry is missing (integer, boolean and string alike).
+/// Values with a mask that is true where an entry is missing (integer, boolean and string alike).
 fn read_nullable(element: &Node) -> Result<Column, Error> {
     let mask = element.require("mask")?;
     let missing: Vec<bool> = mask
@@ -70,15 +70,15 @@ fn read_nullable(element: &Node) -> Result<Column, Error> {
         )));
     }
     match &mut column {
-        Column::Text(entries) => hide(entries, &missing),
-        Column::Number(entries) => hide(entries, &missing),
-        Column::Boolean(entries) => hide(entries, &missing),
+        Column::Text(entries) => set_missing(entries, &missing),
+        Column::Number(entries) => set_missing(entries, &missing),
+        Column::Boolean(entries) => set_missing(entries, &missing),
         Column::Categorical { .. } => unreachable!("plain values are not categories"),
     }
     Ok(column)
 }
 
-fn hide<T>(entries: &mut [Option<T>], missing: &[bool]) {
+fn set_missing<T>(entries: &mut [Option<T>], missing: &[bool]) {
     for (entry, _) in entries
         .iter_mut()
         .zip(missing)
@@ -88,13 +88,13 @@ fn hide<T>(entries: &mut [Option<T>], missing: &[bool]) {
     }
 }
 
-/// What the codes of a categorical column stand for.
+/// Categories of a categorical column, by code.
 pub(super) struct Categories {
     pub names: Vec<String>,
     pub ordered: bool,
 }
 
-/// Reads a list of categories: text in any encoding, or numbers and truth values, which become text.
+/// Reads a list of categories: text in any encoding, or numbers and booleans, which become text.
 pub(super) fn categories(element: &Node) -> Result<Categories, Error> {
     let column = if element.is_group() {
         read_group(element)?
@@ -109,7 +109,7 @@ pub(super) fn categories(element: &Node) -> Result<Categories, Error> {
     })
 }
 
-/// Categories of a column as anndata 0.7 kept them, in `__categories` beside the columns.
+/// Categories of a column as anndata 0.7 kept them, in `__categories` next to the columns.
 fn legacy_categories(
     frame: &Node,
     element: &Node,
@@ -128,7 +128,7 @@ fn legacy_categories(
         .transpose()
 }
 
-/// Codes with their meaning; -1 (or, in unsigned codes, nothing) is missing.
+/// Codes with their categories; -1 (or, in unsigned codes, nothing) is missing.
 pub(super) fn categorical(values: &Values, categories: &Categories) -> Result<Column, Error> {
     if !values.is_integer() {
         return Err(values.wrong(format!(
@@ -141,7 +141,7 @@ pub(super) fn categorical(values: &Values, categories: &Categories) -> Result<Co
         Ok(position) if position < n_categories => Ok(Some(position as u32)),
         Err(_) if code == -1 => Ok(None),
         _ => Err(values.wrong(format!(
-            "code {code} does not name one of the {n_categories} categories"
+            "code {code} is not one of the {n_categories} categories"
         ))),
     };
     let codes = values

@@ -29,7 +29,7 @@ impl Dense {
         })
     }
 
-    /// Some cells, zeros left out.
+    /// Some cells, zeros dropped.
     pub fn read(&self, cells: Range<usize>) -> Result<Counts, Error> {
         let mut counts = Counts::empty(self.n_genes);
         let step = self.cells_at_once()?;

@@ -25,7 +25,7 @@ pub(super) fn group(parent: &Group, name: &str) -> Result<Group> {
         .create(name)
 }
 
-/// Says how an element is encoded.
+/// Sets the encoding attributes of an element.
 pub(super) fn mark(element: &Location, encoding: &str, version: &str) -> Result<()> {
     text_attribute(element, "encoding-type", encoding)?;
     text_attribute(element, "encoding-version", version)
@@ -81,7 +81,7 @@ pub(super) fn array<T: H5Type>(
     mark(&dataset, "array", "0.2.0")
 }
 
-/// Writes values without a mark of their own, as the parts of a sparse matrix have none.
+/// Writes values without encoding attributes, as in the parts of a sparse matrix.
 pub(super) fn compressed<T: H5Type>(
     parent: &Group,
     name: &str,
@@ -212,7 +212,7 @@ fn categorical(
     }
 }
 
-/// Writes a JSON value: objects as mappings, lists of texts, of numbers or of truth values as arrays.
+/// Writes a JSON value: objects as mappings, lists of strings, numbers or booleans as arrays.
 pub(super) fn json(parent: &Group, name: &str, value: &Value) -> Result<()> {
     match value {
         Value::Null => Err("null cannot be stored".into()),
@@ -250,14 +250,11 @@ fn json_array(parent: &Group, name: &str, entries: &[Value]) -> Result<()> {
     } else if let Some(entries) = all(entries, Value::as_str) {
         texts(parent, name, &entries)
     } else {
-        Err(
-            "a list that is neither of texts, of numbers nor of truth values cannot be stored"
-                .into(),
-        )
+        Err("only lists of strings, numbers or booleans can be stored".into())
     }
 }
 
-/// Says why a JSON value cannot be stored, if so.
+/// Why a JSON value cannot be stored, if so.
 pub(super) fn json_problem(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some("null cannot be stored".to_owned()),
@@ -271,8 +268,7 @@ pub(super) fn json_problem(value: &Value) -> Option<String> {
             let uniform = entries.iter().all(Value::is_number)
                 || entries.iter().all(Value::is_boolean)
                 || entries.iter().all(Value::is_string);
-            let mixed =
-                || "only lists of texts, of numbers or of truth values can be stored".to_owned();
+            let mixed = || "only lists of strings, numbers or booleans can be stored".to_owned();
             if uniform {
                 entries.iter().find_map(json_problem)
             } else {
@@ -282,7 +278,7 @@ pub(super) fn json_problem(value: &Value) -> Option<String> {
     }
 }
 
-/// Says why an element cannot have this name, if so.
+/// Why an element cannot have this name, if so.
 pub(super) fn name_problem(name: &str) -> Option<String> {
     if name.is_empty() || name == "." || name == ".." {
         Some(format!("`{name}` is not a name in HDF5"))
@@ -295,7 +291,7 @@ pub(super) fn name_problem(name: &str) -> Option<String> {
     }
 }
 
-/// Says why a text cannot be stored, if so.
+/// Why a text cannot be stored, if so.
 pub(super) fn text_problem(text: &str) -> Option<String> {
     text.contains('\0')
         .then(|| format!("the text {text:?} contains a zero byte, which HDF5 takes for its end"))

@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use hdf5::MinorErrorCode;
 use hdf5::types::TypeDescriptor;
 use ndarray::Array2;
+use serde_json::json;
 
 use super::frame::{Frame, list_nearest};
-use super::heaps;
+use super::global_heaps;
 use super::node::Node;
 use super::sparse::require_numbers;
-use super::stuck;
 use super::values::check_size;
-use crate::crash;
+use super::watchdog;
+use super::write::STATEMENT;
+use crate::file_format::ANNDATA;
 use crate::formats::{Column, Error, Matrix, Source};
+use crate::signal_handler;
 
 /// An AnnData file, open for reading.
 pub struct File {
@@ -58,6 +61,31 @@ impl File {
             whole,
             _file: file,
         })
+    }
+
+    /// Checks the version of the format that programs of this library stated when they wrote the file; other files have none.
+    ///
+    /// # Errors
+    /// A version that this library does not read, and a damaged file.
+    pub fn check_format(&self) -> Result<(), Error> {
+        let group = |node: Option<Node>| node.filter(Node::is_group);
+        let Some(uns) = group(self.root.child("uns")?) else {
+            return Ok(());
+        };
+        let Some(own) = group(uns.child(STATEMENT)?) else {
+            return Ok(());
+        };
+        let version = own.child("format_version")?;
+        let version = version.map(|node| node.values()?.numbers::<u64>());
+        let writer = own.child("scgpt_tools_version")?;
+        let writer = writer.map(|node| node.values()?.texts());
+        let statement = json!({
+            "format_version": version.transpose()?.and_then(|numbers| numbers.first().copied()),
+            "scgpt_tools_version": writer.transpose()?.and_then(|texts| texts.first().cloned()),
+        });
+        ANNDATA
+            .check(&statement)
+            .map_err(|problem| own.wrong(problem))
     }
 
     pub fn path(&self) -> &Path {
@@ -161,7 +189,7 @@ impl File {
         self.members("obsm")
     }
 
-    /// A matrix of `obsm`, [cells, width]; NaN where a cell has no place.
+    /// A matrix of `obsm`, [cells, columns]; NaN where a cell has no coordinates.
     pub fn embedding(&self, name: &str) -> Result<Array2<f32>, Error> {
         let node = self.root.require("obsm")?.require(name)?;
         let (cells, shape) = (self.n_cells(), node.shape()?);
@@ -257,7 +285,7 @@ fn member(root: &Node, group: &str, name: &str) -> Result<Option<Node>, Error> {
     }
 }
 
-/// Opens an HDF5 file for reading, saying plainly why it cannot be.
+/// Opens an HDF5 file for reading, with a specific error if that fails.
 pub(in crate::formats) fn open_root(path: &Path) -> Result<(hdf5::File, Node), Error> {
     let file = open_hdf5(path)?;
     let group = file.group("/").map_err(|error| explain(path, error))?;
@@ -276,13 +304,13 @@ fn open_hdf5(path: &Path) -> Result<hdf5::File, Error> {
     if metadata.is_dir() {
         return Err(Error::input(
             path,
-            "it is a folder, an AnnData file (.h5ad) was expected",
+            "it is a directory, an AnnData file (.h5ad) was expected",
         ));
     }
-    crash::reading(path);
-    stuck::watch();
+    signal_handler::reading(path);
+    watchdog::watch();
     let file = hdf5::File::open(path).map_err(|error| explain(path, error))?;
-    heaps::check(path)?;
+    global_heaps::check(path)?;
     Ok(file)
 }
 
@@ -295,7 +323,7 @@ fn explain(path: &Path, error: hdf5::Error) -> Error {
     } else if error.contains_minor(MinorErrorCode::Truncated) {
         Error::input(
             path,
-            "the file is truncated: it is shorter than it says; copy or download it again",
+            "the file is truncated: it is shorter than it declares; copy or download it again",
         )
     } else if error.contains_minor(MinorErrorCode::CantLockFile) {
         let remedy = "wait until the program that writes it ends, or set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks";

@@ -187,7 +187,7 @@ fn column_len(element: &Node) -> Result<usize, Error> {
     }
 }
 
-/// Says which names there are, those most like `name` first.
+/// Lists the names there are, those most like `name` first.
 pub(in crate::formats) fn list_nearest(names: &[String], name: &str) -> String {
     const SHOWN: usize = 20;
     if names.is_empty() {
@@ -231,9 +231,9 @@ mod tests {
     use crate::formats::h5ad::{self, Cells, File};
 
     #[test]
-    fn an_index_that_is_not_as_long_as_the_frame_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cells.h5ad");
+    fn an_index_that_is_not_as_long_as_the_frame_is_rejected() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cells.h5ad");
         let names: Vec<String> = (0..4).map(|at| format!("n{at}")).collect();
         let counts = Counts::from_rows(4, vec![[(0_u32, 1.0_f32)]; 4]);
         h5ad::create(&path, &Cells::new(&counts, &names, &names)).unwrap();

@@ -14,7 +14,7 @@ use super::values::Values;
 use crate::formats::Column;
 use crate::formats::Error;
 
-/// What becomes of a failed HDF5 call while an element is written.
+/// Converts a failed HDF5 call, while an element is written, into an error.
 pub(super) type Explain<'a> = &'a dyn Fn(&str, hdf5::Error) -> Error;
 
 /// Rewrites `obs` and `var` if they are tables.

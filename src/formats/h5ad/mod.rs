@@ -1,8 +1,8 @@
 //! Cells in and out of AnnData `.h5ad` files.
 //!
-//! [`File`] reads what is asked for and no more: names, single columns of `obs` and `var`, and any rows of `X`, a layer or
+//! [`File`] reads what is requested and no more: names, single columns of `obs` and `var`, and any rows of `X`, a layer or
 //! `raw`, from every encoding since anndata 0.5. [`write_copy`] adds columns, embeddings, graphs and unstructured values to
-//! a copy of a file, [`create`] writes a new one.  The encodings are those of the
+//! a copy of a file, [`create`] writes a new one. The encodings are those of the
 //! on-disk format specification of AnnData (<https://anndata.readthedocs.io/en/stable/fileformat-prose.html>).
 
 mod chunks;
@@ -11,15 +11,15 @@ pub(super) mod dense;
 mod encode;
 mod file;
 pub(super) mod frame;
-mod heaps;
+mod global_heaps;
 mod legacy;
 pub(super) mod loom;
 pub(super) mod node;
 pub(super) mod sparse;
-mod stuck;
 pub(super) mod tenx;
 mod values;
 mod vectors;
+mod watchdog;
 mod write;
 
 #[cfg(test)]

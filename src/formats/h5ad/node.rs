@@ -201,7 +201,7 @@ impl Node {
             return Ok(false);
         };
         if !attribute.is_scalar() {
-            return Err(self.wrong(format!("attribute `{name}` is not a single truth value")));
+            return Err(self.wrong(format!("attribute `{name}` is not a single boolean")));
         }
         attribute
             .read_scalar::<u8>()

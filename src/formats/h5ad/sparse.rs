@@ -12,7 +12,7 @@ use super::values::check_size;
 use crate::counts::Counts;
 use crate::formats::Error;
 
-/// Stored values that are looked at together when a whole matrix has to be passed through (8 to 16 MB of memory).
+/// Stored values that are read together when a whole matrix has to be passed through (8 to 16 MB of memory).
 const PIECE: usize = 1 << 20;
 /// Stored values that a row may have even if there are fewer columns, because some writers repeat entries.
 const LONGEST_ROW: usize = 1 << 20;
@@ -39,7 +39,7 @@ impl Numbers {
         })
     }
 
-    /// Numbers that are unpacked without HDF5 and are all sound; none if it has to look at them.
+    /// Numbers that are unpacked without HDF5 and are all sound; none if HDF5 has to read them.
     fn unpack<T: Number>(
         &self,
         stored: Range<usize>,
@@ -154,7 +154,7 @@ impl Sparse {
         Ok(Counts::from_rows(self.offsets.len() - 1, rows))
     }
 
-    /// Goes through the entries (cell, gene, value) of a matrix that is stored by gene, gene by gene.
+    /// Iterates over the entries (cell, gene, value) of a matrix that is stored by gene, gene by gene.
     pub fn each_entry(
         &self,
         n_cells: usize,
@@ -293,7 +293,7 @@ pub(in crate::formats) fn is_stored_by_gene(node: &Node) -> Result<bool, Error> 
         Some(other) => Err(node.wrong(format!(
             "matrices with encoding `{other}` are not supported"
         ))),
-        None => Err(node.wrong("it does not say how the matrix is encoded")),
+        None => Err(node.wrong("the encoding of the matrix is missing")),
     }
 }
 
@@ -302,7 +302,7 @@ pub(super) fn read_sizes(node: &Node) -> Result<Vec<usize>, Error> {
     let sizes: Vec<i64> = node.values()?.numbers()?;
     let size = |&size: &i64| usize::try_from(size).ok();
     let found: Option<Vec<usize>> = sizes.iter().map(size).collect();
-    found.ok_or_else(|| node.wrong(format!("{sizes:?} are no sizes")))
+    found.ok_or_else(|| node.wrong(format!("{sizes:?} are not sizes")))
 }
 
 pub(in crate::formats) fn require_numbers(node: &Node) -> Result<(), Error> {

@@ -11,28 +11,24 @@ use serde_json::json;
 
 use super::*;
 use crate::counts::Counts;
-use crate::formats::tests::formats;
 use crate::formats::{Column, Error, Matrix, Source};
+use crate::support::needs::{formats, real};
+use crate::support::python;
 
-/// The same rule where to find Python as in the tests of the programs.
-#[path = "../../../tests/support/python.rs"]
-mod python;
-
-/// The `.h5ad` files of the collection, with what the Python readers return for them.
-fn expected() -> Vec<(PathBuf, csv::StringRecord)> {
-    let Some(folder) = formats() else {
-        return Vec::new();
-    };
+/// The `.h5ad` files of a directory, with what the Python readers return for them.
+fn expected(directory: &Path) -> Vec<(PathBuf, csv::StringRecord)> {
     let mut table = csv::ReaderBuilder::new()
         .delimiter(b'\t')
         .flexible(true)
-        .from_path(folder.join("EXPECTED.tsv"))
+        .from_path(directory.join("EXPECTED.tsv"))
         .unwrap();
     let rows = table
         .records()
         .map(Result::unwrap)
         .filter(|row| &row[1] == "h5ad");
-    rows.map(|row| (folder.join(&row[0]), row)).collect()
+    let files: Vec<_> = rows.map(|row| (directory.join(&row[0]), row)).collect();
+    assert!(files.len() > 20);
+    files
 }
 
 fn summary(matrix: &Matrix, blocks: &[Range<usize>]) -> (usize, f64) {
@@ -54,8 +50,19 @@ fn read_all(file: &File, source: &Source) -> Counts {
 }
 
 #[test]
-fn every_file_of_the_collection_reads_as_in_python() {
-    for (path, row) in expected() {
+fn every_file_reads_as_in_python() {
+    assert_reads_as_in_python(&formats(""));
+}
+
+#[test]
+fn every_real_file_reads_as_in_python() {
+    if let Some(directory) = real("formats") {
+        assert_reads_as_in_python(&directory);
+    }
+}
+
+fn assert_reads_as_in_python(directory: &Path) {
+    for (path, row) in expected(directory) {
         let name = &row[0];
         let file = File::open(&path).unwrap();
         assert_eq!(file.n_cells().to_string(), row[2], "{name}");
@@ -120,8 +127,8 @@ fn every_file_of_the_collection_reads_as_in_python() {
 
 #[test]
 fn encodings_of_the_same_cells_agree() {
-    let Some(folder) = formats() else { return };
-    let reference = File::open(&folder.join("odd/csr_float32.h5ad")).unwrap();
+    let open = |name: &str| File::open(&formats(&format!("made/{name}.h5ad"))).unwrap();
+    let reference = open("csr_float32");
     let (expected, celltype) = (
         read_all(&reference, &Source::X),
         reference.obs("celltype").unwrap(),
@@ -129,7 +136,7 @@ fn encodings_of_the_same_cells_agree() {
     let same = "csc_float32 csr_int32 csr_int64_values_and_indices csr_unsorted_indices dense_float32 dense_float64_uncompressed \
                 dense_uint16_lzf duplicate_gene_names nullable_columns obsm_obsp_varm_uns unicode_and_named_index";
     for name in same.split_whitespace() {
-        let file = File::open(&folder.join(format!("odd/{name}.h5ad"))).unwrap();
+        let file = open(name);
         assert_eq!(read_all(&file, &Source::X), expected, "{name}");
         let some = file.matrix(&Source::X).unwrap().read(17..23).unwrap();
         assert_eq!(
@@ -143,7 +150,7 @@ fn encodings_of_the_same_cells_agree() {
             "{name}"
         );
     }
-    let layered = File::open(&folder.join("odd/no_X_counts_layer.h5ad")).unwrap();
+    let layered = open("no_X_counts_layer");
     assert_eq!(
         read_all(&layered, &Source::Layer("counts".into())),
         expected
@@ -153,11 +160,11 @@ fn encodings_of_the_same_cells_agree() {
         problem.contains("there is no matrix `X`, it has `layers/counts`"),
         "{problem}"
     );
-    let raw = File::open(&folder.join("odd/scaled_X_counts_in_raw.h5ad")).unwrap();
+    let raw = open("scaled_X_counts_in_raw");
     assert_eq!(read_all(&raw, &Source::Raw), expected);
 }
 
-/// Additions of every kind for `n_cells` cells.
+/// Additions of every type for `n_cells` cells.
 fn additions(n_cells: usize) -> Additions {
     let labels: Vec<Option<&str>> = (0..n_cells)
         .map(|cell| [Some("β cell"), None, Some("acinar")][cell % 3])
@@ -183,7 +190,7 @@ fn additions(n_cells: usize) -> Additions {
             Column::Boolean((0..n_cells).map(|cell| Some(cell % 2 == 0)).collect()),
         ),
         (
-            "new guess".to_owned(),
+            "new prediction".to_owned(),
             Column::Boolean(
                 (0..n_cells)
                     .map(|cell| [None, Some(true)][cell % 2])
@@ -200,14 +207,14 @@ fn additions(n_cells: usize) -> Additions {
     Additions {
         obs,
         obsm: vec![("X_new".to_owned(), embedding)],
-        obsp: vec![("new".to_owned(), neighbours(n_cells))],
+        obsp: vec![("new".to_owned(), neighbors(n_cells))],
         uns: vec![("new".to_owned(), value)],
         replace: false,
     }
 }
 
-/// A graph in which every cell knows the next one and some know themselves.
-fn neighbours(n_cells: usize) -> Counts {
+/// A graph in which every cell is linked to the next one and some to themselves.
+fn neighbors(n_cells: usize) -> Counts {
     let row = |cell: usize| {
         let mut row = vec![((cell + 1) % n_cells, 0.25)];
         if cell.is_multiple_of(3) && n_cells > 1 {
@@ -283,14 +290,25 @@ fn check_copy(original: &Path, written: &Path, added: &Additions) {
 
 #[test]
 fn a_copy_keeps_everything_and_has_the_additions() {
+    assert_copies(&formats(""));
+}
+
+#[test]
+fn a_copy_of_a_real_file_keeps_everything_and_has_the_additions() {
+    if let Some(directory) = real("formats") {
+        assert_copies(&directory);
+    }
+}
+
+fn assert_copies(directory: &Path) {
     let python = python::python();
-    let folder = tempfile::tempdir().unwrap();
+    let output = tempfile::tempdir().unwrap();
     let (written, again) = (
-        folder.path().join("written.h5ad"),
-        folder.path().join("again.h5ad"),
+        output.path().join("written.h5ad"),
+        output.path().join("again.h5ad"),
     );
-    let expected_json = folder.path().join("expected.json");
-    for (path, _) in expected() {
+    let expected_json = output.path().join("expected.json");
+    for (path, _) in expected(directory) {
         let before = std::fs::read(&path).unwrap();
         let added = additions(File::open(&path).unwrap().n_cells());
         write_copy(&path, &written, &added).unwrap();
@@ -315,16 +333,16 @@ fn a_copy_keeps_everything_and_has_the_additions() {
             );
         }
     }
-    let left = std::fs::read_dir(folder.path()).unwrap().count();
-    assert!(left <= 3, "partial output was left behind");
+    let left = std::fs::read_dir(output.path()).unwrap().count();
+    assert!(left <= 3, "partial output remains");
 }
 
 /// A file of three cells and four genes to be changed through HDF5 by `edit`.
 fn edited(
-    folder: &tempfile::TempDir,
+    directory: &tempfile::TempDir,
     edit: impl FnOnce(&hdf5::File) -> hdf5::Result<()>,
 ) -> PathBuf {
-    let path = folder.path().join("edited.h5ad");
+    let path = directory.path().join("edited.h5ad");
     let counts = small();
     create(&path, &Cells::new(&counts, &names("c", 3), &names("g", 4))).unwrap();
     let file = write::unlocked().open_rw(&path).unwrap();
@@ -369,8 +387,8 @@ fn problem_of<T>(result: Result<T, Error>) -> String {
 #[test]
 fn strings_of_any_fixed_length_are_read() {
     fn check<T: H5Type>(text: impl Fn(&str) -> T, long: &str) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = edited(&folder, |file| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = edited(&directory, |file| {
             let texts = [text("a"), text(""), text(long)];
             put(&file.group("obs")?, "t", &[3], &texts)?;
             encode::column_order(&file.group("obs")?, &["t".to_owned()])
@@ -396,8 +414,8 @@ fn strings_of_any_fixed_length_are_read() {
 
 #[test]
 fn the_index_may_be_a_group_and_codes_of_any_width() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = edited(&folder, |file| {
+    let directory = tempfile::tempdir().unwrap();
+    let path = edited(&directory, |file| {
         let obs = file.group("obs")?;
         obs.unlink("_index")?;
         let index = obs.create_group("_index")?;
@@ -424,14 +442,12 @@ fn the_index_may_be_a_group_and_codes_of_any_width() {
         ordered: false,
     };
     assert_eq!(file.obs("wide").unwrap(), wide);
-    assert!(
-        problem_of(file.obs("unsigned")).contains("code 7 does not name one of the 2 categories")
-    );
+    assert!(problem_of(file.obs("unsigned")).contains("code 7 is not one of the 2 categories"));
     assert!(
         problem_of(file.obs("short")).contains("column `short` has 2 entries, 3 were expected")
     );
     assert!(problem_of(file.obs("Wide")).contains("there is no column `Wide`; there are `wide`, "));
-    let copy = folder.path().join("copy.h5ad");
+    let copy = directory.path().join("copy.h5ad");
     write_copy(&path, &copy, &additions(3)).unwrap();
     assert_eq!(
         File::open(&copy).unwrap().cell_names().unwrap(),
@@ -445,8 +461,8 @@ fn names_of<const N: usize>(names: [&str; N]) -> Vec<String> {
 
 #[test]
 fn half_precision_repeated_and_unsorted_entries_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = edited(&folder, |file| {
+    let directory = tempfile::tempdir().unwrap();
+    let path = edited(&directory, |file| {
         let x = file.group("X")?;
         put(&x, "indptr", &[4], &[0u32, 3, 3, 5])?;
         put(&x, "indices", &[5], &[3u64, 0, 3, 2, 1])?;
@@ -458,7 +474,7 @@ fn half_precision_repeated_and_unsorted_entries_are_read() {
         )
     });
     assert_eq!(read_all(&File::open(&path).unwrap(), &Source::X), small());
-    let path = edited(&folder, |file| {
+    let path = edited(&directory, |file| {
         let x = file.group("X")?;
         x.delete_attr("encoding-type")?;
         encode::text_attribute(&x, "encoding-type", "csc_matrix")?;
@@ -481,10 +497,10 @@ fn half_precision_repeated_and_unsorted_entries_are_read() {
 }
 
 #[test]
-fn impossible_matrices_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+fn impossible_matrices_are_rejected() {
+    let directory = tempfile::tempdir().unwrap();
     let problem = |part: &str, edit: &dyn Fn(&hdf5::Group) -> hdf5::Result<()>| {
-        let path = edited(&folder, |file| edit(&file.group("X")?));
+        let path = edited(&directory, |file| edit(&file.group("X")?));
         let file = File::open(&path).unwrap();
         let problem = problem_of(file.matrix(&Source::X).and_then(|matrix| matrix.read(0..3)));
         assert!(
@@ -531,7 +547,7 @@ fn impossible_matrices_are_refused() {
     });
     assert!(endless.contains("row 0 (counted from 0) has 1048577 values"));
     let dense = |shape: [usize; 2], values: &[f64]| {
-        let path = edited(&folder, |file| {
+        let path = edited(&directory, |file| {
             file.unlink("X")?;
             put(file, "X", &shape, values)
         });
@@ -549,9 +565,9 @@ fn impossible_matrices_are_refused() {
 }
 
 #[test]
-fn a_size_that_the_file_cannot_hold_is_refused_before_memory_is_set_aside() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = edited(&folder, |file| {
+fn a_size_that_the_file_cannot_hold_is_rejected_before_memory_is_allocated() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = edited(&directory, |file| {
         let obs = file.group("obs")?;
         obs.unlink("_index")?;
         obs.new_dataset::<i64>()
@@ -566,10 +582,10 @@ fn a_size_that_the_file_cannot_hold_is_refused_before_memory_is_set_aside() {
 
 #[test]
 fn files_that_are_not_anndata_are_named_plainly() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     assert!(problem_of(File::open(&at("missing.h5ad"))).ends_with("there is no such file"));
-    assert!(problem_of(File::open(folder.path())).contains("it is a folder"));
+    assert!(problem_of(File::open(directory.path())).contains("it is a directory"));
     std::fs::write(at("text.h5ad"), "cell,gene\n").unwrap();
     assert!(problem_of(File::open(&at("text.h5ad"))).contains("it is not an HDF5 file"));
     std::fs::write(at("empty.h5ad"), "").unwrap();
@@ -582,7 +598,7 @@ fn files_that_are_not_anndata_are_named_plainly() {
         problem.contains("`obs` was expected, there are `matrix`"),
         "{problem}"
     );
-    let whole = std::fs::read(edited(&folder, |_| Ok(()))).unwrap();
+    let whole = std::fs::read(edited(&directory, |_| Ok(()))).unwrap();
     std::fs::write(at("half.h5ad"), &whole[..whole.len() / 2]).unwrap();
     assert!(problem_of(File::open(&at("half.h5ad"))).contains("the file is truncated"));
     assert!(
@@ -596,32 +612,32 @@ fn files_that_are_not_anndata_are_named_plainly() {
 }
 
 #[test]
-fn additions_that_do_not_fit_are_refused_and_leave_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let input = edited(&folder, |_| Ok(()));
-    let output = folder.path().join("output.h5ad");
+fn additions_that_do_not_fit_are_rejected_and_leave_no_partial_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = edited(&directory, |_| Ok(()));
+    let output = directory.path().join("output.h5ad");
     let column = |name: &str, n: usize| (name.to_owned(), Column::Number(vec![Some(1.0); n]));
     let with = |obs: Vec<(String, Column)>| Additions {
         obs,
         ..Additions::default()
     };
-    let refused = |added: &Additions| problem_of(write_copy(&input, &output, added));
+    let rejected = |added: &Additions| problem_of(write_copy(&input, &output, added));
     assert!(
-        refused(&with(vec![column("a", 2)])).contains("it has 2 entries, but there are 3 cells")
+        rejected(&with(vec![column("a", 2)])).contains("it has 2 entries, but there are 3 cells")
     );
-    assert!(refused(&with(vec![column("a/b", 3)])).contains("slash"));
-    assert!(refused(&with(vec![column("_index", 3)])).contains("`obs/_index`"));
-    assert!(refused(&with(vec![column("a", 3), column("a", 3)])).contains("added twice"));
+    assert!(rejected(&with(vec![column("a/b", 3)])).contains("slash"));
+    assert!(rejected(&with(vec![column("_index", 3)])).contains("`obs/_index`"));
+    assert!(rejected(&with(vec![column("a", 3), column("a", 3)])).contains("added twice"));
     let zero = Additions {
         uns: vec![("a".to_owned(), json!({"b": ["c\0"]}))],
         ..Additions::default()
     };
-    assert!(refused(&zero).contains("zero byte"));
+    assert!(rejected(&zero).contains("zero byte"));
     let mixed = Additions {
         uns: vec![("a".to_owned(), json!([1, "b"]))],
         ..Additions::default()
     };
-    assert!(refused(&mixed).contains("only lists of"));
+    assert!(rejected(&mixed).contains("only lists of"));
     let narrow = Embedding {
         width: 2,
         values: vec![0.0; 5],
@@ -630,19 +646,19 @@ fn additions_that_do_not_fit_are_refused_and_leave_nothing_behind() {
         obsm: vec![("X_a".to_owned(), narrow)],
         ..Additions::default()
     };
-    assert!(refused(&narrow).contains("it has 5 values"));
+    assert!(rejected(&narrow).contains("it has 5 values"));
     let small = Additions {
         obsp: vec![("a".to_owned(), Counts::from_rows(3, [[(0, 1.0)]; 2]))],
         ..Additions::default()
     };
-    assert!(refused(&small).contains("2 rows and 3 columns, but 3 cells by 3 cells"));
+    assert!(rejected(&small).contains("2 rows and 3 columns, but 3 cells by 3 cells"));
     assert!(
         problem_of(write_copy(&input, &input, &Additions::default())).contains("never modified")
     );
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 
     write_copy(&input, &output, &with(vec![column("a", 3)])).unwrap();
-    let second = folder.path().join("second.h5ad");
+    let second = directory.path().join("second.h5ad");
     let mut added = with(vec![(
         "a".to_owned(),
         Column::from_labels(&[Some("x"), None, Some("y")]),
@@ -658,7 +674,7 @@ fn additions_that_do_not_fit_are_refused_and_leave_nothing_behind() {
 
     let nowhere = write_copy(
         &input,
-        &folder.path().join("no/such/folder.h5ad"),
+        &directory.path().join("no/such/directory.h5ad"),
         &Additions::default(),
     )
     .unwrap_err();
@@ -667,8 +683,8 @@ fn additions_that_do_not_fit_are_refused_and_leave_nothing_behind() {
 
 #[test]
 fn a_new_file_has_columns_of_genes_embeddings_graphs_and_values() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("new.h5ad");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new.h5ad");
     let (counts, added) = (small(), additions(3));
     let (cell_names, gene_names) = (names("c", 3), names("g", 4));
     let kinds = ["Gene Expression", "Gene Expression", "Peaks", "Peaks"].map(Some);
@@ -686,7 +702,7 @@ fn a_new_file_has_columns_of_genes_embeddings_graphs_and_values() {
     assert_eq!(file.var(&Source::X, "feature_types").unwrap(), var[0].1);
     assert_eq!(read_all(&file, &Source::X), counts);
     // What `create` writes and what is added to a bare file are the same elements.
-    let at = |name: &str| folder.path().join(name);
+    let at = |name: &str| directory.path().join(name);
     let (bare, copy) = (at("bare.h5ad"), at("copy.h5ad"));
     let names_alone = Cells::new(&counts, &cell_names, &gene_names);
     create(
@@ -699,7 +715,7 @@ fn a_new_file_has_columns_of_genes_embeddings_graphs_and_values() {
     .unwrap();
     write_copy(&bare, &copy, &added).unwrap();
     if let Some(python) = python::python() {
-        let expected = folder.path().join("expected.json");
+        let expected = directory.path().join("expected.json");
         std::fs::write(&expected, expectation(&added).to_string()).unwrap();
         python::check(&python, "check_additions.py", &[&bare, &path, &expected]);
         python::check(&python, "check_additions.py", &[&bare, &copy, &expected]);
@@ -719,8 +735,8 @@ fn a_new_file_has_columns_of_genes_embeddings_graphs_and_values() {
 }
 
 /// A multi-modal file of two modalities: cells c0, c1 with RNA, c2, c1 with protein; its own table has them as c2, c0, c1.
-fn multimodal(folder: &tempfile::TempDir) -> PathBuf {
-    let path = folder.path().join("two.h5mu");
+fn multimodal(directory: &tempfile::TempDir) -> PathBuf {
+    let path = directory.path().join("two.h5mu");
     let file = write::unlocked().create(&path).unwrap();
     let build = || -> hdf5::Result<()> {
         encode::mark(&file, "MuData", "0.1.0")?;
@@ -755,8 +771,8 @@ fn multimodal(folder: &tempfile::TempDir) -> PathBuf {
 
 #[test]
 fn additions_to_a_multi_modal_file_describe_the_cells_of_all_modalities() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, output) = (multimodal(&folder), folder.path().join("out.h5mu"));
+    let directory = tempfile::tempdir().unwrap();
+    let (path, output) = (multimodal(&directory), directory.path().join("out.h5mu"));
     assert_eq!(cell_names(&path).unwrap(), ["c2", "c0", "c1"]);
     assert_eq!(crate::formats::modalities(&path).unwrap(), ["prot", "rna"]);
     let added = additions(3);
@@ -793,9 +809,9 @@ fn exercise(path: &Path) -> Result<(), Error> {
     results.into_iter().collect()
 }
 
-/// A small file with every kind of element.
-fn specimen(folder: &tempfile::TempDir) -> Vec<u8> {
-    let path = edited(folder, |file| {
+/// A small file with every type of element.
+fn specimen(directory: &tempfile::TempDir) -> Vec<u8> {
+    let path = edited(directory, |file| {
         let dense: Vec<f64> = (0..12).map(f64::from).collect();
         put(&file.group("layers")?, "dense", &[3, 4], &dense)?;
         file.new_dataset::<f64>()
@@ -804,16 +820,16 @@ fn specimen(folder: &tempfile::TempDir) -> Vec<u8> {
             .create("layers/packed")?
             .write_raw(&dense)
     });
-    let written = folder.path().join("specimen.h5ad");
+    let written = directory.path().join("specimen.h5ad");
     write_copy(&path, &written, &additions(3)).unwrap();
     exercise(&written).unwrap();
     std::fs::read(written).unwrap()
 }
 
 #[test]
-fn a_heap_cut_by_an_empty_region_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (whole, path) = (specimen(&folder), folder.path().join("cut.h5ad"));
+fn a_heap_cut_by_an_empty_region_is_rejected() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, path) = (specimen(&directory), directory.path().join("cut.h5ad"));
     let heap = memchr::memmem::find(&whole, b"GCOL").unwrap();
     for (from, to) in [(16, 4096), (16, 64), (512, 600), (2048, 4096)] {
         let mut cut = whole.clone();
@@ -836,9 +852,12 @@ fn a_heap_cut_by_an_empty_region_is_refused() {
 }
 
 #[test]
-fn truncated_files_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (whole, path) = (specimen(&folder), folder.path().join("truncated.h5ad"));
+fn truncated_files_are_rejected() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, path) = (
+        specimen(&directory),
+        directory.path().join("truncated.h5ad"),
+    );
     for length in (0..whole.len()).step_by(whole.len() / 150) {
         std::fs::write(&path, &whole[..length]).unwrap();
         problem_of(exercise(&path));
@@ -850,22 +869,22 @@ proptest! {
 
     #[test]
     fn changed_bytes_give_a_result_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("changed.h5ad");
-        let mut bytes = specimen(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("changed.h5ad");
+        let mut bytes = specimen(&directory);
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
         std::fs::write(&path, &bytes).unwrap();
         let _ = exercise(&path);
-        let _ = write_copy(&path, &folder.path().join("copy.h5ad"), &additions(3));
+        let _ = write_copy(&path, &directory.path().join("copy.h5ad"), &additions(3));
     }
 
     #[test]
     fn what_is_created_reads_back(rows in prop::collection::vec(prop::collection::btree_map(0u32..9, -4.0f32..4.0, 0..6), 0..12)) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("created.h5ad");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("created.h5ad");
         let counts = Counts::from_rows(9, rows);
         let n_cells = counts.n_cells();
         let obs = additions(n_cells).obs;
@@ -891,10 +910,10 @@ proptest! {
 
 #[test]
 fn python_reads_what_is_created() {
-    let (Some(folder), Some(python)) = (formats(), python::python()) else {
+    let Some(python) = python::python() else {
         return;
     };
-    let original = folder.join("odd/categorical_with_nan_ordered_unused.h5ad");
+    let original = formats("made/categorical_with_nan_ordered_unused.h5ad");
     let file = File::open(&original).unwrap();
     let columns = file.obs_columns().unwrap();
     let obs: Vec<(String, Column)> = columns

@@ -108,7 +108,7 @@ impl<'n> Values<'n> {
         )
     }
 
-    /// Truth values; missing where the enumeration says something other than true or false, as R's `NA` does.
+    /// Booleans; missing where the enumeration has a value other than true or false, such as R's `NA`.
     pub fn flags(&self) -> Result<Vec<Option<bool>>, Error> {
         let (yes, no) = match &self.kind {
             TypeDescriptor::Boolean => (Some(1), Some(0)),
@@ -122,7 +122,7 @@ impl<'n> Values<'n> {
                 (value("TRUE"), value("FALSE"))
             }
             other => {
-                return Err(self.wrong(format!("truth values were expected, `{other}` was found")));
+                return Err(self.wrong(format!("booleans were expected, `{other}` was found")));
             }
         };
         let decode =
@@ -244,7 +244,7 @@ fn decode(text: &[u8]) -> Option<String> {
     std::str::from_utf8(&text[..end]).ok().map(str::to_owned)
 }
 
-/// Refuses a declared size that the bytes in the file cannot hold, before memory is set aside for it.
+/// Rejects a declared size that the bytes in the file cannot hold, before memory is allocated for it.
 ///
 /// deflate, the strongest of the filters that we read, shrinks at most 1032 to 1.
 pub(in crate::formats) fn check_size(
@@ -299,7 +299,7 @@ fn read_items<T: H5Type>(
         return Ok(Vec::new());
     }
     if container.space()?.size() != n_elements || memory.size() != per_element * size_of::<T>() {
-        return Err("the elements do not fit the memory set aside for them".into());
+        return Err("the elements do not fit the memory allocated for them".into());
     }
     let memory = Datatype::from_descriptor(memory)?;
     if container.dtype()?.conv_path(&memory).is_none() {

@@ -1,4 +1,4 @@
-//! Vectors of cells: a matrix of `obsm`, or `X` where it holds an embedding.
+//! Cell embeddings: a matrix of `obsm`, or `X` where it holds an embedding.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::sparse::require_numbers;
 use super::values::check_size;
 use crate::formats::{Error, Matrix, Source};
 
-/// One vector for each cell, to be read a few cells at a time.
+/// One embedding for each cell, to be read a few cells at a time.
 pub struct Vectors {
     n_cells: usize,
     width: usize,
@@ -23,9 +23,9 @@ enum Stored {
 }
 
 impl File {
-    /// The vectors of `obsm/key`; none if there is no such element. Values may be NaN.
+    /// The embeddings of `obsm/key`; none if there is no such element. Values may be NaN.
     ///
-    /// Fails unless there is a vector of at least one number for each cell, and bytes for all of them.
+    /// Fails unless there is an embedding of at least one number for each cell, with all its bytes in the file.
     pub fn vectors(&self, key: &str) -> Result<Option<Vectors>, Error> {
         let Some(node) = self.obsm(key)? else {
             return Ok(None);
@@ -36,7 +36,7 @@ impl File {
             [cells, width] if cells == n_cells && width > 0 => width,
             ref shape => {
                 return Err(node.wrong(format!(
-                    "its shape is {shape:?}, but {n_cells} cells with a vector each were expected"
+                    "its shape is {shape:?}, but an embedding of each of {n_cells} cells was expected"
                 )));
             }
         };
@@ -49,15 +49,15 @@ impl File {
         }))
     }
 
-    /// The rows of `X` as vectors. Fails as [`Self::vectors`] does.
+    /// The rows of `X` as embeddings. Fails as [`Self::vectors`] does.
     pub fn rows_of_x(&self) -> Result<Vectors, Error> {
         let matrix = self.matrix(&Source::X)?;
         if matrix.n_genes() == 0 {
-            let problem = "`X` has no columns, but cells with a vector each were expected";
+            let problem = "`X` has no columns, but an embedding of each cell was expected";
             return Err(Error::input(self.path(), problem));
         }
         if matrix.n_stored().is_none() {
-            // A dense matrix is as large as it says; there are as many cells as there are names in the file.
+            // A dense matrix has its declared size; there are as many cells as there are names in the file.
             self.cell_names()?;
         }
         Ok(Vectors {
@@ -73,12 +73,12 @@ impl Vectors {
         self.n_cells
     }
 
-    /// Numbers of a vector.
+    /// Embedding dimension.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The vectors of some cells, [cells, width]. Panics if there are no such cells.
+    /// The embeddings of some cells, [cells, dim]. Panics if there are no such cells.
     pub fn read(&self, cells: Range<usize>) -> Result<Array2<f32>, Error> {
         assert!(cells.start <= cells.end && cells.end <= self.n_cells);
         match &self.stored {
@@ -100,9 +100,9 @@ mod tests {
     use crate::formats::h5ad::{Cells, Embedding, create};
 
     #[test]
-    fn vectors_that_the_file_cannot_hold_are_refused_before_any_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cells.h5ad");
+    fn vectors_that_the_file_cannot_hold_are_rejected_before_any_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cells.h5ad");
         let names: Vec<String> = (0..3).map(|cell| format!("cell {cell}")).collect();
         let embedding = Embedding {
             width: 2,
@@ -116,8 +116,8 @@ mod tests {
         create(&path, &cells).unwrap();
         let file = File::open(&path).unwrap();
         assert_eq!(file.vectors("X_scGPT").unwrap().unwrap().width(), 2);
-        let said = file.rows_of_x().err().unwrap().to_string();
-        assert!(said.contains("no columns"), "{said}");
+        let message = file.rows_of_x().err().unwrap().to_string();
+        assert!(message.contains("no columns"), "{message}");
         drop(file);
         // A chunk that was never written takes no space.
         let file = crate::formats::h5ad::write::unlocked()
@@ -128,7 +128,7 @@ mod tests {
         vectors.shape([3, 1 << 33]).create("obsm/X_scGPT").unwrap();
         file.close().unwrap();
         let found = File::open(&path).unwrap().vectors("X_scGPT");
-        let said = found.err().unwrap().to_string();
-        assert!(said.contains("obsm/X_scGPT"), "{said}");
+        let message = found.err().unwrap().to_string();
+        assert!(message.contains("obsm/X_scGPT"), "{message}");
     }
 }

@@ -13,6 +13,7 @@ use super::frame::Frame;
 use super::legacy;
 use super::node::Node;
 use crate::counts::Counts;
+use crate::file_format::ANNDATA;
 use crate::formats::Column;
 use crate::formats::Error;
 
@@ -30,9 +31,9 @@ pub struct Additions {
     pub obs: Vec<(String, Column)>,
     /// Matrices of `obsm`, one row for each cell.
     pub obsm: Vec<(String, Embedding)>,
-    /// Matrices of `obsp`, cells by cells, such as the graph of neighbours.
+    /// Matrices of `obsp`, cells by cells, such as the graph of neighbors.
     pub obsp: Vec<(String, Counts)>,
-    /// Unstructured values; objects become mappings, lists must be of texts, of numbers or of truth values.
+    /// Unstructured values; objects become mappings, lists must be of strings, numbers or booleans.
     pub uns: Vec<(String, Value)>,
     /// Replace what has the same name already, which is an error otherwise.
     pub replace: bool,
@@ -57,7 +58,7 @@ pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<
         let file = unlocked()
             .open_rw(aside.path())
             .map_err(|error| Error::store(output, "/", error))?;
-        // Named after the input, because what it cannot make sense of came from there.
+        // Named after the input, because elements that cannot be read came from there.
         let root = Node::root(
             input,
             file.group("/")
@@ -148,8 +149,7 @@ fn elements<'a>(
 }
 
 /// Why an element is not added that the file has already.
-const TAKEN: &str =
-    "the input has one of that name already; choose another name, or ask to replace it";
+const TAKEN: &str = "the input has one of that name already; choose another name";
 
 impl File {
     /// Fails if an element, such as `("obs", "label")`, could not be added to this file under its name.
@@ -210,6 +210,7 @@ impl Additions {
         let into = Members { root, output };
         into.write("obsm", &self.obsm, write_embedding)?;
         into.write("obsp", &self.obsp, write_counts)?;
+        into.write("uns", &[statement()], encode::json)?;
         into.write("uns", &self.uns, encode::json)
     }
 
@@ -226,6 +227,14 @@ impl Additions {
         }
         encode::column_order(group, &columns).map_err(|error| Error::store(output, "obs", error))
     }
+}
+
+/// Element of `uns` with the version of the format.
+pub(super) const STATEMENT: &str = "scgpt_tools";
+
+fn statement() -> (String, Value) {
+    let statement = serde_json::to_value(ANNDATA.statement());
+    (STATEMENT.to_owned(), statement.expect("texts and a number"))
 }
 
 /// A table of arrays from before anndata 0.7 is rewritten if something is added to it.
@@ -247,7 +256,7 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
-    /// Puts elements into a group, in the place of what has their name.
+    /// Writes elements into a group, replacing members of the same name.
     fn write<T>(
         &self,
         parent: &str,
@@ -312,8 +321,8 @@ fn column_problem(column: &Column, expected: usize, what: &str) -> Option<String
         } => {
             let limit = categories.len().min(i32::MAX as usize);
             let outside = codes.iter().flatten().find(|&&code| code as usize >= limit);
-            let problem = outside
-                .map(|code| format!("code {code} does not name one of the {limit} categories"));
+            let problem =
+                outside.map(|code| format!("code {code} is not one of the {limit} categories"));
             problem.or_else(|| {
                 let mut seen = HashSet::new();
                 categories.iter().find_map(|name| {
@@ -386,7 +395,11 @@ fn write_cells(root: &hdf5::Group, cells: &Cells) -> hdf5::Result<()> {
     }
     write_members(root, "obsm", cells.obsm, write_embedding)?;
     write_members(root, "obsp", cells.obsp, write_counts)?;
-    write_members(root, "uns", cells.uns, encode::json)?;
+    let uns: Vec<(String, Value)> = [statement()]
+        .into_iter()
+        .chain(cells.uns.to_vec())
+        .collect();
+    write_members(root, "uns", &uns, encode::json)?;
     ["varm", "varp"]
         .iter()
         .try_for_each(|name| encode::dict(root, name).map(drop))
@@ -419,7 +432,7 @@ fn write_counts(parent: &hdf5::Group, name: &str, counts: &Counts) -> hdf5::Resu
     Ok(())
 }
 
-/// Lets `write` fill a file in the folder of `output`, which takes its place only if that succeeds.
+/// Lets `write` fill a file in the directory of `output`, which is renamed to it only on success.
 fn write_aside(
     output: &Path,
     write: impl FnOnce(&mut NamedTempFile) -> Result<(), Error>,
@@ -428,23 +441,24 @@ fn write_aside(
     if output.is_dir() {
         return Err(failed(std::io::ErrorKind::IsADirectory.into()));
     }
-    let folder = output
+    let directory = output
         .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
+        .filter(|directory| !directory.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut options = tempfile::Builder::new();
     options.prefix(".").suffix(".partial");
-    // As any new file: readable by others unless the user's mask says no.
+    // As any new file: readable by others unless the user's umask forbids it.
     #[cfg(unix)]
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut aside = options.tempfile_in(folder).map_err(failed)?;
+    let mut aside = options.tempfile_in(directory).map_err(failed)?;
     write(&mut aside)?;
     aside.as_file().sync_all().map_err(failed)?;
     aside.persist(output).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
-/// Opens and creates files without a lock: nobody else knows the file that is being written, and some file systems have no locks.
+/// Opens and creates files without a lock: no other process knows the file that is being written, and some file systems have no
+/// locks.
 pub(super) fn unlocked() -> hdf5::FileBuilder {
     let mut options = hdf5::File::with_options();
     options.with_fapl(|access| access.file_locking(false));

@@ -1,4 +1,4 @@
-//! The files of names beside a matrix, under the names that Cell Ranger, STARsolo, kallisto and GEO give them.
+//! The files with the cell and gene names of a matrix, under the names that Cell Ranger, STARsolo, kallisto and GEO give them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,11 +19,11 @@ const GENES: [&str; 5] = [
 ];
 const CELLS: [&str; 4] = ["barcodes.tsv", "cells.tsv", "barcodes.txt", "cells.txt"];
 
-/// The one matrix in a folder: if there are several, the one called `matrix.mtx`, with or without a prefix.
-pub fn matrix_of(folder: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::read(folder, source);
+/// The one matrix in a directory: if there are several, the one called `matrix.mtx`, with or without a prefix.
+pub fn matrix_of(directory: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::read(directory, source);
     let mut matrices: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut paths = fs::read_dir(folder)
+    let mut paths = fs::read_dir(directory)
         .and_then(|entries| {
             entries
                 .map(|entry| Ok(entry?.path()))
@@ -46,20 +46,20 @@ pub fn matrix_of(folder: &Path) -> Result<PathBuf, Error> {
     match matrices.into_values().next() {
         Some(path) if found.len() == 1 => Ok(path),
         Some(_) => Err(Error::input(
-            folder,
+            directory,
             format!(
-                "the folder holds several matrices ({}): give one of these files by itself",
+                "the directory holds several matrices ({}): give one of these files as the input",
                 found.join(", ")
             ),
         )),
         None => Err(Error::input(
-            folder,
-            "the folder holds no `matrix.mtx`, compressed (`.gz`, `.zst`) or not",
+            directory,
+            "the directory holds no `matrix.mtx`, compressed (`.gz`, `.zst`) or not",
         )),
     }
 }
 
-/// The name of a matrix without `.mtx` and what tells the compression.
+/// The name of a matrix without `.mtx` and the extension of the compression.
 fn stem(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let plain = ["gz", "zst"]
@@ -83,22 +83,22 @@ pub struct Labels {
 }
 
 impl Companions {
-    /// The files beside a matrix with the same prefix; for a matrix not called `matrix.mtx` its own name is the prefix,
+    /// The files next to a matrix with the same prefix; for a matrix not called `matrix.mtx` its own name is the prefix,
     /// or there is none.
-    pub fn beside(matrix: &Path) -> Result<Self, Error> {
+    pub fn of_matrix(matrix: &Path) -> Result<Self, Error> {
         let name = matrix.file_name().unwrap_or_default().to_string_lossy();
         let stem = stem(matrix).unwrap_or_else(|| name.into_owned());
         let prefixes = match stem.strip_suffix("matrix") {
             Some(prefix) => vec![prefix.to_owned()],
             None => vec![format!("{stem}."), format!("{stem}_"), String::new()],
         };
-        let folder = matrix.parent().unwrap_or(Path::new(""));
+        let directory = matrix.parent().unwrap_or(Path::new(""));
         let find = |prefix: &str, names: &[&str]| {
             let names = names
                 .iter()
                 .flat_map(|name| COMPRESSIONS.map(|end| format!("{prefix}{name}{end}")));
             names
-                .map(|name| folder.join(name))
+                .map(|name| directory.join(name))
                 .find(|path| path.is_file())
         };
         let found = prefixes.iter().find_map(|prefix| {
@@ -113,7 +113,7 @@ impl Companions {
                 matrix,
                 format!(
                     "the names of its cells and genes are missing: `{prefix}barcodes.tsv` and `{prefix}features.tsv` \
-                     (or `{prefix}genes.tsv`) were expected beside it, compressed (`.gz`, `.zst`) or not"
+                     (or `{prefix}genes.tsv`) were expected next to it, compressed (`.gz`, `.zst`) or not"
                 ),
             )
         })
@@ -124,7 +124,7 @@ impl Companions {
         let mut names = Names::within(memory);
         let [cells] = columns(&self.cells, memory, &mut names, 1)?
             .try_into()
-            .expect("one column was asked for");
+            .expect("one column was requested");
         let mut columns = columns(&self.genes, memory, &mut names, 3)?.into_iter();
         let ids = columns.next().expect("a list has a first column");
         let Some(symbols) = columns.next() else {

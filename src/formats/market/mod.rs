@@ -1,4 +1,5 @@
-//! Matrix Market (<https://math.nist.gov/MatrixMarket/formats.html>) with names beside it, as 10x Genomics and others have it.
+//! Matrix Market (<https://math.nist.gov/MatrixMarket/formats.html>) with names in further files, as 10x Genomics and others
+//! write it.
 
 mod companions;
 
@@ -9,23 +10,23 @@ use std::path::Path;
 
 use super::Error;
 use super::compressed::Lines;
-use super::spool::Spool;
-use super::spool::Spooled;
 use super::text::TextTable;
 use super::text::{longest_line, not_kept, number, shown, whole};
+use super::transpose_spool::Spool;
+use super::transpose_spool::Spooled;
 use companions::Companions;
 
-/// Reads a folder with one matrix: `matrix.mtx`, `barcodes.tsv` and `features.tsv` (or `genes.tsv`).
+/// Reads a directory with one matrix: `matrix.mtx`, `barcodes.tsv` and `features.tsv` (or `genes.tsv`).
 ///
 /// Each may be compressed and have the same prefix. Entries take up to `memory` bytes, and names as much again at most;
 /// entries beyond that go to a temporary file.
-pub fn open_folder(folder: &Path, memory: usize) -> Result<TextTable, Error> {
-    open_file(&companions::matrix_of(folder)?, memory)
+pub fn open_directory(directory: &Path, memory: usize) -> Result<TextTable, Error> {
+    open_file(&companions::matrix_of(directory)?, memory)
 }
 
-/// Reads a matrix with the names that lie beside it; memory as for [`open_folder`].
+/// Reads a matrix with the names in the files next to it; memory as for [`open_directory`].
 pub fn open_file(path: &Path, memory: usize) -> Result<TextTable, Error> {
-    let companions = Companions::beside(path)?;
+    let companions = Companions::of_matrix(path)?;
     let mut matrix = Coordinates::open(path, memory)?;
     let names = companions.read(memory)?;
     let (n_cells, n_genes) = (names.cells.len(), names.genes.len());
@@ -158,7 +159,7 @@ impl Coordinates {
     }
 }
 
-/// Kinds of entries that are read.
+/// Types of entries that are read.
 const FIELDS: [&[u8]; 5] = [b"integer", b"unsigned-integer", b"real", b"double", PATTERN];
 /// Entries without values, each of which counts once.
 const PATTERN: &[u8] = b"pattern";

@@ -1,4 +1,4 @@
-//! Real folders, their variants, what is refused, and damaged files.
+//! Real directories, their variants, what is rejected, and damaged files.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,9 +8,10 @@ use flate2::{Compression, write::GzEncoder};
 use tempfile::TempDir;
 
 use super::*;
-use crate::damage;
 use crate::formats::Column;
-use crate::formats::tests::{dense, exercise, expected, formats, summary};
+use crate::formats::tests::{dense, exercise, expected, summary};
+use crate::fuzz_mutations;
+use crate::support::needs::formats;
 
 const MEMORY: usize = 1 << 20;
 const MATRIX: &str =
@@ -25,16 +26,16 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn folder(files: &[(&str, &[u8])]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+fn directory(files: &[(&str, &[u8])]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
-        fs::write(folder.path().join(name), bytes).unwrap();
+        fs::write(directory.path().join(name), bytes).unwrap();
     }
-    folder
+    directory
 }
 
 fn small(matrix: &str) -> TempDir {
-    folder(&[
+    directory(&[
         ("matrix.mtx", matrix.as_bytes()),
         ("barcodes.tsv", CELLS.as_bytes()),
         ("features.tsv", GENES.as_bytes()),
@@ -43,7 +44,7 @@ fn small(matrix: &str) -> TempDir {
 
 fn problem(path: &Path) -> String {
     let opened = if path.is_dir() {
-        open_folder(path, MEMORY)
+        open_directory(path, MEMORY)
     } else {
         open_file(path, MEMORY)
     };
@@ -53,26 +54,22 @@ fn problem(path: &Path) -> String {
 }
 
 #[test]
-fn folders_of_cell_ranger_have_what_scanpy_reads() {
-    let Some(formats) = formats() else { return };
-    for file in [
-        "10x/v1.2.0/hg19_chr21",
-        "10x/v3.0.0/filtered_feature_bc_matrix",
-    ] {
-        let plain = open_folder(&formats.join(file), MEMORY).unwrap();
-        assert_eq!(summary(&plain.matrix), expected(&formats, file));
+fn directories_of_cell_ranger_have_what_scanpy_reads() {
+    for file in ["made/cell_ranger_2", "made/cell_ranger_3"] {
+        let plain = open_directory(&formats(file), MEMORY).unwrap();
+        assert_eq!(summary(&plain.matrix), expected(file));
         let [first, last] = [&plain.cell_names[0], plain.gene_names.last().unwrap()];
         match plain.var.len() {
             1 => assert_eq!(
                 (first.as_str(), last.as_str()),
-                ("AACACGTGTACGCTGC-1", "S100B")
+                ("AAAAAAAAAAAAAAAA-1", "GENE039")
             ),
             _ => {
-                assert_eq!(plain.cell_names[0], "AAACCCAAGGAGAGTA-1");
-                assert_eq!(plain.gene_names[0], "CH507-9B2.2");
+                assert_eq!(plain.cell_names[1], "CAAAAAAAAAAAAAAA-1");
+                assert_eq!(plain.gene_names[0], "GENE000");
                 assert_eq!(
                     plain.var[0].1.to_labels()[0].as_deref(),
-                    Some("ENSG00000279493")
+                    Some("ENSG00000000001")
                 );
                 assert_eq!(
                     plain.var[1].1.to_labels()[0].as_deref(),
@@ -85,8 +82,7 @@ fn folders_of_cell_ranger_have_what_scanpy_reads() {
 
 #[test]
 fn ids_may_be_numbers() {
-    let Some(formats) = formats() else { return };
-    let plain = open_folder(&formats.join("10x/int-ids"), MEMORY).unwrap();
+    let plain = open_directory(&formats("10x/int-ids"), MEMORY).unwrap();
     assert_eq!(summary(&plain.matrix), (5, 6, 3, 8.0));
     assert_eq!(plain.gene_names[3], "Gpr17");
     assert_eq!(plain.var[0].1.to_labels()[4].as_deref(), Some("100862323"));
@@ -95,7 +91,7 @@ fn ids_may_be_numbers() {
 
 #[test]
 fn columns_of_features_become_names_and_annotations() {
-    let plain = open_folder(small(MATRIX).path(), MEMORY).unwrap();
+    let plain = open_directory(small(MATRIX).path(), MEMORY).unwrap();
     assert_eq!(plain.cell_names, ["AAAC-1", "AAAG-1"]);
     assert_eq!(plain.gene_names, ["TP53", "MYC", "CD3"]);
     assert_eq!(dense(&plain.matrix), [[5.0, 0.0, 2.0], [1.0, 7.0, 0.0]]);
@@ -118,24 +114,24 @@ fn columns_of_features_become_names_and_annotations() {
 fn prefixes_compression_and_names_of_other_tools() {
     let packed = zstd::encode_all(CELLS.as_bytes(), 3).unwrap();
     let plain_genes = b"TP53\nMYC\n\"CD3\"\n";
-    let geo = folder(&[
+    let geo = directory(&[
         ("GSM1_matrix.mtx.gz", &gzip(MATRIX.as_bytes())),
         ("GSM1_barcodes.tsv.zst", &packed),
         ("GSM1_genes.tsv.gz", &gzip(plain_genes)),
         ("other.txt", b""),
     ]);
-    let kallisto = folder(&[
+    let kallisto = directory(&[
         ("cells_x_genes.mtx", b"%%MatrixMarket matrix coordinate real general\n2 3 4\n1 1 5.0\n1 3 2e0\n2 2 7\n2 1 1.\n"),
         ("cells_x_genes.barcodes.txt", CELLS.as_bytes()),
         ("cells_x_genes.genes.txt", plain_genes),
     ]);
-    let bare = folder(&[
+    let bare = directory(&[
         ("counts.mtx", MATRIX.as_bytes()),
         ("barcodes.tsv", CELLS.as_bytes()),
         ("genes.tsv", plain_genes),
     ]);
-    for folder in [geo, kallisto, bare] {
-        let plain = open_folder(folder.path(), MEMORY).unwrap();
+    for directory in [geo, kallisto, bare] {
+        let plain = open_directory(directory.path(), MEMORY).unwrap();
         assert_eq!(plain.gene_names, ["TP53", "MYC", "CD3"]);
         assert!(plain.var.is_empty());
         assert_eq!(dense(&plain.matrix), [[5.0, 0.0, 2.0], [1.0, 7.0, 0.0]]);
@@ -145,23 +141,23 @@ fn prefixes_compression_and_names_of_other_tools() {
 #[test]
 fn patterns_count_once_and_repeats_add_up() {
     let pattern = "%%MatrixMarket matrix coordinate PATTERN general\n3 2 3\n1 1\n3 2\n1 1\n";
-    let plain = open_folder(small(pattern).path(), MEMORY).unwrap();
+    let plain = open_directory(small(pattern).path(), MEMORY).unwrap();
     assert_eq!(dense(&plain.matrix), [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
 }
 
 #[test]
-fn several_or_missing_files_are_told() {
-    let several = folder(&[("a_matrix.mtx.gz", b""), ("b_matrix.mtx", b"")]);
+fn several_or_missing_files_are_reported() {
+    let several = directory(&[("a_matrix.mtx.gz", b""), ("b_matrix.mtx", b"")]);
     let found = problem(several.path());
     assert!(found.contains("`a_matrix.mtx`, `b_matrix.mtx`"), "{found}");
-    assert!(problem(folder(&[]).path()).contains("no `matrix.mtx`"));
-    let alone = folder(&[("GSM2_matrix.mtx", MATRIX.as_bytes())]);
+    assert!(problem(directory(&[]).path()).contains("no `matrix.mtx`"));
+    let alone = directory(&[("GSM2_matrix.mtx", MATRIX.as_bytes())]);
     let found = problem(&alone.path().join("GSM2_matrix.mtx"));
     assert!(found.contains("`GSM2_barcodes.tsv`"), "{found}");
 }
 
 #[test]
-fn what_is_not_read_is_refused_with_its_line() {
+fn what_is_not_read_is_rejected_with_its_line() {
     let cases = [
         (
             "%%MatrixMarket matrix array real general\n3 2\n",
@@ -216,10 +212,10 @@ fn what_is_not_read_is_refused_with_its_line() {
 }
 
 #[test]
-fn lists_with_missing_columns_are_refused() {
-    let folder = small(MATRIX);
-    fs::write(folder.path().join("features.tsv"), "a\tb\nc\n").unwrap();
-    let found = problem(folder.path());
+fn lists_with_missing_columns_are_rejected() {
+    let directory = small(MATRIX);
+    fs::write(directory.path().join("features.tsv"), "a\tb\nc\n").unwrap();
+    let found = problem(directory.path());
     assert!(
         found.contains("features.tsv") && found.contains("line 2: `c`"),
         "{found}"
@@ -233,35 +229,35 @@ fn the_memory_given_changes_nothing() {
         matrix += &format!("{} {} {}\n", at * 37 % 90 + 1, at * 31 % 70 + 1, at % 5);
     }
     let names = |n: usize| (0..n).map(|at| format!("n{at}\n")).collect::<String>();
-    let folder = folder(&[
+    let directory = directory(&[
         ("matrix.mtx", matrix.as_bytes()),
         ("barcodes.tsv", names(70).as_bytes()),
         ("genes.tsv", names(90).as_bytes()),
     ]);
-    let read = |memory| dense(&open_folder(folder.path(), memory).unwrap().matrix);
+    let read = |memory| dense(&open_directory(directory.path(), memory).unwrap().matrix);
     assert_eq!(read(10_000), read(1 << 24));
 }
 
 #[test]
 fn damaged_files_give_a_result_or_an_error() {
-    let folder = small(MATRIX);
+    let directory = small(MATRIX);
     let try_all = |name: &str, text: &str, exercise: &dyn Fn()| {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         let file = File::options().write(true).open(path).unwrap();
         for whole in [text.as_bytes().to_vec(), gzip(text.as_bytes())] {
-            damage::each(&whole, |bytes| {
-                damage::overwrite(&file, bytes);
+            fuzz_mutations::each(&whole, |bytes| {
+                fuzz_mutations::overwrite(&file, bytes);
                 exercise();
             });
         }
-        damage::overwrite(&file, text.as_bytes());
+        fuzz_mutations::overwrite(&file, text.as_bytes());
     };
-    let matrix = folder.path().join("matrix.mtx");
+    let matrix = directory.path().join("matrix.mtx");
     try_all("matrix.mtx", MATRIX, &|| {
         exercise(open_file(&matrix, MEMORY))
     });
     try_all("features.tsv", GENES, &|| {
-        let companions = Companions::beside(&matrix).unwrap();
+        let companions = Companions::of_matrix(&matrix).unwrap();
         if let Err(error) = companions.read(MEMORY) {
             assert!(!error.is_io(), "{error}");
         }

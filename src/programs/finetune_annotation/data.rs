@@ -1,4 +1,4 @@
-//! Labelled cells as they are learnt from: which genes, which classes, which cells for what.
+//! Labeled cells for training: gene selection, classes and splits.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::Options;
 use crate::cells::{Cells, Columns};
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
-use crate::expression::select_genes::{Flavour, select_genes};
+use crate::expression::select_genes::{Flavor, select_genes};
 use crate::expression::state::State;
 use crate::failure::Failure;
 use crate::formats::{Column, h5ad};
@@ -20,13 +20,13 @@ use crate::split::Split;
 use crate::tokens::Values;
 use crate::vocabulary::Vocabulary;
 
-/// Labelled cells, ready to learn from.
+/// Labeled cells, ready for training.
 pub struct Data {
     /// Values of the genes that the model reads.
     pub counts: Counts,
-    /// Whether those values are counts or proportional to them, rather than logarithms.
+    /// Whether those values are on a linear scale, such as counts, rather than log-transformed.
     pub is_linear: bool,
-    /// Values of all genes, for methods that choose their own.
+    /// Values of all genes, for methods with their own gene selection.
     pub all_genes: Counts,
     /// Names of the genes that are columns of `counts`.
     pub genes: Vec<String>,
@@ -67,7 +67,7 @@ impl Data {
         let kept = informative_genes(
             options,
             &counts,
-            cells.judgement.state,
+            cells.judgment.state,
             batches.as_deref(),
             &split,
             run,
@@ -78,12 +78,12 @@ impl Data {
             None => Vocabulary::from_genes(genes.iter().cloned())?,
         };
         Ok(Self {
-            is_linear: cells.judgement.state != State::LogNormalised
-                || options.values() == Values::Logarithms,
+            is_linear: cells.judgment.state != State::LogNormalized
+                || options.values() == Values::Log1p,
             counts: model_values(options, &cells, counts.select_genes(&kept)),
             all_genes: counts,
             genes,
-            state: cells.judgement.state,
+            state: cells.judgment.state,
             class_names,
             classes,
             batches,
@@ -103,7 +103,7 @@ impl Data {
     }
 }
 
-/// Writes the test cells with all their genes and the labels to a file of their own.
+/// Writes the test cells with all their genes and labels to a file.
 pub fn write_test_cells(options: &Options, data: &Data, path: &Path) -> Result<()> {
     let cells = Cells::open(&options.input, &options.cells, None)?;
     let (genes, columns) = every_gene(&cells)?;
@@ -156,7 +156,7 @@ fn read_classes(
             format!("only `{name}`")
         });
         return Err(Failure::Input.error(format!(
-            "column `{}` of `{}` has {found}; at least two cell types are needed to tell apart",
+            "column `{}` of `{}` has {found}; expected at least two cell types",
             options.labels,
             options.input.display()
         )));
@@ -164,19 +164,19 @@ fn read_classes(
     let missing = classes.iter().filter(|class| **class < 0).count();
     if missing > 0 {
         run.note(format!(
-            "{missing} cells have no label in `{}` and are left out",
+            "{missing} cells have no label in `{}` and are dropped",
             options.labels
         ));
     }
     run.note(format!(
-        "{} cells of {} types",
+        "{} cells of {} cell types",
         classes.len() - missing,
         names.len()
     ));
     Ok((names, classes))
 }
 
-/// Hiding the batch of a cell takes a batch for every cell that is learnt from.
+/// Checks that all labeled cells have a batch, as adversarial batch correction needs.
 fn require_batches(options: &Options, classes: &[i64], batches: &[Option<String>]) -> Result<()> {
     let without = |(class, batch): &(&i64, &Option<String>)| **class >= 0 && batch.is_none();
     let missing = classes.iter().zip(batches).filter(without).count();
@@ -184,7 +184,7 @@ fn require_batches(options: &Options, classes: &[i64], batches: &[Option<String>
         return Ok(());
     }
     Err(Failure::Input.error(format!(
-        "{missing} labelled cells of `{}` have no value in the batch column `{}`, which `--dar-weight` needs: fill it in, remove those cells, or leave the option out",
+        "{missing} labeled cells of `{}` have no value in the batch column `{}`, which `--dar-weight` needs: fill in the column, remove these cells, or drop the option",
         options.input.display(),
         options.batch.as_deref().unwrap_or_default()
     )))
@@ -196,7 +196,7 @@ fn split(
     batches: Option<&[Option<String>]>,
     run: &mut Run,
 ) -> Result<Split> {
-    let labelled: Vec<usize> = (0..classes.len())
+    let labeled: Vec<usize> = (0..classes.len())
         .filter(|&cell| classes[cell] >= 0)
         .collect();
     let seed = Seed(options.seed);
@@ -211,25 +211,23 @@ fn split(
                 if !batches.iter().flatten().any(|batch| batch == group) {
                     let names: BTreeSet<&String> = batches.iter().flatten().collect();
                     return Err(Failure::Input.error(format!(
-                        "no cell is of the test group `{group}`; there are {names:?}"
+                        "no cell is in test group `{group}`; expected one of {names:?}"
                     )));
                 }
             }
-            let (test, rest): (Vec<usize>, Vec<usize>) = labelled.into_iter().partition(tested);
-            Split::with_test(&rest, test, classes, options.validation_share, seed)
+            let (test, rest): (Vec<usize>, Vec<usize>) = labeled.into_iter().partition(tested);
+            Split::with_test(&rest, test, classes, options.validation_fraction, seed)
         }
         _ => Split::stratified(
-            &labelled,
+            &labeled,
             classes,
-            options.test_share,
-            options.validation_share,
+            options.test_fraction,
+            options.validation_fraction,
             seed,
         ),
     };
     if split.training.is_empty() {
-        return Err(
-            Failure::Input.error("no cells are left to learn from: test on fewer cells or groups")
-        );
+        return Err(Failure::Input.error("no training cells left: test on fewer cells or groups"));
     }
     let Split {
         training,
@@ -237,7 +235,7 @@ fn split(
         test,
     } = &split;
     run.note(format!(
-        "{} cells to learn from, {} to choose the epoch, {} to test",
+        "{} training cells, {} validation cells, {} test cells",
         training.len(),
         validation.len(),
         test.len()
@@ -245,10 +243,10 @@ fn split(
     Ok(split)
 }
 
-/// Values as the tokenizer wants them: logarithms are taken there, of counts on a linear scale.
+/// Values as the tokenizer expects them: on a linear scale if it applies log1p.
 fn model_values(options: &Options, cells: &Cells, mut counts: Counts) -> Counts {
-    let logged = cells.judgement.state == State::LogNormalised;
-    if logged && options.values() == Values::Logarithms {
+    let logged = cells.judgment.state == State::LogNormalized;
+    if logged && options.values() == Values::Log1p {
         counts
             .values
             .iter_mut()
@@ -257,7 +255,7 @@ fn model_values(options: &Options, cells: &Cells, mut counts: Counts) -> Counts 
     counts
 }
 
-/// The genes that a pre-trained model knows, or all of them.
+/// The genes in the vocabulary of a pre-trained model, or all genes.
 fn readable_genes(
     cells: &Cells,
     known: Option<&Vocabulary>,
@@ -270,7 +268,7 @@ fn readable_genes(
     Ok(cells.known_genes(vocabulary)?)
 }
 
-/// All genes of a file, those of the same name as one.
+/// All genes of a file; genes of the same name are merged.
 fn every_gene(cells: &Cells) -> Result<(Vec<String>, Columns)> {
     let vocabulary = Vocabulary::from_genes(unique(&cells.genes))?;
     Ok(cells.known_genes(&vocabulary)?)
@@ -284,7 +282,7 @@ fn unique(names: &[String]) -> impl Iterator<Item = String> + '_ {
         .cloned()
 }
 
-/// The highly variable genes, chosen on training cells only, so that the test stays a test.
+/// The highly variable genes, selected on training and validation cells only, to avoid leakage from test cells.
 fn informative_genes(
     options: &Options,
     counts: &Counts,
@@ -294,24 +292,28 @@ fn informative_genes(
     run: &mut Run,
 ) -> Result<Vec<usize>> {
     if options.n_hvg == 0 || options.n_hvg >= counts.n_genes {
-        run.note(format!("all {} genes are read", counts.n_genes));
+        run.note(format!("all {} genes are used", counts.n_genes));
         return Ok((0..counts.n_genes).collect());
     }
-    let seen: Vec<usize> = [&split.training[..], &split.validation].concat();
-    let (flavour, name) = match state {
-        State::RawCounts => (Flavour::SeuratV3, "seurat_v3"),
-        _ => (Flavour::CellRanger, "cell_ranger"),
+    let training: Vec<usize> = [&split.training[..], &split.validation].concat();
+    let (flavor, name) = match state {
+        State::RawCounts => (Flavor::SeuratV3, "seurat_v3"),
+        _ => (Flavor::CellRanger, "cell_ranger"),
     };
-    let batches: Option<Vec<u32>> =
-        batches.map(|codes| seen.iter().map(|&cell| (codes[cell] + 1) as u32).collect());
+    let batches: Option<Vec<u32>> = batches.map(|codes| {
+        training
+            .iter()
+            .map(|&cell| (codes[cell] + 1) as u32)
+            .collect()
+    });
     let selection = select_genes(
-        &counts.select_cells(&seen),
+        &counts.select_cells(&training),
         options.n_hvg,
-        flavour,
+        flavor,
         batches.as_deref(),
     )?;
     run.note(format!(
-        "{} highly variable genes chosen by {name} on the training cells",
+        "{} highly variable genes selected by {name} on the training cells",
         selection.kept.len()
     ));
     Ok(selection.kept)

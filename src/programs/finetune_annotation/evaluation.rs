@@ -1,4 +1,4 @@
-//! How well the model does on the test cells, beside simpler methods.
+//! Evaluation of the model and the baselines on the test cells.
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -7,13 +7,13 @@ use super::Options;
 use super::data::Data;
 use super::learner::Learner;
 use crate::analysis::classification::{self, Scores};
-use crate::baselines::{self, Labelled, Prediction, Space, Values};
+use crate::baselines::{self, Labeled, Prediction, Space, Values};
 use crate::expression::state::State;
 use crate::figures;
 use crate::progress;
 use crate::run_record::Run;
 
-/// Scores the model and the baselines on the test cells; returns the files to keep with the model.
+/// Evaluates the model and the baselines on the test cells; returns the files to save with the model.
 pub fn test(
     options: &Options,
     data: &Data,
@@ -21,7 +21,7 @@ pub fn test(
     run: &mut Run,
 ) -> Result<Vec<(String, Vec<u8>)>> {
     if data.split.test.is_empty() {
-        run.note("no cells were set aside to test on");
+        run.note("no test cells: evaluation skipped");
         return Ok(Vec::new());
     }
     let truth = data.classes_of(&data.split.test);
@@ -63,21 +63,21 @@ pub fn test(
     ])
 }
 
-/// What simpler methods make of the same cells and genes.
+/// Scores of the baselines on the same cells and genes.
 fn baseline_scores(data: &Data, truth: &[usize], run: &mut Run) -> Result<Vec<(String, Scores)>> {
-    let seen: Vec<usize> = [&data.split.training[..], &data.split.validation].concat();
+    let training: Vec<usize> = [&data.split.training[..], &data.split.validation].concat();
     let labels: Vec<u32> = data
-        .classes_of(&seen)
+        .classes_of(&training)
         .into_iter()
         .map(|class| class as u32)
         .collect();
-    let counts = data.all_genes.select_cells(&seen);
+    let counts = data.all_genes.select_cells(&training);
     let values = if data.state == State::RawCounts {
         Values::Raw
     } else {
-        Values::Logarithms
+        Values::Log1p
     };
-    let known = Labelled {
+    let known = Labeled {
         counts: &counts,
         labels: &labels,
     };
@@ -86,11 +86,9 @@ fn baseline_scores(data: &Data, truth: &[usize], run: &mut Run) -> Result<Vec<(S
         ..baselines::Options::default()
     };
     let test = data.all_genes.select_cells(&data.split.test);
-    let space = run.stage("principal components", |_| {
-        Space::new(known, &test, values, options)
-    })?;
-    let logistic = run.stage("PCA + logistic regression", |_| space.logistic())?;
-    let neighbours = run.stage("PCA + nearest neighbours", |_| space.neighbours())?;
+    let space = run.stage("pca", |_| Space::new(known, &test, values, options))?;
+    let logistic = run.stage("pca_logistic_regression", |_| space.logistic())?;
+    let neighbors = run.stage("pca_knn", |_| space.neighbors())?;
     let score = |name: &str, found: Prediction| -> Result<(String, Scores)> {
         let predicted = found.classes.iter().map(|&class| Some(class as usize));
         let predicted: Vec<Option<usize>> = predicted.collect();
@@ -99,7 +97,7 @@ fn baseline_scores(data: &Data, truth: &[usize], run: &mut Run) -> Result<Vec<(S
     };
     Ok(vec![
         score("PCA + logistic regression", logistic)?,
-        score("PCA + nearest neighbours", neighbours)?,
+        score("PCA + nearest neighbors", neighbors)?,
     ])
 }
 
@@ -145,7 +143,7 @@ fn table_tsv(table: &[(String, Scores)]) -> String {
     text
 }
 
-/// True types in rows, predicted ones in columns.
+/// Confusion matrix: true cell types in rows, predicted cell types in columns.
 fn confusion_tsv(scores: &Scores, names: &[String]) -> String {
     let mut text = format!("true\t{}\tunassigned\n", names.join("\t"));
     for (name, row) in names.iter().zip(&scores.confusion) {

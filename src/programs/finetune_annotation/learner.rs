@@ -1,4 +1,4 @@
-//! The model, how it learns, and what is written of it.
+//! Model of `scgpt-finetune-annotation`: construction, training, prediction and output.
 
 use std::path::Path;
 
@@ -9,20 +9,21 @@ use tch::Device;
 use super::data::Data;
 use super::{Options, fingerprint};
 use crate::checkpoint::{Architecture, InputStyle, write};
-use crate::expression::normalise::{Target, log1p, normalise_total};
+use crate::distributed::SingleProcess;
+use crate::expression::normalize::{Target, log1p, normalize_total};
+use crate::file_format;
 use crate::model::{Genes, Heads, Model, Store, weights};
-use crate::predict::{self, Workers, annotation::Settings, settings::OfTask};
-use crate::programs::watch::{self, Watch};
+use crate::predict::{self, Workers, annotation::Settings, settings::TaskSettings};
+use crate::programs::training_progress::{self, ProgressObserver};
 use crate::programs::{gene_vectors, steps};
 use crate::random::Seed;
-use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::tokens::{self, Tokenizer};
 use crate::train::annotation::Annotation;
-use crate::train::{Fit, InMemory, Plan, Usual};
+use crate::train::{Defaults, Fit, InMemory, Plan};
 
-/// Cells that a model from scratch is shown, every epoch's anew.
-const CELLS_SHOWN: u64 = 60_000;
+/// Training budget of a model from scratch: cells over all epochs.
+const TRAINING_BUDGET_CELLS: u64 = 60_000;
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
 
@@ -68,10 +69,12 @@ impl Learner {
         };
         let mut store = Store::new(Seed(options.seed), device);
         Model::new(&mut store, &architecture, genes, heads);
-        let table = steps::take_over(data.checkpoint.as_ref(), &store, run)?;
+        let table = steps::load_pretrained_weights(data.checkpoint.as_ref(), &store, run)?;
         if data.checkpoint.is_none() {
-            start_vectors(data, &store, Seed(options.seed))?;
-            run.note("gene vectors start from the principal components of the training cells");
+            initialize_embeddings(data, &store, Seed(options.seed))?;
+            run.note(
+                "gene embeddings are initialized from principal components of the training cells",
+            );
         }
         store.freeze(|name| options.freeze.applies(name));
         let tokenizer = new_tokenizer(options, data, architecture.input_emb_style);
@@ -128,31 +131,32 @@ impl Learner {
             seed: Seed(options.seed),
             threads: run.threads(),
             device: self.store.device(),
-            ranks: &Alone,
+            ranks: &SingleProcess,
             folder: work.to_owned(),
             fingerprint: fingerprint(options, run),
         };
-        let mut watch = Watch::new(plan.epochs, data.split.training.len() as u64, run);
-        let outcome = fit.run(&objective, &examples, &mut self.store, &mut watch)?;
-        watch::report(&outcome, run)
+        let mut observer =
+            ProgressObserver::new(plan.epochs, data.split.training.len() as u64, run);
+        let outcome = fit.run(&objective, &examples, &mut self.store, &mut observer)?;
+        training_progress::report(&outcome, run)
     }
 
-    /// The options of training with nothing left open, which is said.
+    /// Training options with all defaults filled in; prints them.
     fn plan(&self, options: &Options, data: &Data, run: &mut Run) -> Plan {
         let cells = data.split.training.len() as u64;
-        let usual = match data.checkpoint {
-            Some(_) => Usual {
+        let defaults = match data.checkpoint {
+            Some(_) => Defaults {
                 epochs: 10,
                 learning_rate: 1e-4,
                 dropout: self.architecture.dropout,
             },
-            None => Usual {
-                epochs: (CELLS_SHOWN / cells).clamp(8, 60),
+            None => Defaults {
+                epochs: (TRAINING_BUDGET_CELLS / cells).clamp(8, 60),
                 learning_rate: 1e-3,
                 dropout: DROPOUT,
             },
         };
-        watch::settle(&options.training, usual, run)
+        training_progress::resolve(&options.training, defaults, run)
     }
 
     /// Class probabilities of some cells, in their order.
@@ -160,7 +164,7 @@ impl Learner {
         let build =
             |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
         let mut workers = Workers::new(&self.store, threads, build);
-        // Cells are tokenised under the numbers they have in the file, as in training.
+        // Cells are tokenized under their index in the file, as in training.
         workers.rows_of(
             (&self.tokenizer, &data.counts, cells),
             predict::annotation::probabilities,
@@ -175,8 +179,7 @@ impl Learner {
         (mut files, run): (Vec<(String, Vec<u8>)>, &Run),
     ) -> Result<()> {
         let settings = Settings {
-            format: Settings::FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
+            statement: file_format::MODEL.statement(),
             task: Settings::TASK.into(),
             classes: data.class_names.clone(),
             genes: data.genes.clone(),
@@ -202,12 +205,12 @@ impl Learner {
     }
 }
 
-/// Starts the vectors of the genes at what the training cells say of them.
-fn start_vectors(data: &Data, store: &Store, seed: Seed) -> Result<()> {
+/// Initializes the gene embeddings from the training cells.
+fn initialize_embeddings(data: &Data, store: &Store, seed: Seed) -> Result<()> {
     let chosen = gene_vectors::some(&data.split.training, seed);
     let mut counts = data.counts.select_cells(&chosen);
     if data.is_linear {
-        normalise_total(&mut counts, Target::Sum(1e4))?;
+        normalize_total(&mut counts, Target::Sum(1e4))?;
         log1p(&mut counts)?;
     }
     let id = |gene: &String| i64::from(data.vocabulary.id(gene).unwrap_or(0));
@@ -217,7 +220,7 @@ fn start_vectors(data: &Data, store: &Store, seed: Seed) -> Result<()> {
 }
 
 fn new_tokenizer(options: &Options, data: &Data, style: InputStyle) -> Tokenizer {
-    // As a factor, 0 would leave nothing of `<cls>`.
+    // With value scaling, 0 would erase the embedding of `<cls>`.
     let cls_value = if style == InputStyle::Scaling {
         1.0
     } else {
@@ -236,12 +239,12 @@ fn new_tokenizer(options: &Options, data: &Data, style: InputStyle) -> Tokenizer
     Tokenizer::new(settings, ids.map(i64::from).collect(), Seed(options.seed))
 }
 
-/// Weights that give every class the same total among the training cells.
+/// Class weights that give every class the same total weight among the training cells.
 fn balanced(data: &Data) -> Vec<f32> {
     let classes = data.classes_of(&data.split.training);
     let count = |class| classes.iter().filter(|&&c| c == class).count().max(1);
-    let share = classes.len() as f32 / data.class_names.len() as f32;
+    let target = classes.len() as f32 / data.class_names.len() as f32;
     (0..data.class_names.len())
-        .map(|class| share / count(class) as f32)
+        .map(|class| target / count(class) as f32)
         .collect()
 }

@@ -1,27 +1,27 @@
-//! Perturbed and control cells as they are learnt from: which genes, which perturbations, which of them for what.
+//! Training data: genes, perturbations and their splits, control cells.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::{Options, Unmeasured};
+use super::{MissingGenes, Options};
 use crate::cells::Cells;
 use crate::cells::controls::Controls;
 use crate::cells::perturbation::{Conditions, Perturbation};
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
-use crate::expression::select_genes::{Flavour, select_genes};
+use crate::expression::select_genes::{Flavor, select_genes};
 use crate::failure::Failure;
-use crate::programs::{perturbed, steps};
+use crate::programs::{perturbation_data, steps};
 use crate::random::{self, Seed};
 use crate::run_record::Run;
-use crate::split::perturbations::{self as split, Part, Shares};
+use crate::split::perturbations::{self as split, Fractions, Part};
 use crate::vocabulary::Vocabulary;
 
-/// Perturbations below which none is set aside to choose the best epoch.
+/// Number of perturbations below which none is held out for validation.
 const FEW: usize = 100;
 
-/// A perturbation, its cells and what they are for.
+/// A perturbation, its cells and its split.
 #[derive(Debug, Clone)]
 pub struct Condition {
     pub perturbation: Perturbation,
@@ -29,16 +29,16 @@ pub struct Condition {
     pub part: Part,
 }
 
-/// Cells ready to learn from.
+/// Cells prepared for training.
 pub struct Data {
-    /// Logarithms of normalised expression, `[cells, genes]`.
+    /// Log-normalized expression, `[cells, genes]`.
     pub counts: Counts,
     pub genes: Vec<String>,
     /// Sorted by name.
     pub conditions: Vec<Condition>,
-    /// Condition of every cell; none for control cells and cells that are left out.
+    /// Condition of every cell; none for control cells and cells that are dropped.
     pub condition_of: Vec<Option<usize>>,
-    /// Control cells that are learnt from, and all of them by stratum.
+    /// Control cells that are trained on, and all of them by stratum.
     pub control_cells: Vec<usize>,
     pub controls: Controls,
     pub strata: Vec<u32>,
@@ -54,12 +54,12 @@ impl Data {
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
         let cells = Cells::open(&options.input, &options.cells, known)?;
         let read = options.labels.conditions(&cells, &options.input)?;
-        perturbed::report(&cells, &read, run);
+        perturbation_data::report(&cells, &read, run);
         let strata = options.labels.strata(&cells)?;
         let doses = options.dose.as_deref().map(|column| doses(&cells, column));
-        let (genes, counts) = perturbed::log_values(&cells)?;
+        let (genes, counts) = perturbation_data::log_values(&cells)?;
         let (mut conditions, all_controls) = gather(&read, options, run)?;
-        settle_unmeasured(&mut conditions, &genes, options, run)?;
+        resolve_missing_genes(&mut conditions, &genes, options, run)?;
         divide(&mut conditions, options, run)?;
         let control_cells = cap(&all_controls, options, u64::MAX);
         let kept = informative_genes(&genes, &counts, (&conditions, &control_cells), options, run)?;
@@ -70,7 +70,7 @@ impl Data {
             controls.ok_or_else(|| Failure::Input.error("there are no control cells"))?;
         if controls.without() > 0 {
             run.warning(format!(
-                "{} groups of `--within` have no control cells: theirs are compared with all control cells",
+                "{} strata (`--strata`) have no control cells: their cells are compared with all control cells",
                 controls.without()
             ));
         }
@@ -93,7 +93,7 @@ impl Data {
         })
     }
 
-    /// Cells of all perturbations of some parts, in order.
+    /// Cells of all perturbations of some splits, in order.
     pub fn cells_of(&self, is_wanted: impl Fn(Part) -> bool) -> Vec<usize> {
         let wanted = self.conditions.iter().filter(|c| is_wanted(c.part));
         let mut cells: Vec<usize> = wanted.flat_map(|c| c.cells.iter().copied()).collect();
@@ -150,13 +150,13 @@ fn gather(
     }
     match options.min_cells {
         None if !few.is_empty() => Err(Failure::Input.error(format!(
-            "{} perturbations of `{}` have a single cell, which says nothing of its spread: {}; leave them out with `--min-cells 2`, or keep them with `--min-cells 1`",
-            few.len(), options.input.display(), perturbed::some(&few)
+            "{} perturbations of `{}` have a single cell and so no variance estimate: {}; drop them with `--min-cells 2`, or keep them with `--min-cells 1`",
+            few.len(), options.input.display(), perturbation_data::some(&few)
         ))),
         Some(least) if !few.is_empty() => {
             run.warning(format!(
-                "{} perturbations of fewer than {least} cells are left out: {}",
-                few.len(), perturbed::some(&few)
+                "{} perturbations of fewer than {least} cells are dropped: {}",
+                few.len(), perturbation_data::some(&few)
             ));
             Ok((conditions, controls))
         }
@@ -164,7 +164,7 @@ fn gather(
     }
 }
 
-/// As many cells as are wanted of each perturbation, chosen at random, in order.
+/// At most `--max-cells` cells of a perturbation, chosen at random, in order.
 fn cap(cells: &[usize], options: &Options, condition: u64) -> Vec<usize> {
     if options.max_cells == 0 || cells.len() <= options.max_cells {
         return cells.to_vec();
@@ -175,8 +175,8 @@ fn cap(cells: &[usize], options: &Options, condition: u64) -> Vec<usize> {
     chosen.into_iter().map(|at| cells[at]).collect()
 }
 
-/// Does as asked with perturbed genes that are not measured.
-fn settle_unmeasured(
+/// Applies `--missing-genes` to perturbed genes that are not measured.
+fn resolve_missing_genes(
     conditions: &mut Vec<Condition>,
     genes: &[String],
     options: &Options,
@@ -193,18 +193,18 @@ fn settle_unmeasured(
         return Ok(());
     }
     let listed: Vec<&String> = missing.iter().collect();
-    let listed = perturbed::some(&listed);
-    match options.unmeasured {
-        Unmeasured::Refuse => Err(Failure::Input.error(format!(
-            "{} perturbed genes are not among the {} genes of `{}`: {listed}; if they are genes, keep them through a token of their own with `--unmeasured keep`, or leave their cells out with `--unmeasured leave-out`; name labels that are no genes in `--ignore`; check `--delimiter` and `--gene-column`",
+    let listed = perturbation_data::some(&listed);
+    match options.missing_genes {
+        MissingGenes::Error => Err(Failure::Input.error(format!(
+            "{} perturbed genes are not among the {} genes of `{}`: {listed}; if they are genes, keep them as additional tokens with `--missing-genes token`, or drop their cells with `--missing-genes drop`; give labels that are no genes in `--ignore`; check `--delimiter` and `--gene-column`",
             missing.len(), genes.len(), options.input.display()
         ))),
-        Unmeasured::Keep => {
-            run.warning(format!("{} perturbed genes are not measured and kept through a token of their own: {listed}", missing.len()));
+        MissingGenes::Token => {
+            run.warning(format!("{} perturbed genes are not measured and kept as additional tokens: {listed}", missing.len()));
             Ok(())
         }
-        Unmeasured::LeaveOut => {
-            run.warning(format!("{} perturbed genes are not measured, their cells are left out: {listed}", missing.len()));
+        MissingGenes::Drop => {
+            run.warning(format!("{} perturbed genes are not measured, their cells are dropped: {listed}", missing.len()));
             conditions.retain(|condition| {
                 let mut targets = condition.perturbation.targets().iter();
                 targets.all(|target| measured.contains(&target.gene))
@@ -216,44 +216,44 @@ fn settle_unmeasured(
 
 fn require_some(conditions: &[Condition]) -> Result<()> {
     match conditions.is_empty() {
-        true => Err(Failure::Input.error("no perturbation is left to learn from: leave out fewer")),
+        true => Err(Failure::Input.error("no training perturbations left: drop fewer")),
         false => Ok(()),
     }
 }
 
-/// Decides what every perturbation is for.
+/// Assigns a split to every perturbation.
 fn divide(conditions: &mut [Condition], options: &Options, run: &mut Run) -> Result<()> {
     require_some(conditions)?;
     let genes: Vec<Vec<&str>> = conditions.iter().map(|c| c.perturbation.genes()).collect();
     let usual = if conditions.len() < FEW { 0.0 } else { 0.1 };
-    let validation_share = options.validation_share.unwrap_or(usual);
-    let shares = Shares {
-        training_genes: options.train_share,
-        seen_combos: options.train_share,
-        validation_genes: 1.0 - validation_share,
-        validation_combos: 1.0 - validation_share,
-        ..Shares::default()
+    let validation_fraction = options.validation_fraction.unwrap_or(usual);
+    let fractions = Fractions {
+        training_genes: options.train_fraction,
+        seen_combos: options.train_fraction,
+        validation_genes: 1.0 - validation_fraction,
+        validation_combos: 1.0 - validation_fraction,
+        ..Fractions::default()
     };
     let seed = Seed(options.seed);
     let mut parts = if options.test.is_empty() {
-        split::split(&genes, options.split, &shares, seed)
+        split::split(&genes, options.split, &fractions, seed)
     } else {
         let tested = named(conditions, options)?;
-        split::leave_out(&genes, &tested, &shares, seed)
+        split::hold_out(&genes, &tested, &fractions, seed)
     };
     if !options.test.is_empty() {
         keep_unseen(&genes, &mut parts);
     }
     let count = |is: fn(&Part) -> bool| parts.iter().filter(|part| is(part)).count();
     run.note(format!(
-        "{} perturbations to learn from, {} to choose the epoch, {} to test, {} not used",
+        "perturbations: {} training, {} validation, {} test, {} not used",
         count(|part| *part == Part::Training),
         count(|part| *part == Part::Validation),
         count(|part| matches!(part, Part::Test(_))),
         count(|part| *part == Part::Unused)
     ));
     if count(|part| *part == Part::Training) == 0 {
-        return Err(Failure::Input.error("no perturbation is left to learn from: test on fewer"));
+        return Err(Failure::Input.error("no training perturbations left: test fewer"));
     }
     for (condition, part) in conditions.iter_mut().zip(parts) {
         condition.part = part;
@@ -261,7 +261,7 @@ fn divide(conditions: &mut [Condition], options: &Options, run: &mut Run) -> Res
     Ok(())
 }
 
-/// The perturbations that `--test` names.
+/// The perturbations given in `--test`.
 fn named(conditions: &[Condition], options: &Options) -> Result<Vec<usize>> {
     let spelling = options.labels.spelling();
     let mut found = Vec::new();
@@ -276,15 +276,15 @@ fn named(conditions: &[Condition], options: &Options) -> Result<Vec<usize>> {
                 .map(|c| c.perturbation.to_string())
                 .collect();
             Failure::Input.error(format!(
-                "no cells were perturbed by `{text}`, which `--test` names; there are {}",
-                perturbed::some(&names)
+                "no cells have the perturbation `{text}` of `--test`; the file has {}",
+                perturbation_data::some(&names)
             ))
         })?);
     }
     Ok(found)
 }
 
-/// Combinations with a gene whose perturbation alone is tested would tell of it: they are not learnt from.
+/// Combinations with a gene whose single perturbation is tested would leak its effect: they are excluded from training.
 fn keep_unseen(genes: &[Vec<&str>], parts: &mut [Part]) {
     let tested: BTreeSet<&str> = genes
         .iter()
@@ -293,14 +293,14 @@ fn keep_unseen(genes: &[Vec<&str>], parts: &mut [Part]) {
         .flat_map(|(genes, _)| genes.iter().copied())
         .collect();
     for (genes, part) in genes.iter().zip(parts) {
-        let is_learnt = matches!(part, Part::Training | Part::Validation);
-        if is_learnt && genes.iter().any(|gene| tested.contains(gene)) {
+        let is_trained = matches!(part, Part::Training | Part::Validation);
+        if is_trained && genes.iter().any(|gene| tested.contains(gene)) {
             *part = Part::Unused;
         }
     }
 }
 
-/// Highly variable genes, chosen on the cells that are learnt from, and all perturbed genes.
+/// Highly variable genes, selected on the training cells, and all perturbed genes.
 fn informative_genes(
     genes: &[String],
     counts: &Counts,
@@ -312,12 +312,12 @@ fn informative_genes(
         run.note(format!("all {} genes are read", genes.len()));
         return Ok((0..genes.len()).collect());
     }
-    let learnt = conditions.iter().filter(|c| c.part == Part::Training);
-    let mut cells: Vec<usize> = learnt.flat_map(|c| c.cells.iter().copied()).collect();
+    let trained = conditions.iter().filter(|c| c.part == Part::Training);
+    let mut cells: Vec<usize> = trained.flat_map(|c| c.cells.iter().copied()).collect();
     cells.extend(controls);
     cells.sort_unstable();
-    let flavour = Flavour::CellRanger;
-    let selection = select_genes(&counts.select_cells(&cells), options.n_hvg, flavour, None)?;
+    let flavor = Flavor::CellRanger;
+    let selection = select_genes(&counts.select_cells(&cells), options.n_hvg, flavor, None)?;
     let targets: BTreeSet<&str> = conditions
         .iter()
         .flat_map(|c| c.perturbation.genes())
@@ -326,13 +326,13 @@ fn informative_genes(
     let mut kept: BTreeSet<usize> = selection.kept.into_iter().collect();
     kept.extend((0..genes.len()).filter(is_target));
     run.note(format!(
-        "{} genes are read: highly variable ones and those that were perturbed",
+        "{} genes are read: highly variable and perturbed genes",
         kept.len()
     ));
     Ok(kept.into_iter().collect())
 }
 
-/// The words for all genes, measured or perturbed: those of a pre-trained model first.
+/// The tokens of all genes, measured or perturbed: those of a pre-trained model first.
 fn vocabulary(
     genes: &[String],
     conditions: &[Condition],
@@ -350,7 +350,7 @@ fn vocabulary(
     let new: Vec<&str> = all.filter(|gene| known.id(gene).is_none()).collect();
     if !new.is_empty() {
         run.note(format!(
-            "{} genes that the checkpoint does not know get a token of their own",
+            "{} genes are not in the vocabulary of the checkpoint and get new tokens",
             new.len()
         ));
     }

@@ -1,4 +1,4 @@
-//! How well changes of expression are told for perturbations that were not learnt from, beside simpler methods.
+//! Evaluation on held-out perturbations, compared with baselines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,25 +12,25 @@ use super::data::{Condition, Data};
 use super::learner::Learner;
 use super::perceptron;
 use crate::analysis::differential::{self, Reference};
+use crate::analysis::perturbation_metrics::{self, Distance, Mean, Response, Scores};
 use crate::analysis::projection::Pca;
-use crate::analysis::responses::{self, Distance, Mean, Response, Scores};
-use crate::baselines::perturbation::{self as baselines, Known};
+use crate::baselines::perturbation::{self as baselines, ObservedEffects};
 use crate::failure::Failure;
 use crate::figures::{Changes, Combinations, State};
 use crate::predict::perturbation::Controls;
-use crate::programs::perturbed;
+use crate::programs::perturbation_data;
 use crate::progress;
 use crate::run_record::Run;
 use crate::split::perturbations::{Part, Subgroup};
 
-/// Vectors of genes and perturbations in the linear model, as in its publication (Ahlmann-Eltze, Huber and Anders 2025).
+/// Dimension of gene and perturbation embeddings of the linear model, as published (Ahlmann-Eltze, Huber and Anders 2025).
 const COMPONENTS: usize = 10;
-/// Perturbations that are drawn, at most: those of most cells.
-const DRAWN: usize = 12;
-/// Genes of a picture.
+/// Maximum number of figures: of the perturbations with most cells.
+const MAX_FIGURES: usize = 12;
+/// Genes of a figure.
 const GENES_DRAWN: usize = 20;
 
-/// What was observed of a condition.
+/// Observed expression of a condition.
 struct Truth {
     /// Mean of the control cells of its strata, and of its own cells.
     control: Vec<f64>,
@@ -50,7 +50,7 @@ impl Truth {
     }
 }
 
-/// A method and the changes that it tells, `[tested, genes]`.
+/// A method and its predicted changes, `[tested, genes]`.
 type Method = (&'static str, Array2<f64>);
 
 /// A scored condition: method, and scores by name.
@@ -69,13 +69,13 @@ pub fn test(
     (work, run): (&Path, &mut Run),
 ) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = vec![(
-        "combinations.svg".to_owned(),
+        "perturbation_splits.svg".to_owned(),
         combinations(data).into_bytes(),
     )];
     let is_tested = |at: &usize| matches!(data.conditions[*at].part, Part::Test(_));
     let tested: Vec<usize> = (0..data.conditions.len()).filter(is_tested).collect();
     if tested.is_empty() {
-        run.note("no perturbations were set aside to test on");
+        run.note("no perturbations were held out for testing");
         return Ok(files);
     }
     let truths = truths(options, data)?;
@@ -84,23 +84,22 @@ pub fn test(
         model_changes(learner, &controls, &tested, run)
     });
     let mut methods = vec![("scGPT", own)];
-    methods.push(("no change", Array2::zeros((tested.len(), data.genes.len()))));
+    methods.push(("control", Array2::zeros((tested.len(), data.genes.len()))));
     if options.baselines {
-        methods.extend(simple(data, &truths, &tested, run)?);
-        let asked = (&controls, &tested[..]);
-        let told = run.stage("perceptron", |run| {
-            perceptron::changes(options, data, &learner.reader, asked, (work, run))
+        methods.extend(baseline_changes(data, &truths, &tested, run)?);
+        let queries = (&controls, &tested[..]);
+        let predicted = run.stage("mlp", |run| {
+            perceptron::changes(options, data, &learner.reader, queries, (work, run))
         })?;
         methods.push((
-            "perceptron",
-            told.ok_or_else(|| {
-                Failure::Interrupted
-                    .error("stopped by a signal; the same command with `--resume` goes on")
+            "mlp",
+            predicted.ok_or_else(|| {
+                Failure::Interrupted.error("stopped by a signal; rerun with `--resume` to continue")
             })?,
         ));
     }
     let rows = score(data, &truths, &tested, &methods)?;
-    let summary = summarise(&rows);
+    let summary = summarize(&rows);
     progress::result(&text(&summary));
     run.metric("test", to_json(&summary));
     files.push((
@@ -115,29 +114,29 @@ pub fn test(
         "test_conditions.tsv".into(),
         rows_tsv(data, &rows).into_bytes(),
     ));
-    files.extend(pictures(data, &truths, &tested, &methods[0].1));
+    files.extend(figures(data, &truths, &tested, &methods[0].1));
     Ok(files)
 }
 
 fn model_changes(
     learner: &Learner,
     controls: &Controls,
-    asked: &[usize],
+    queries: &[usize],
     run: &Run,
 ) -> Array2<f64> {
-    let rows = learner.changes(controls, asked, run.threads());
+    let rows = learner.changes(controls, queries, run.threads());
     let width = rows.first().map_or(0, Vec::len);
     let values = rows.iter().flatten().map(|&value| f64::from(value));
-    Array2::from_shape_vec((asked.len(), width), values.collect()).expect("a row per question")
+    Array2::from_shape_vec((queries.len(), width), values.collect()).expect("a row per query")
 }
 
-/// What was observed of every condition.
+/// Observed expression of every condition.
 fn truths(options: &Options, data: &Data) -> Result<Vec<Truth>> {
     let reference = Reference::new(&data.counts, &data.control_cells)?;
     let strata: BTreeSet<u32> = data.strata.iter().copied().collect();
     let mean = |&stratum: &u32| {
         let controls = data.controls.of(stratum);
-        (stratum, perturbed::mean(&data.counts, controls))
+        (stratum, perturbation_data::mean(&data.counts, controls))
     };
     let means: BTreeMap<u32, Vec<f64>> = strata.iter().map(mean).collect();
     let truth = |condition: &Condition| -> Result<Truth> {
@@ -155,7 +154,7 @@ fn truths(options: &Options, data: &Data) -> Result<Vec<Truth>> {
         let genes = condition.perturbation.genes();
         Ok(Truth {
             control,
-            observed: perturbed::mean(&data.counts, &condition.cells),
+            observed: perturbation_data::mean(&data.counts, &condition.cells),
             ranking: differential::ranking(&differences),
             targets: genes
                 .into_iter()
@@ -173,11 +172,16 @@ fn changes_of(truths: &[Truth], conditions: &[usize]) -> Array2<f64> {
         .expect("a row per condition")
 }
 
-/// What simple methods, which learn from the same perturbations, tell; each is a stage of the run by its own name.
-fn simple(data: &Data, truths: &[Truth], tested: &[usize], run: &mut Run) -> Result<Vec<Method>> {
-    let learnt =
+/// Predictions of baselines trained on the same perturbations; each is a stage of the run with its name.
+fn baseline_changes(
+    data: &Data,
+    truths: &[Truth],
+    tested: &[usize],
+    run: &mut Run,
+) -> Result<Vec<Method>> {
+    let trained =
         |at: &usize| matches!(data.conditions[*at].part, Part::Training | Part::Validation);
-    let training: Vec<usize> = (0..data.conditions.len()).filter(learnt).collect();
+    let training: Vec<usize> = (0..data.conditions.len()).filter(trained).collect();
     let names: BTreeSet<&str> = data
         .conditions
         .iter()
@@ -196,40 +200,41 @@ fn simple(data: &Data, truths: &[Truth], tested: &[usize], run: &mut Run) -> Res
         };
         conditions.iter().map(genes).collect()
     };
-    let (known_targets, asked) = (targets_of(&training), targets_of(tested));
+    let (known_targets, queries) = (targets_of(&training), targets_of(tested));
     let changes = changes_of(truths, &training);
     let cells: Vec<usize> = training
         .iter()
         .map(|&at| data.conditions[at].cells.len())
         .collect();
-    let known = Known {
+    let known = ObservedEffects {
         targets: &known_targets,
         changes: changes.view(),
         cells: &cells,
     };
-    let mean = run.stage("mean of training", |_| {
-        baselines::mean_change(&known, &asked)
+    let mean = run.stage("training_mean", |_| {
+        baselines::mean_change(&known, &queries)
     });
-    let additive = run.stage("additive", |_| baselines::additive(&known, &asked));
-    let linear = run.stage("linear", |_| linear(data, &known, &names, &asked))?;
+    let additive = run.stage("additive", |_| baselines::additive(&known, &queries));
+    let linear = run.stage("linear", |_| linear(data, &known, &names, &queries))?;
     Ok(vec![
-        ("mean of training", mean),
+        ("training_mean", mean),
         ("additive", additive),
         ("linear", linear),
     ])
 }
 
-/// The linear model of principal components of the cells that were learnt from; `targets` are the names of perturbed genes.
+/// The linear model on principal components of the training cells; `targets` are the names of perturbed genes.
 fn linear(
     data: &Data,
-    known: &Known<'_>,
+    known: &ObservedEffects<'_>,
     targets: &[&str],
-    asked: &[Vec<usize>],
+    queries: &[Vec<usize>],
 ) -> Result<Array2<f64>> {
-    let mut learnt_from = data.cells_of(|part| matches!(part, Part::Training | Part::Validation));
-    learnt_from.extend(&data.control_cells);
-    learnt_from.sort_unstable();
-    let cells = data.counts.select_cells(&learnt_from).to_dense();
+    let is_trained = |part| matches!(part, Part::Training | Part::Validation);
+    let mut training_cells = data.cells_of(is_trained);
+    training_cells.extend(&data.control_cells);
+    training_cells.sort_unstable();
+    let cells = data.counts.select_cells(&training_cells).to_dense();
     let pca = Pca::fit(cells.view(), COMPONENTS)?;
     let vectors = pca.components.t().to_owned();
     let mut target_vectors = Array2::zeros((targets.len(), vectors.ncols()));
@@ -242,7 +247,7 @@ fn linear(
         known,
         vectors.view(),
         target_vectors.view(),
-        asked,
+        queries,
     )?)
 }
 
@@ -251,10 +256,10 @@ fn score(data: &Data, truths: &[Truth], tested: &[usize], methods: &[Method]) ->
     let observed = changes_of(truths, &all);
     let mut rows = Vec::new();
     for (method, changes) in methods {
-        let told_apart = |distance| -> Result<Vec<f64>> {
+        let discrimination = |distance| -> Result<Vec<f64>> {
             match truths.len() {
                 0 | 1 => Ok(vec![f64::NAN; tested.len()]),
-                _ => Ok(responses::discrimination(
+                _ => Ok(perturbation_metrics::discrimination(
                     changes.view(),
                     tested,
                     observed.view(),
@@ -263,8 +268,8 @@ fn score(data: &Data, truths: &[Truth], tested: &[usize], methods: &[Method]) ->
             }
         };
         let [near, similar] = [
-            told_apart(Distance::Euclidean)?,
-            told_apart(Distance::Cosine)?,
+            discrimination(Distance::Euclidean)?,
+            discrimination(Distance::Cosine)?,
         ];
         for (at, &condition) in tested.iter().enumerate() {
             let truth = &truths[condition];
@@ -275,7 +280,7 @@ fn score(data: &Data, truths: &[Truth], tested: &[usize], methods: &[Method]) ->
                 .zip(change)
                 .map(|(control, change)| control + change)
                 .collect();
-            let scores = responses::score(&Response {
+            let scores = perturbation_metrics::score(&Response {
                 control: &truth.control,
                 predicted: &predicted,
                 observed: &truth.observed,
@@ -314,7 +319,7 @@ fn by_name(scores: &Scores) -> Result<Vec<(String, f64)>> {
 type Summary = Vec<(String, &'static str, Vec<(String, Mean)>)>;
 
 /// Means over the conditions of each subgroup, and over all if there are several.
-fn summarise(rows: &[Row]) -> Summary {
+fn summarize(rows: &[Row]) -> Summary {
     let subgroups: BTreeSet<Subgroup> = rows.iter().map(|row| row.subgroup).collect();
     let mut groups: Vec<Option<Subgroup>> = subgroups.into_iter().map(Some).collect();
     if groups.len() > 1 {
@@ -335,7 +340,10 @@ fn summarise(rows: &[Row]) -> Summary {
             let Some(first) = own.first() else { continue };
             let mean = |at: usize| {
                 let values: Vec<f64> = own.iter().map(|row| row.scores[at].1).collect();
-                (first.scores[at].0.clone(), responses::mean(&values))
+                (
+                    first.scores[at].0.clone(),
+                    perturbation_metrics::mean(&values),
+                )
             };
             let name = group.map_or_else(|| "all".to_owned(), |group| group.to_string());
             summary.push((name, method, (0..first.scores.len()).map(mean).collect()));
@@ -353,7 +361,7 @@ fn to_json(summary: &Summary) -> Value {
                 let Mean { mean, low, high, n } = mean;
                 (
                     name.clone(),
-                    json!({"mean": mean, "low": low, "high": high, "conditions": n}),
+                    json!({"mean": mean, "ci_low": low, "ci_high": high, "n_perturbations": n}),
                 )
             })
             .collect();
@@ -363,14 +371,14 @@ fn to_json(summary: &Summary) -> Value {
     Value::Object(groups)
 }
 
-/// Scores that are shown, with what they are called.
-const SHOWN: [(&str, &str); 6] = [
+/// Scores in the printed table and their short names.
+const REPORTED: [(&str, &str); 6] = [
     ("pearson_delta", "delta"),
     ("pearson_de_delta", "delta DE"),
     ("mse", "MSE"),
-    ("sign_de", "sign DE"),
-    ("sign_de_others", "sign others"),
-    ("discrimination", "told apart"),
+    ("direction_accuracy_de", "direction DE"),
+    ("direction_accuracy_de_non_target", "direction other"),
+    ("discrimination", "discrimination"),
 ];
 
 fn text(summary: &Summary) -> String {
@@ -379,7 +387,7 @@ fn text(summary: &Summary) -> String {
     for (group, method, scores) in summary {
         if group != last {
             let n = scores.first().map_or(0, |(_, mean)| mean.n);
-            let heads: Vec<String> = SHOWN
+            let heads: Vec<String> = REPORTED
                 .iter()
                 .map(|(_, name)| format!("{name:>12}"))
                 .collect();
@@ -391,7 +399,7 @@ fn text(summary: &Summary) -> String {
             last = group;
         }
         let of = |wanted: &str| scores.iter().find(|(name, _)| name == wanted);
-        let values = SHOWN
+        let values = REPORTED
             .iter()
             .map(|(name, _)| of(name).map_or(f64::NAN, |(_, m)| m.mean));
         let values: Vec<String> = values.map(|value| format!("{value:>12.4}")).collect();
@@ -401,7 +409,8 @@ fn text(summary: &Summary) -> String {
 }
 
 fn summary_tsv(summary: &Summary) -> String {
-    let mut text = String::from("subgroup\tmethod\tconditions\tscore\tmean\tlow\thigh\n");
+    let mut text =
+        String::from("subgroup\tmethod\tn_perturbations\tmetric\tmean\tci_low\tci_high\n");
     for (group, method, scores) in summary {
         for (name, Mean { mean, low, high, n }) in scores {
             text.push_str(&format!(
@@ -435,23 +444,24 @@ fn rows_tsv(data: &Data, rows: &[Row]) -> String {
     text
 }
 
-/// The most changed genes of the test perturbations of most cells, as observed and as told.
-fn pictures(
+/// The most changed genes of the test perturbations of most cells, as observed and as predicted.
+fn figures(
     data: &Data,
     truths: &[Truth],
     tested: &[usize],
-    told: &Array2<f64>,
+    predicted: &Array2<f64>,
 ) -> Vec<(String, Vec<u8>)> {
     let mut order: Vec<usize> = (0..tested.len()).collect();
     order.sort_by_key(|&at| std::cmp::Reverse(data.conditions[tested[at]].cells.len()));
-    let picture = |&at: &usize| {
+    let figure = |&at: &usize| {
         let condition = &data.conditions[tested[at]];
         let truth = &truths[tested[at]];
         let genes = &truth.ranking[..truth.ranking.len().min(GENES_DRAWN)];
         let name = condition.perturbation.to_string();
         let names: Vec<String> = genes.iter().map(|&gene| data.genes[gene].clone()).collect();
-        let spread =
-            |cells: &[usize]| perturbed::quantiles(&data.counts, cells, genes, &truth.control);
+        let spread = |cells: &[usize]| {
+            perturbation_data::quantiles(&data.counts, cells, genes, &truth.control)
+        };
         let svg = Changes {
             title: &name,
             genes: &names,
@@ -459,7 +469,7 @@ fn pictures(
             control: &spread(&data.control_cells),
             predicted: &genes
                 .iter()
-                .map(|&gene| told[(at, gene)])
+                .map(|&gene| predicted[(at, gene)])
                 .collect::<Vec<_>>(),
             observed_mean: &genes
                 .iter()
@@ -468,14 +478,14 @@ fn pictures(
         }
         .to_svg();
         (
-            format!("changes_{}.svg", perturbed::file_name(&name)),
+            format!("response_{}.svg", perturbation_data::file_name(&name)),
             svg.into_bytes(),
         )
     };
-    order.iter().take(DRAWN).map(picture).collect()
+    order.iter().take(MAX_FIGURES).map(figure).collect()
 }
 
-/// All singles and pairs, and what each is for.
+/// Figure of the splits of all single and pairwise perturbations.
 fn combinations(data: &Data) -> String {
     let genes: BTreeSet<&str> = data
         .conditions
@@ -509,7 +519,7 @@ fn combinations(data: &Data) -> String {
         found.copied().unwrap_or(State::Absent)
     };
     Combinations {
-        title: "What perturbations are for",
+        title: "Perturbation splits",
         genes: &genes,
         state: &state,
     }

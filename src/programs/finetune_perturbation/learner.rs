@@ -1,4 +1,4 @@
-//! The model, how it learns, and what is written of it.
+//! Training of the model and writing of its directory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,24 +13,27 @@ use super::{Options, fingerprint};
 use crate::analysis::projection::Pca;
 use crate::cells::controls::{Pairing, nearest};
 use crate::checkpoint::{Architecture, write};
+use crate::distributed::SingleProcess;
+use crate::file_format;
 use crate::model::{Genes, Heads, Line, Model, PerturbedCell, Store, weights};
 use crate::predict::Workers;
-use crate::predict::perturbation::{Controls, Done, Known, Sentences, Settings};
-use crate::predict::settings::OfTask;
-use crate::programs::watch::{self, Watch};
-use crate::programs::{gene_vectors, perturbed, steps};
+use crate::predict::perturbation::{
+    Controls, PerturbedGene, ProfileReader, Settings, TrainedCondition,
+};
+use crate::predict::settings::TaskSettings;
+use crate::programs::training_progress::{self, ProgressObserver};
+use crate::programs::{gene_vectors, perturbation_data, steps};
 use crate::random::{self, Seed};
-use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::split::perturbations::Part;
 use crate::train::perturbation::{Example, Perturbation};
-use crate::train::{Fit, InMemory, Plan, Usual};
+use crate::train::{Defaults, Fit, InMemory, Plan};
 
-/// Means of cells that a model from scratch is shown, every epoch's anew.
-const MEANS_SHOWN: u64 = 4_000;
+/// Training budget of a model from scratch: pseudobulks over all epochs, drawn anew in every epoch.
+const TRAINING_BUDGET_MEANS: u64 = 4_000;
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
-/// Expression bins that the architecture states; values are not binned here.
+/// Number of expression bins in the architecture; values are not binned here.
 const BINS: usize = 51;
 
 /// The model being trained.
@@ -43,23 +46,23 @@ pub struct Learner {
     table: Option<weights::Table>,
 }
 
-/// Turns cells into examples.
+/// Makes training examples of cells.
 pub struct Reader {
-    pub sentences: Sentences,
+    pub profiles: ProfileReader,
     pairing: Pairing,
-    pool: usize,
+    pseudobulk_size: usize,
     max_length: usize,
     keep_perturbed: bool,
     seed: Seed,
-    /// What is done in every condition, for a dose of 1.
-    done: Vec<Vec<Done>>,
+    /// Perturbed genes of every condition, for a dose of 1.
+    perturbed: Vec<Vec<PerturbedGene>>,
     /// Mean control profile of every stratum.
     means: BTreeMap<u32, Vec<f32>>,
-    /// Most similar control of every cell, if that is asked for.
+    /// Most similar control of every cell, for control matching by similarity.
     nearest: Option<BTreeMap<usize, usize>>,
     /// Cells of every condition, none for control, and stratum.
     groups: Vec<Group>,
-    /// What is learnt from at once: some cells of a group, others in every epoch.
+    /// Pseudobulks, the training units: some cells of a group, others in every epoch.
     units: Vec<Unit>,
 }
 
@@ -70,27 +73,27 @@ struct Group {
     cells: Vec<usize>,
 }
 
-/// A part of a group.
+/// A pseudobulk of a group.
 struct Unit {
     group: usize,
-    /// Parts of the group before it.
+    /// Number of pseudobulks of the group before it.
     at: usize,
 }
 
 impl Reader {
     fn new(options: &Options, data: &Data) -> Result<Self> {
         let id = |gene: &String| i64::from(data.vocabulary.id(gene).unwrap_or(0));
-        let done = |condition: &super::data::Condition| {
-            let done = perturbed::done(
+        let perturbed = |condition: &super::data::Condition| {
+            let perturbed = perturbation_data::perturbed_genes(
                 &condition.perturbation,
                 &data.vocabulary,
-                (options.labels.raised, 1.0),
+                (options.labels.activation, 1.0),
             );
-            done.map_err(|unknown| perturbed::unknown_genes(&unknown, &data.genes))
+            perturbed.map_err(|unknown| perturbation_data::unknown_genes(&unknown, &data.genes))
         };
         let strata: std::collections::BTreeSet<u32> = data.strata.iter().copied().collect();
         let mean = |&stratum: &u32| {
-            let mean = perturbed::mean(&data.counts, data.controls.of(stratum));
+            let mean = perturbation_data::mean(&data.counts, data.controls.of(stratum));
             (
                 stratum,
                 mean.into_iter().map(|value| value as f32).collect(),
@@ -98,23 +101,27 @@ impl Reader {
         };
         let groups = groups(data);
         let parts = |group: usize| {
-            let parts = groups[group].cells.len().div_ceil(options.pool);
+            let parts = groups[group].cells.len().div_ceil(options.pseudobulk_size);
             (0..parts).map(move |at| Unit { group, at })
         };
         let units = (0..groups.len()).flat_map(parts).collect();
         Ok(Self {
-            sentences: Sentences {
+            profiles: ProfileReader {
                 ids: data.genes.iter().map(id).collect(),
                 contrast: options.contrast,
             },
-            pairing: options.pairing,
-            pool: options.pool,
+            pairing: options.control_matching,
+            pseudobulk_size: options.pseudobulk_size,
             max_length: options.max_length,
             keep_perturbed: options.keep_perturbed,
             seed: Seed(options.seed),
-            done: data.conditions.iter().map(done).collect::<Result<_>>()?,
+            perturbed: data
+                .conditions
+                .iter()
+                .map(perturbed)
+                .collect::<Result<_>>()?,
             means: strata.iter().map(mean).collect(),
-            nearest: match options.pairing {
+            nearest: match options.control_matching {
                 Pairing::Nearest => Some(partners(data)?),
                 _ => None,
             },
@@ -123,7 +130,7 @@ impl Reader {
         })
     }
 
-    /// Units to learn from, control among them, and units by which the best epoch is chosen.
+    /// Training units, control included, and validation units.
     pub fn parts(&self, data: &Data) -> (Vec<usize>, Vec<usize>) {
         let part = |condition: Option<usize>| condition.map(|at| data.conditions[at].part);
         (
@@ -132,13 +139,13 @@ impl Reader {
         )
     }
 
-    /// Units of the conditions, or of control, that are wanted.
+    /// Units of the wanted conditions or of control.
     fn units(&self, is_wanted: impl Fn(Option<usize>) -> bool) -> Vec<usize> {
         let is_wanted = |unit: &usize| is_wanted(self.groups[self.units[*unit].group].condition);
         (0..self.units.len()).filter(is_wanted).collect()
     }
 
-    /// The example made of a unit in an epoch, or for validation: a function of the two and the seed alone.
+    /// The example of a unit in an epoch, or for validation: a function of the two and the seed alone.
     pub fn example(&self, data: &Data, unit: usize, epoch: Option<u64>) -> Example {
         let example = self.whole(data, unit, epoch);
         let n = example.cell.genes.len();
@@ -166,12 +173,15 @@ impl Reader {
         let dose = data.doses.as_ref().map_or(1.0, |doses| {
             cells.iter().map(|&cell| doses[cell]).sum::<f32>() / cells.len() as f32
         });
-        let done = group
+        let perturbed = group
             .condition
-            .map_or(&[][..], |condition| &self.done[condition]);
-        let done: Vec<Done> = done.iter().map(|done| Done { dose, ..*done }).collect();
-        let cell = self.sentences.cell(&profile, &done);
-        let mean = perturbed::mean(&data.counts, &cells);
+            .map_or(&[][..], |condition| &self.perturbed[condition]);
+        let perturbed: Vec<PerturbedGene> = perturbed
+            .iter()
+            .map(|perturbed| PerturbedGene { dose, ..*perturbed })
+            .collect();
+        let cell = self.profiles.cell(&profile, &perturbed);
+        let mean = perturbation_data::mean(&data.counts, &cells);
         let mut targets: Vec<f32> = mean.into_iter().map(|value| value as f32).collect();
         let mut known = vec![1.0; targets.len()];
         // Perturbed genes that are not measured have no target.
@@ -190,34 +200,35 @@ impl Reader {
         let group = &self.groups[number];
         let mut stream = self.seed.stream("cells of a mean", &[draw, number as u64]);
         let order = random::permutation(&mut stream, group.cells.len());
-        let own = order.into_iter().skip(at * self.pool).take(self.pool);
+        let size = self.pseudobulk_size;
+        let own = order.into_iter().skip(at * size).take(size);
         let mut cells: Vec<usize> = own.map(|i| group.cells[i]).collect();
         cells.sort_unstable();
         (group, cells)
     }
 
-    /// The expression that a cell is taken to have had before.
+    /// Unperturbed expression of a cell, by control matching.
     fn profile(&self, data: &Data, (cell, stratum): (usize, u32), draw: u64) -> Vec<f32> {
         let partner = match (self.pairing, &self.nearest) {
             (Pairing::Mean, _) => return self.means[&stratum].clone(),
             (Pairing::Nearest, Some(nearest)) => nearest[&cell],
             _ => data.controls.random(cell as u64, stratum, draw, self.seed),
         };
-        perturbed::dense(&data.counts, partner)
+        perturbation_data::dense(&data.counts, partner)
     }
 
-    /// What is done in a condition.
-    pub fn done(&self, condition: usize) -> &[Done] {
-        &self.done[condition]
+    /// Perturbed genes of a condition.
+    pub fn perturbed(&self, condition: usize) -> &[PerturbedGene] {
+        &self.perturbed[condition]
     }
 
     /// Profiles from which perturbations are predicted.
     pub fn controls(&self, options: &Options, data: &Data) -> Controls {
         let cells = &data.control_cells;
         if self.pairing == Pairing::Mean {
-            return perturbed::mean_controls(&data.counts, cells, &data.strata);
+            return perturbation_data::mean_controls(&data.counts, cells, &data.strata);
         }
-        perturbed::drawn_controls(&data.counts, (cells, options.controls), self.seed)
+        perturbation_data::drawn_controls(&data.counts, (cells, options.controls), self.seed)
     }
 }
 
@@ -291,7 +302,7 @@ impl Learner {
         if heads.affine_expression.is_some() {
             start_unchanged(&store);
         }
-        let table = steps::take_over(data.checkpoint.as_ref(), &store, run)?;
+        let table = steps::load_pretrained_weights(data.checkpoint.as_ref(), &store, run)?;
         let learner = Self {
             architecture,
             genes,
@@ -304,7 +315,7 @@ impl Learner {
         Ok(learner)
     }
 
-    /// Vectors of genes that no checkpoint knows start at what the cells that are learnt from say of them.
+    /// Initializes embeddings of genes without checkpoint from the training cells.
     fn start_vectors(&self, options: &Options, data: &Data, run: &mut Run) -> Result<()> {
         let seed = Seed(options.seed);
         let mut cells = data.cells_of(|part| part == Part::Training);
@@ -312,9 +323,11 @@ impl Learner {
         cells.sort_unstable();
         let chosen = data.counts.select_cells(&gene_vectors::some(&cells, seed));
         let cells: Array2<f64> = chosen.to_dense().mapv(f64::from);
-        let ids = &self.reader.sentences.ids;
+        let ids = &self.reader.profiles.ids;
         let Some(checkpoint) = &data.checkpoint else {
-            run.note("gene vectors start from the principal components of the training cells");
+            run.note(
+                "gene embeddings are initialized with principal components of the training cells",
+            );
             return gene_vectors::start_from_components(&cells, ids, &self.store, seed);
         };
         let is_known = |at: &usize| checkpoint.vocabulary.id(&data.genes[*at]).is_some();
@@ -350,42 +363,46 @@ impl Learner {
             seed: Seed(options.seed),
             threads: run.threads(),
             device: self.store.device(),
-            ranks: &Alone,
+            ranks: &SingleProcess,
             folder: work.to_owned(),
             fingerprint: fingerprint(options, run),
         };
-        let mut watch = Watch::new(plan.epochs, examples.training.len() as u64, run);
+        let mut watch = ProgressObserver::new(plan.epochs, examples.training.len() as u64, run);
         let mut store = self.store.share();
         let outcome = fit.run(&objective, &examples, &mut store, &mut watch)?;
-        watch::report(&outcome, run)
+        training_progress::report(&outcome, run)
     }
 
-    /// The options of training with nothing left open, which is said.
+    /// Training options with all defaults resolved and reported.
     fn plan(&self, options: &Options, data: &Data, means: u64, run: &mut Run) -> Plan {
         let usual = match data.checkpoint {
-            Some(_) => Usual {
+            Some(_) => Defaults {
                 epochs: 15,
                 learning_rate: 1e-4,
                 dropout: DROPOUT,
             },
-            None => Usual {
-                epochs: (MEANS_SHOWN / means.max(1)).clamp(2, 60),
+            None => Defaults {
+                epochs: (TRAINING_BUDGET_MEANS / means.max(1)).clamp(2, 60),
                 learning_rate: 3e-4,
                 dropout: DROPOUT,
             },
         };
-        watch::settle(&options.training, usual, run)
+        training_progress::resolve(&options.training, usual, run)
     }
 
-    /// Mean change of every gene for some conditions, `[asked][genes]`.
-    pub fn changes(&self, controls: &Controls, asked: &[usize], threads: usize) -> Vec<Vec<f32>> {
+    /// Mean change of every gene for some conditions, `[conditions][genes]`.
+    pub fn changes(
+        &self,
+        controls: &Controls,
+        conditions: &[usize],
+        threads: usize,
+    ) -> Vec<Vec<f32>> {
         let build =
             |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
         let mut workers = Workers::new(&self.store, threads, build);
-        let asked: Vec<Vec<Done>> = asked.iter().map(|&c| self.reader.done[c].clone()).collect();
-        self.reader
-            .sentences
-            .changes(&mut workers, controls, &asked)
+        let genes = conditions.iter().map(|&c| self.reader.perturbed[c].clone());
+        let genes: Vec<Vec<PerturbedGene>> = genes.collect();
+        self.reader.profiles.changes(&mut workers, controls, &genes)
     }
 
     pub fn write(
@@ -395,20 +412,19 @@ impl Learner {
         work: &Path,
         (mut files, run): (Vec<(String, Vec<u8>)>, &Run),
     ) -> Result<()> {
-        let known = data.conditions.iter().map(|condition| Known {
+        let known = data.conditions.iter().map(|condition| TrainedCondition {
             name: condition.perturbation.to_string(),
-            part: part_name(condition.part).into(),
+            part: split_name(condition.part).into(),
             cells: condition.cells.len(),
         });
         let settings = Settings {
-            format: Settings::FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
+            statement: file_format::MODEL.statement(),
             task: Settings::TASK.into(),
             genes: data.genes.clone(),
             conditions: known.collect(),
-            raised: options.labels.raised,
+            raised: options.labels.activation,
             contrast: options.contrast,
-            reads_means: options.pairing == Pairing::Mean,
+            reads_means: options.control_matching == Pairing::Mean,
             seed: options.seed,
             fingerprint: fingerprint(options, run),
         };
@@ -428,7 +444,7 @@ impl Learner {
     }
 }
 
-pub fn part_name(part: Part) -> &'static str {
+pub fn split_name(part: Part) -> &'static str {
     match part {
         Part::Training => "training",
         Part::Validation => "validation",
@@ -437,7 +453,7 @@ pub fn part_name(part: Part) -> &'static str {
     }
 }
 
-/// A model of perturbations keeps its own heads, another gets them.
+/// A model for perturbation prediction keeps its heads, another model gets new ones.
 fn heads(data: &Data) -> Heads {
     let stored = data.checkpoint.as_ref().map(|c| Heads::of(&c.heads));
     let stored = stored.unwrap_or(Heads::NONE);
@@ -452,7 +468,7 @@ fn heads(data: &Data) -> Heads {
     }
 }
 
-/// New decoders tell at first that nothing changes.
+/// Initializes new decoders to predict unchanged expression.
 fn start_unchanged(store: &Store) {
     for (part, bias) in [("coeff", 1.0), ("bias", 0.0)] {
         for (kind, value) in [("weight", 0.0), ("bias", bias)] {
@@ -507,14 +523,14 @@ mod tests {
         }
     }
 
-    /// Share of the training examples of perturbed cells in an epoch that have all their flags.
+    /// Fraction of the training examples of perturbed cells in an epoch that have all their flags.
     fn flagged(keep_perturbed: bool) -> f64 {
         let data = data();
         let options = Options {
             keep_perturbed,
-            pool: 1,
+            pseudobulk_size: 1,
             max_length: 15,
-            pairing: Pairing::Random,
+            control_matching: Pairing::Random,
             ..Options::default()
         };
         let reader = Reader::new(&options, &data).expect("a reader");
@@ -524,7 +540,7 @@ mod tests {
             let example = reader.example(&data, **unit, Some(0));
             assert_eq!((example.cell.genes.len(), example.targets.len()), (15, 15));
             let condition = reader.groups[reader.units[**unit].group].condition;
-            let wanted = reader.done[condition.expect("perturbed")].len();
+            let wanted = reader.perturbed[condition.expect("perturbed")].len();
             example.cell.flags.iter().filter(|flag| **flag != 0).count() == wanted
         };
         units.iter().filter(has_flags).count() as f64 / units.len() as f64
@@ -533,16 +549,16 @@ mod tests {
     #[test]
     fn no_perturbed_cell_loses_its_flag() {
         assert_eq!(flagged(true), 1.0);
-        // The reference's way, kept for comparison, loses most (quirk Q14).
+        // The option of the original implementation, kept for comparison, loses most (docs/methods.md, "Perturbation prediction").
         let kept = flagged(false);
         assert!(kept < 0.4, "{kept}");
     }
 
     #[test]
-    fn an_epoch_shows_every_cell_once() {
+    fn an_epoch_reads_every_cell_once() {
         let data = data();
         let options = Options {
-            pool: 7,
+            pseudobulk_size: 7,
             ..Options::default()
         };
         let reader = Reader::new(&options, &data).expect("a reader");

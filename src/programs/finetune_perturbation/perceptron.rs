@@ -1,5 +1,4 @@
-//! A small perceptron on expression and perturbed genes, a simple method beside the model. It learns from the same examples
-//! in the same loop.
+//! Baseline `mlp`: a small multilayer perceptron on expression and perturbed genes, trained on the same examples.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,25 +10,25 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::Options;
 use super::data::Data;
 use super::learner::Reader;
+use crate::distributed::SingleProcess;
 use crate::model::{Noise, Perceptron, PerturbedCell, Store, losses};
-use crate::predict::perturbation::{Controls, Done};
+use crate::predict::perturbation::{Controls, PerturbedGene};
 use crate::random::Seed;
-use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::train::perturbation::Example;
 use crate::train::{
-    self, At, Fit, InMemory, Objective, Observer, Outcome, Report, Term, Totals, Usual,
+    self, At, Defaults, Fit, InMemory, Objective, Observer, Outcome, Report, Term, Totals,
 };
 
-/// Means of cells that it is shown.
-const MEANS_SHOWN: u64 = 60_000;
-/// Width of its two hidden layers.
+/// Training budget: pseudobulks over all epochs.
+const TRAINING_BUDGET_MEANS: u64 = 60_000;
+/// Units of each of its two hidden layers.
 const WIDTH: i64 = 128;
 
-/// Expression of a perturbed cell from that of a control cell and flags of perturbed genes.
+/// Predicts the expression of a perturbed cell from that of a control cell and flags of perturbed genes.
 struct Flags {
     n_genes: usize,
-    /// Place of the flag of every gene that was ever perturbed, by its word.
+    /// Position of the flag of every perturbed gene, by its vocabulary id.
     targets: BTreeMap<i64, usize>,
     device: Device,
 }
@@ -42,14 +41,14 @@ impl Flags {
             row.resize(self.n_genes + self.targets.len(), 0.0);
             let flags = cell.genes.iter().zip(&cell.flags);
             for (at, (gene, flag)) in flags.enumerate().filter(|(_, (_, flag))| **flag != 0) {
-                let sign = if *flag == crate::predict::perturbation::RAISED {
+                let sign = if *flag == crate::predict::perturbation::ACTIVATED {
                     1.0
                 } else {
                     -1.0
                 };
                 let dose = cell.doses[at];
-                if let Some(place) = self.targets.get(gene) {
-                    row[self.n_genes + place] = sign * dose;
+                if let Some(position) = self.targets.get(gene) {
+                    row[self.n_genes + position] = sign * dose;
                 }
             }
             Tensor::from_slice(&row)
@@ -58,26 +57,26 @@ impl Flags {
         Tensor::stack(&rows, 0).to_device(self.device)
     }
 
-    /// Weighted mean over control profiles of the values told, by gene.
-    fn mean_told(
+    /// Mean of the predicted values over control profiles, weighted, by gene.
+    fn mean_prediction(
         &self,
         model: &Perceptron,
         reader: &Reader,
         controls: &Controls,
-        done: &[Done],
+        perturbed: &[PerturbedGene],
     ) -> Vec<f64> {
-        let cell = |profile: &Vec<f32>| reader.sentences.cell(profile, done);
+        let cell = |profile: &Vec<f32>| reader.profiles.cell(profile, perturbed);
         let cells: Vec<PerturbedCell> = controls.profiles.iter().map(cell).collect();
-        let told = no_grad(|| self.tell(model, &self.inputs(cells.iter())));
+        let predicted = no_grad(|| self.predict(model, &self.inputs(cells.iter())));
         let weights = Tensor::from_slice(&controls.weights);
         let weights = (&weights / weights.sum(Kind::Double)).unsqueeze(-1);
-        let told = told.to_kind(Kind::Double) * weights;
-        let mean = told.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        let predicted = predicted.to_kind(Kind::Double) * weights;
+        let mean = predicted.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
         Vec::try_from(mean).expect("a number for every gene")
     }
 
-    /// Values told, `[cells, genes]`.
-    fn tell(&self, model: &Perceptron, inputs: &Tensor) -> Tensor {
+    /// Predicted values, `[cells, genes]`.
+    fn predict(&self, model: &Perceptron, inputs: &Tensor) -> Tensor {
         inputs.narrow(1, 0, self.n_genes as i64) + model.forward(inputs)
     }
 }
@@ -105,8 +104,8 @@ impl Objective for Flags {
         shard: &[Example],
         at: At<'_>,
         _: &mut Noise,
-    ) -> train::Part {
-        let told = self.tell(
+    ) -> train::ForwardOutput {
+        let predicted = self.predict(
             model,
             &self.inputs(shard.iter().map(|example| &example.cell)),
         );
@@ -114,51 +113,51 @@ impl Objective for Flags {
             .iter()
             .map(|e| Tensor::from_slice(&e.targets[..self.n_genes]));
         let targets = Tensor::stack(&targets.collect::<Vec<_>>(), 0).to_device(self.device);
-        let sum = losses::squared_error(&told, &targets, &targets.ones_like());
-        train::Part {
+        let sum = losses::squared_error(&predicted, &targets, &targets.ones_like());
+        train::ForwardOutput {
             terms: vec![Term {
                 name: "mse",
                 value: sum / at.totals.masked.max(1.0),
                 weight: 1.0,
             }],
-            ..train::Part::default()
+            ..train::ForwardOutput::default()
         }
     }
 }
 
-/// Changes that it tells of some conditions, `[asked, genes]`; none if it was interrupted.
+/// Predicted changes of some conditions, `[conditions, genes]`; none if interrupted.
 pub fn changes(
     options: &Options,
     data: &Data,
     reader: &Reader,
-    (controls, asked): (&Controls, &[usize]),
+    (controls, conditions): (&Controls, &[usize]),
     (work, run): (&Path, &Run),
 ) -> Result<Option<Array2<f64>>> {
-    let words = data.conditions.iter().flat_map(|c| c.perturbation.genes());
-    let words = words.filter_map(|gene| data.vocabulary.id(gene).map(i64::from));
-    let words: BTreeSet<i64> = words.collect();
+    let genes = data.conditions.iter().flat_map(|c| c.perturbation.genes());
+    let ids = genes.filter_map(|gene| data.vocabulary.id(gene).map(i64::from));
+    let ids: BTreeSet<i64> = ids.collect();
     let flags = Flags {
         n_genes: data.genes.len(),
-        targets: words.into_iter().zip(0..).collect(),
+        targets: ids.into_iter().zip(0..).collect(),
         device: Device::Cpu,
     };
-    let Some(model) = learn(&flags, options, (data, reader), (work, run))? else {
+    let Some(model) = fit_mlp(&flags, options, (data, reader), (work, run))? else {
         return Ok(None);
     };
-    let tell = |done: &[Done]| flags.mean_told(&model, reader, controls, done);
-    let before = tell(&[]);
-    let mut changes = Array2::zeros((asked.len(), data.genes.len()));
-    for (mut row, &condition) in changes.rows_mut().into_iter().zip(asked) {
-        let told = tell(reader.done(condition));
-        let pairs = told.iter().zip(&before);
-        let differences = pairs.map(|(told, before)| told - before);
+    let predict = |genes: &[PerturbedGene]| flags.mean_prediction(&model, reader, controls, genes);
+    let before = predict(&[]);
+    let mut changes = Array2::zeros((conditions.len(), data.genes.len()));
+    for (mut row, &condition) in changes.rows_mut().into_iter().zip(conditions) {
+        let predicted = predict(reader.perturbed(condition));
+        let pairs = predicted.iter().zip(&before);
+        let differences = pairs.map(|(predicted, before)| predicted - before);
         row.assign(&differences.collect::<Array1<f64>>());
     }
     Ok(Some(changes))
 }
 
-/// Trains it as the model is trained; none if it was interrupted.
-fn learn(
+/// Trains the MLP in the loop of the model; none if interrupted.
+fn fit_mlp(
     flags: &Flags,
     options: &Options,
     (data, reader): (&Data, &Reader),
@@ -166,11 +165,11 @@ fn learn(
 ) -> Result<Option<Perceptron>> {
     let (training, validation) = reader.parts(data);
     let settings = train::Options {
-        microbatch: Some(32),
+        micro_batch_size: Some(32),
         ..train::Options::default()
     };
-    let plan = settings.settle(Usual {
-        epochs: (MEANS_SHOWN / training.len() as u64).clamp(2, 100),
+    let plan = settings.resolve(Defaults {
+        epochs: (TRAINING_BUDGET_MEANS / training.len() as u64).clamp(2, 100),
         learning_rate: 1e-3,
         dropout: 0.0,
     });
@@ -181,14 +180,14 @@ fn learn(
         validation,
         seed: Seed(options.seed),
     };
-    let folder = work.join("perceptron");
+    let folder = work.join("mlp");
     std::fs::create_dir_all(&folder)?;
     let fit = Fit {
         plan: &plan,
         seed: Seed(options.seed),
         threads: run.threads(),
         device: Device::Cpu,
-        ranks: &Alone,
+        ranks: &SingleProcess,
         folder,
         fingerprint: String::new(),
     };
@@ -198,7 +197,7 @@ fn learn(
     Ok((!matches!(outcome, Outcome::Interrupted)).then_some(model))
 }
 
-/// Says nothing, but stops when the run is told to.
+/// Reports nothing, but stops with the run.
 struct Silent<'r>(&'r Run);
 
 impl Observer for Silent<'_> {

@@ -1,49 +1,49 @@
-//! How well hidden values are told: by rounds, all at once, and by simpler methods.
+//! Evaluation of imputation on held-out genes: iterative generation, a single pass, and baselines.
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::prompts::Prompts;
 use super::{Options, Prompt};
-use crate::baselines::hidden_values::{self, GeneMeans, from_similar_cells};
+use crate::baselines::imputation::{self, GeneMeans, from_similar_cells};
 use crate::failure::Failure;
 use crate::model::Model;
-use crate::predict::generation::{Confidence, Generator, Method, Question, Rounds};
+use crate::predict::generation::{Confidence, Generator, Method, Query, Rounds};
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
 use crate::tokens::Tokens;
 
-/// Fewest hidden genes of a cell that a correlation is taken over.
+/// Minimum number of held-out genes of a cell for a correlation.
 const FEWEST: usize = 3;
-/// Cells that the nearest are chosen from.
+/// Maximum number of cells among which similar cells are searched.
 const COMPARED: usize = 4000;
 
-/// What was hidden, and how well each method told it.
+/// Scores of each method on held-out values.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub cells: usize,
     pub values: usize,
     pub rounds: u32,
-    pub by_rounds: Score,
-    pub at_once: Score,
-    pub gene_mean: Score,
-    pub nearest_cells: Score,
+    pub iterative: Score,
+    pub single_pass: Score,
+    pub baseline_gene_mean: Score,
+    pub baseline_knn: Score,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
-    /// Pearson correlation of told and true bins over the hidden genes of a cell, mean over cells.
+    /// Pearson correlation of predicted and true bins over the held-out genes of a cell, mean over cells.
     pub correlation: f64,
     /// Mean squared error, in squared bins.
-    pub error: f64,
+    pub mse: f64,
 }
 
-/// A cell in two parts: columns and bins.
-struct Hidden {
+/// Columns and bins of the input genes and the held-out genes of a cell.
+struct Case {
     at: usize,
-    told: Vec<(u32, f32)>,
-    hidden: Vec<(u32, f32)>,
+    input: Vec<(u32, f32)>,
+    held_out: Vec<(u32, f32)>,
 }
 
 pub fn evaluate(
@@ -52,28 +52,28 @@ pub fn evaluate(
     prompts: &Prompts,
     run: &mut Run,
 ) -> Result<Report> {
-    let cells: Vec<Hidden> = (0..prompts.cells.n_cells())
-        .map(|at| hide(options, prompts, at))
+    let cells: Vec<Case> = (0..prompts.cells.n_cells())
+        .map(|at| hold_out(options, prompts, at))
         .collect();
-    let sentences: Vec<Tokens> = cells
+    let inputs: Vec<Tokens> = cells
         .iter()
-        .map(|cell| prompts.sentence(&cell.told))
+        .map(|cell| prompts.tokens(&cell.input))
         .collect();
     let mut means = GeneMeans::default();
-    sentences.iter().for_each(|sentence| means.add(sentence));
-    let tested: Vec<&Hidden> = cells
+    inputs.iter().for_each(|tokens| means.add(tokens));
+    let tested: Vec<&Case> = cells
         .iter()
-        .filter(|cell| cell.hidden.len() >= FEWEST)
+        .filter(|cell| cell.held_out.len() >= FEWEST)
         .collect();
     if tested.is_empty() {
         return Err(Failure::Input.error(format!(
-            "no cell has {FEWEST} genes to hide: raise `--held-out`, or take cells that express more genes"
+            "no cell has {FEWEST} genes to hold out: increase `--held-out-fraction`, or use cells that express more genes"
         )));
     }
     let compared = compared(options, cells.len());
     let (method, mut workers) = (&model.method, model.workers(run.threads()));
-    let mut progress = Progress::new("telling hidden genes", tested.len() as u64, "cells");
-    let mut scores: [Vec<Of>; 4] = Default::default();
+    let mut progress = Progress::new("predicting held-out genes", tested.len() as u64, "cells");
+    let mut scores: [Vec<CellScore>; 4] = Default::default();
     for some in tested.chunks(super::SLICE) {
         if run.interrupted() {
             return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
@@ -82,7 +82,7 @@ pub fn evaluate(
             let others = compared
                 .iter()
                 .filter(|at| **at != some[i].at)
-                .map(|&at| &sentences[at]);
+                .map(|&at| &inputs[at]);
             methods(
                 (options, method, network),
                 prompts,
@@ -100,7 +100,7 @@ pub fn evaluate(
     }
     progress.finish();
     let report = summary(options, &scores);
-    say(&report, run);
+    print(&report, run);
     Ok(report)
 }
 
@@ -111,91 +111,99 @@ fn compared(options: &Options, cells: usize) -> Vec<usize> {
     compared
 }
 
-/// Hides a share of the genes that a cell expresses.
-fn hide(options: &Options, prompts: &Prompts, at: usize) -> Hidden {
+/// Holds out a fraction of the expressed genes of a cell.
+fn hold_out(options: &Options, prompts: &Prompts, at: usize) -> Case {
     let (columns, values) = prompts.cells.row(at);
     let pairs = columns.iter().copied().zip(values.iter().copied());
     let expressed: Vec<(u32, f32)> = pairs.filter(|(_, value)| *value != 0.0).collect();
     let mut stream = Seed(options.seed).stream("held-out genes", &[at as u64]);
-    let wanted = (expressed.len() as f64 * options.held_out) as usize;
-    let mut is_hidden = vec![false; expressed.len()];
+    let wanted = (expressed.len() as f64 * options.held_out_fraction) as usize;
+    let mut is_held_out = vec![false; expressed.len()];
     for i in random::sample(&mut stream, expressed.len(), wanted) {
-        is_hidden[i] = true;
+        is_held_out[i] = true;
     }
-    let part = |hidden: bool| {
-        let all = expressed.iter().zip(&is_hidden);
-        all.filter(|(_, is_hidden)| **is_hidden == hidden)
+    let part = |held_out: bool| {
+        let all = expressed.iter().zip(&is_held_out);
+        all.filter(|(_, is_held_out)| **is_held_out == held_out)
             .map(|(pair, _)| *pair)
             .collect()
     };
-    Hidden {
+    Case {
         at,
-        told: part(false),
-        hidden: part(true),
+        input: part(false),
+        held_out: part(true),
     }
 }
 
-/// How well each method tells the hidden genes of one cell.
+/// Scores of each method on the held-out genes of one cell.
 fn methods<'c>(
     (options, method, network): (&Options, &Method, &Model),
     prompts: &Prompts,
-    cell: &Hidden,
+    cell: &Case,
     (others, means): (impl Iterator<Item = &'c Tokens>, &GeneMeans),
-) -> [Of; 4] {
+) -> [CellScore; 4] {
     let known = if options.prompt == Prompt::Cell {
         &[][..]
     } else {
-        &cell.told
+        &cell.input
     };
-    let question = Question {
-        known: prompts.sentence(&prompts.sample(known, cell.at as u64)),
+    let query = Query {
+        known: prompts.tokens(&prompts.sample(known, cell.at as u64)),
         cell: (options.prompt != Prompt::Genes)
-            .then(|| prompts.embed(method, network, &cell.told, cell.at)),
-        asked: cell.hidden.iter().map(|pair| prompts.id(pair.0)).collect(),
+            .then(|| prompts.embed(method, network, &cell.input, cell.at)),
+        targets: cell
+            .held_out
+            .iter()
+            .map(|pair| prompts.id(pair.0))
+            .collect(),
     };
-    let answer = |rounds: Rounds| {
-        let answer = method.answer(
+    let generate = |rounds: Rounds| {
+        let generated = method.generate(
             network,
-            &question,
+            &query,
             rounds,
             (Seed(options.seed), cell.at as u64),
         );
-        answer.values.into_iter().map(f64::from).collect::<Vec<_>>()
+        generated
+            .values
+            .into_iter()
+            .map(f64::from)
+            .collect::<Vec<_>>()
     };
-    let once = Rounds {
+    let single_pass = Rounds {
         count: 1,
         confidence: Confidence::BinDistance,
         ..options.rounds()
     };
-    let told = cell.told.iter();
-    let simple = hidden_values::Question {
-        told: told
+    let input = cell.input.iter();
+    let baseline = imputation::Query {
+        known: input
             .map(|&(column, bin)| (prompts.id(column), bin))
             .collect(),
-        asked: question.asked.clone(),
+        targets: query.targets.clone(),
     };
-    let truth: Vec<f64> = cell.hidden.iter().map(|pair| f64::from(pair.1)).collect();
+    let truth: Vec<f64> = cell.held_out.iter().map(|pair| f64::from(pair.1)).collect();
     [
-        answer(options.rounds()),
-        answer(once),
-        means.answer(&simple),
-        from_similar_cells(&simple, others, means),
+        generate(options.rounds()),
+        generate(single_pass),
+        means.predict(&baseline),
+        from_similar_cells(&baseline, others, means),
     ]
-    .map(|told| Of::cell(&told, &truth))
+    .map(|predicted| CellScore::new(&predicted, &truth))
 }
 
-/// How well the values of one cell are told.
-struct Of {
+/// Scores of the predictions of one cell.
+struct CellScore {
     correlation: f64,
     squared_errors: f64,
     values: usize,
 }
 
-impl Of {
-    fn cell(told: &[f64], truth: &[f64]) -> Self {
-        let squares = told.iter().zip(truth).map(|(a, b)| (a - b).powi(2));
+impl CellScore {
+    fn new(predicted: &[f64], truth: &[f64]) -> Self {
+        let squares = predicted.iter().zip(truth).map(|(a, b)| (a - b).powi(2));
         Self {
-            correlation: correlation(told, truth),
+            correlation: correlation(predicted, truth),
             squared_errors: squares.sum(),
             values: truth.len(),
         }
@@ -203,11 +211,15 @@ impl Of {
 }
 
 /// Pearson's correlation; 0 where either does not vary.
-fn correlation(told: &[f64], truth: &[f64]) -> f64 {
+fn correlation(predicted: &[f64], truth: &[f64]) -> f64 {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let (a, b) = (mean(told), mean(truth));
+    let (a, b) = (mean(predicted), mean(truth));
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        told.iter().zip(truth).map(|(x, y)| f(x - a, y - b)).sum()
+        predicted
+            .iter()
+            .zip(truth)
+            .map(|(x, y)| f(x - a, y - b))
+            .sum()
     };
     let scale = (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
     if scale > 0.0 {
@@ -217,41 +229,41 @@ fn correlation(told: &[f64], truth: &[f64]) -> f64 {
     }
 }
 
-fn summary(options: &Options, scores: &[Vec<Of>; 4]) -> Report {
-    let values = |of: &[Of]| of.iter().map(|cell| cell.values).sum::<usize>();
-    let score = |of: &[Of]| Score {
+fn summary(options: &Options, scores: &[Vec<CellScore>; 4]) -> Report {
+    let values = |of: &[CellScore]| of.iter().map(|cell| cell.values).sum::<usize>();
+    let score = |of: &[CellScore]| Score {
         correlation: of.iter().map(|cell| cell.correlation).sum::<f64>() / of.len() as f64,
-        error: of.iter().map(|cell| cell.squared_errors).sum::<f64>() / values(of) as f64,
+        mse: of.iter().map(|cell| cell.squared_errors).sum::<f64>() / values(of) as f64,
     };
     Report {
         cells: scores[0].len(),
         values: values(&scores[0]),
         rounds: options.rounds,
-        by_rounds: score(&scores[0]),
-        at_once: score(&scores[1]),
-        gene_mean: score(&scores[2]),
-        nearest_cells: score(&scores[3]),
+        iterative: score(&scores[0]),
+        single_pass: score(&scores[1]),
+        baseline_gene_mean: score(&scores[2]),
+        baseline_knn: score(&scores[3]),
     }
 }
 
-fn say(report: &Report, run: &mut Run) {
-    let words = |name: &str, score: Score| {
-        format!("{name} {:.3} (error {:.2})", score.correlation, score.error)
+fn print(report: &Report, run: &mut Run) {
+    let text = |name: &str, score: Score| {
+        format!("{name} {:.3} (MSE {:.2})", score.correlation, score.mse)
     };
     run.note(format!(
-        "correlation with {} hidden values of {} cells: {}, {}, {}, {}",
+        "correlation with {} held-out values of {} cells: {}, {}, {}, {}",
         report.values,
         report.cells,
-        words(&format!("{} rounds", report.rounds), report.by_rounds),
-        words("at once", report.at_once),
-        words("gene means", report.gene_mean),
-        words("nearest cells", report.nearest_cells),
+        text(&format!("{} rounds", report.rounds), report.iterative),
+        text("single pass", report.single_pass),
+        text("gene means", report.baseline_gene_mean),
+        text("nearest cells", report.baseline_knn),
     ));
-    let simpler = report
-        .gene_mean
+    let best = report
+        .baseline_gene_mean
         .correlation
-        .max(report.nearest_cells.correlation);
-    if report.by_rounds.correlation <= simpler {
-        run.warning("a simpler method tells hidden values as well as this model");
+        .max(report.baseline_knn.correlation);
+    if report.iterative.correlation <= best {
+        run.warning("a baseline predicts held-out values as well as or better than this model");
     }
 }

@@ -1,4 +1,4 @@
-//! What the model is told of each cell, or of each group of cells, and what it is asked.
+//! Prompts of cells or groups of cells, and the genes to generate.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::formats::{self, Column};
 use crate::model::Model;
-use crate::predict::generation::{Answer, Generator, Method, Question};
+use crate::predict::generation::{Generated, Generator, Method, Query};
 use crate::random::{self, Seed};
 use crate::run_record::Run;
 use crate::tokens::{Tokens, binning};
@@ -23,7 +23,7 @@ pub struct Prompts {
     /// Names of the genes that are columns of the output, their ids, and whether they may be generated.
     pub genes: Vec<String>,
     ids: Vec<i64>,
-    is_asked: Vec<bool>,
+    is_target: Vec<bool>,
     /// Bins of every cell, by column.
     pub cells: Counts,
     groups: Option<Groups>,
@@ -60,7 +60,7 @@ impl Prompts {
         let mut prompts = Self {
             prompt: options.prompt,
             ids: ids.collect(),
-            is_asked: asked(options, &genes, run)?,
+            is_target: targets(options, &genes, run)?,
             genes,
             cells: counts,
             groups: None,
@@ -103,55 +103,55 @@ impl Prompts {
         self.groups.iter().map(column).collect()
     }
 
-    /// What is told and asked of a cell or group.
-    pub fn question(&self, method: &Method, network: &Model, at: usize) -> Question {
+    /// Prompt and target genes of a cell or group.
+    pub fn query(&self, method: &Method, network: &Model, at: usize) -> Query {
         if let Some(groups) = &self.groups {
-            return Question {
-                known: self.sentence(&[]),
+            return Query {
+                known: self.tokens(&[]),
                 cell: Some(groups.embeddings[at].clone()),
-                asked: self.asked_but(&[]),
+                targets: self.targets_except(&[]),
             };
         }
-        let told = self.told(at);
+        let given = self.given(at);
         let known = if self.prompt == Prompt::Cell {
             &[][..]
         } else {
-            &told
+            &given
         };
-        let sentence = self.sentence(&self.sample(known, at as u64));
+        let tokens = self.tokens(&self.sample(known, at as u64));
         let is_embedded = self.prompt != Prompt::Genes;
-        Question {
-            known: sentence,
-            cell: is_embedded.then(|| self.embed(method, network, &told, at)),
-            asked: self.asked_but(known),
+        Query {
+            known: tokens,
+            cell: is_embedded.then(|| self.embed(method, network, &given, at)),
+            targets: self.targets_except(known),
         }
     }
 
-    /// The embedding of a cell of which the given columns are told.
+    /// The embedding of a cell from the given columns.
     pub fn embed(
         &self,
         method: &Method,
         network: &Model,
-        told: &[(u32, f32)],
+        given: &[(u32, f32)],
         at: usize,
     ) -> Vec<f32> {
-        method.embed(network, &self.sentence(&self.sample(told, at as u64)))
+        method.embed(network, &self.tokens(&self.sample(given, at as u64)))
     }
 
-    /// Columns and bins of the genes that a cell expresses and that are not to be generated where a list says which are.
-    pub fn told(&self, at: usize) -> Vec<(u32, f32)> {
+    /// Columns and bins of the expressed genes of a cell, without the genes of `--genes`.
+    pub fn given(&self, at: usize) -> Vec<(u32, f32)> {
         let (columns, values) = self.cells.row(at);
-        let all_asked = self.is_asked.iter().all(|is_asked| *is_asked);
+        let all_are_targets = self.is_target.iter().all(|is_target| *is_target);
         let pairs = columns.iter().copied().zip(values.iter().copied());
         pairs
             .filter(|(column, value)| {
-                *value != 0.0 && (all_asked || !self.is_asked[*column as usize])
+                *value != 0.0 && (all_are_targets || !self.is_target[*column as usize])
             })
             .collect()
     }
 
-    /// `<cls>` and some genes.
-    pub fn sentence(&self, genes: &[(u32, f32)]) -> Tokens {
+    /// Token sequence of `<cls>` and some genes.
+    pub fn tokens(&self, genes: &[(u32, f32)]) -> Tokens {
         let ids = genes.iter().map(|(column, _)| self.ids[*column as usize]);
         let values = genes.iter().map(|(_, value)| *value);
         Tokens {
@@ -164,7 +164,7 @@ impl Prompts {
         self.ids[column as usize]
     }
 
-    /// As many of the genes as the model is told.
+    /// A random sample of at most as many genes as a prompt may have.
     pub fn sample(&self, genes: &[(u32, f32)], cell: u64) -> Vec<(u32, f32)> {
         let most = self.max_length - 1;
         if genes.len() <= most {
@@ -176,35 +176,39 @@ impl Prompts {
         kept.into_iter().map(|at| genes[at]).collect()
     }
 
-    /// Ids of the genes to generate, but for known ones.
-    fn asked_but(&self, known: &[(u32, f32)]) -> Vec<i64> {
-        self.asked_columns(known)
+    /// Ids of the genes to generate, except known ones.
+    fn targets_except(&self, known: &[(u32, f32)]) -> Vec<i64> {
+        self.target_columns(known)
             .into_iter()
             .map(|column| self.id(column))
             .collect()
     }
 
-    fn asked_columns(&self, known: &[(u32, f32)]) -> Vec<u32> {
+    fn target_columns(&self, known: &[(u32, f32)]) -> Vec<u32> {
         let known: HashSet<u32> = known.iter().map(|(column, _)| *column).collect();
-        let all = (0..self.ids.len() as u32).filter(|column| self.is_asked[*column as usize]);
+        let all = (0..self.ids.len() as u32).filter(|column| self.is_target[*column as usize]);
         all.filter(|column| !known.contains(column)).collect()
     }
 
     /// A row of the output: known genes with their bins in round 0, and generated ones.
-    pub fn row(&self, at: usize, answer: &Answer) -> Vec<Entry> {
-        let is_told = self.groups.is_none() && self.prompt != Prompt::Cell;
-        let known = if is_told { self.told(at) } else { Vec::new() };
+    pub fn row(&self, at: usize, generated: &Generated) -> Vec<Entry> {
+        let has_genes = self.groups.is_none() && self.prompt != Prompt::Cell;
+        let known = if has_genes {
+            self.given(at)
+        } else {
+            Vec::new()
+        };
         let mut row: Vec<Entry> = known
             .iter()
             .map(|&(column, value)| (column, value, 1.0, 0))
             .collect();
-        let asked = self.asked_columns(&known).into_iter().enumerate();
-        row.extend(asked.map(|(i, column)| {
+        let targets = self.target_columns(&known).into_iter().enumerate();
+        row.extend(targets.map(|(i, column)| {
             (
                 column,
-                answer.values[i],
-                answer.confidence[i],
-                answer.rounds[i],
+                generated.values[i],
+                generated.confidence[i],
+                generated.rounds[i],
             )
         }));
         row.sort_unstable_by_key(|entry| entry.0);
@@ -223,11 +227,11 @@ impl Prompts {
         let names: BTreeSet<&String> = labels.iter().flatten().collect();
         let names: Vec<String> = names.into_iter().cloned().collect();
         if names.is_empty() {
-            return Err(Failure::Input.error(format!("the column `{column}` names no group")));
+            return Err(Failure::Input.error(format!("column `{column}` has no labels")));
         }
         let (method, mut workers) = (&model.method, model.workers(run.threads()));
         let all = workers.each(labels.len(), |network, at| {
-            self.embed(method, network, &self.told(at), at)
+            self.embed(method, network, &self.given(at), at)
         });
         let mean = |name: &String| {
             let members = labels
@@ -257,21 +261,21 @@ impl Prompts {
 fn cls(vocabulary: &Vocabulary) -> Result<u32> {
     vocabulary
         .cls()
-        .ok_or_else(|| Failure::Input.error("the vocabulary of the model has no `<cls>`"))
+        .ok_or_else(|| Failure::Input.error("the vocabulary of the model has no token `<cls>`"))
 }
 
 /// Which genes may be generated: all, or those of a list.
-fn asked(options: &Options, genes: &[String], run: &mut Run) -> Result<Vec<bool>> {
+fn targets(options: &Options, genes: &[String], run: &mut Run) -> Result<Vec<bool>> {
     let Some(path) = &options.genes else {
         return Ok(vec![true; genes.len()]);
     };
     run.input(path)?;
     let listed = read_list(path)?;
-    let is_asked: Vec<bool> = genes.iter().map(|gene| listed.contains(gene)).collect();
-    let found = is_asked.iter().filter(|is_asked| **is_asked).count();
+    let is_target: Vec<bool> = genes.iter().map(|gene| listed.contains(gene)).collect();
+    let found = is_target.iter().filter(|is_target| **is_target).count();
     if found == 0 {
         return Err(Failure::Input.error(format!(
-            "`{}`: none of its {} genes is both in `{}` and known to the model",
+            "`{}`: none of its {} genes is both in `{}` and in the vocabulary",
             path.display(),
             listed.len(),
             options.input.display()
@@ -281,7 +285,7 @@ fn asked(options: &Options, genes: &[String], run: &mut Run) -> Result<Vec<bool>
         "{found} of the {} listed genes are generated",
         listed.len()
     ));
-    Ok(is_asked)
+    Ok(is_target)
 }
 
 fn read_list(path: &Path) -> Result<HashSet<String>> {

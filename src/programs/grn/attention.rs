@@ -1,5 +1,5 @@
-//! `scgpt-grn attention`: which genes a model attends to, condition by condition, and how conditions differ (reference section
-//! 11.7).
+//! `scgpt-grn attention`: gene networks from attention, by condition, and differences between conditions (docs/methods.md,
+//! "Attention networks").
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::choice::{self, Choice};
+use super::cell_reader::{CellReader, Reading};
+use super::gene_selection::{self, Choice};
 use super::groups::Groups;
 use super::network::{ATTENTION, Network, Scores, in_name};
 use super::results::Results;
-use super::scene::{Reading, Scene};
 use crate::cells::{self, Cells};
 use crate::checkpoint::Checkpoint;
 use crate::compute;
@@ -25,7 +25,7 @@ use crate::programs::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, step
 use crate::random::Seed;
 use crate::run_record::Run;
 
-/// Scores of all conditions together that are held at once, at up to 28 bytes each.
+/// Limit of the scores of all conditions together, at up to 28 bytes each in memory.
 const MOST_SCORES: usize = 200_000_000;
 
 /// Options of `scgpt-grn attention`.
@@ -33,29 +33,29 @@ const MOST_SCORES: usize = 200_000_000;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Cells, an AnnData file.
+    /// AnnData with cells.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Model: a folder, or the name of one in a folder of SCGPT_MODELS.
+    /// Checkpoint directory, or the name of one in SCGPT_MODELS.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// Where to write the attention among genes, an AnnData file with a row for every gene and a matrix in obsp for every
-    /// condition; rows are targets, columns regulators.
+    /// AnnData: attention between genes, with a row for every gene and a matrix in obsp for every condition; rows are targets,
+    /// columns regulators.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
     /// Column of obs with the conditions, such as perturbations or cell types. Default: all cells are one condition.
     #[arg(long, value_name = "COLUMN")]
     pub conditions: Option<String>,
-    /// Conditions to look at. Default: all.
+    /// Conditions to include. Default: all.
     #[arg(long, value_name = "VALUE")]
-    pub only: Vec<String>,
-    /// Condition that the others are compared with: what each has over it is written too.
+    pub subset: Vec<String>,
+    /// Control condition; the difference of every other condition from it is written as well.
     #[arg(long, value_name = "VALUE")]
     pub control: Option<String>,
-    /// Most cells of each condition, chosen at random; 0 takes all.
+    /// Maximum number of cells per condition, sampled at random; 0 uses all.
     #[arg(long)]
     pub max_cells: usize,
     /// Layers of the model whose attention is averaged, counted from 1. Default: the last.
@@ -65,22 +65,22 @@ pub struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub choice: Choice,
-    /// Leave out of each cell the genes that it does not express. Default: all genes that are looked at are read in all cells.
-    #[arg(long)]
+    /// Use only the genes that a cell expresses. Default: every cell is read with all selected genes.
+    #[arg(long, hide_short_help = true)]
     pub expressed_only: bool,
-    /// Number of bins that the expression values of a cell are ranked into, the zero bin included. Published models use 51.
-    #[arg(long)]
+    /// Number of expression bins, including the bin for zero. Published models use 51.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    #[command(flatten, next_help_heading = "Results")]
-    #[serde(flatten)]
-    pub results: Results,
-    /// Seed of all random choices: the same seed gives the same answers.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub cells: cells::Options,
+    #[command(flatten, next_help_heading = "Outputs")]
+    #[serde(flatten)]
+    pub results: Results,
     #[command(flatten, next_help_heading = "Computing")]
     #[serde(flatten)]
     pub compute: compute::Options,
@@ -93,7 +93,7 @@ impl Default for Options {
             checkpoint: PathBuf::new(),
             output: PathBuf::new(),
             conditions: None,
-            only: Vec::new(),
+            subset: Vec::new(),
             control: None,
             max_cells: 500,
             layers: Vec::new(),
@@ -113,8 +113,7 @@ pub struct Attention;
 
 impl Program for Attention {
     const NAME: &'static str = "scgpt-grn attention";
-    const SUMMARY: &'static str =
-        "Tell which genes a model attends to in cells, condition by condition";
+    const SUMMARY: &'static str = "Infer gene networks from attention, by condition";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_1781"],
@@ -129,9 +128,10 @@ impl Program for Attention {
 
     fn check(options: &Options) -> Vec<String> {
         let mut problems = Vec::new();
-        if options.conditions.is_none() && (options.control.is_some() || !options.only.is_empty()) {
+        if options.conditions.is_none() && (options.control.is_some() || !options.subset.is_empty())
+        {
             problems.push(
-                "`--control` and `--only` need `--conditions`, the column they are labels of"
+                "`--control` and `--subset` need `--conditions`, the column with these labels"
                     .into(),
             );
         }
@@ -139,14 +139,14 @@ impl Program for Attention {
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
         let device = steps::device(&options.compute, run)?;
         let checkpoint = Checkpoint::open(&options.checkpoint)?;
         run.input(&checkpoint.directory)?;
         run.input(&options.input)?;
         let layers = layers(&options, &checkpoint)?;
-        let model = run.stage("load the model", |_| Pretrained::new(checkpoint, device))?;
+        let model = run.stage("load_model", |_| Pretrained::new(checkpoint, device))?;
         steps::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
@@ -159,31 +159,31 @@ impl Program for Attention {
             expressed_only: options.expressed_only,
             seed: Seed(options.seed),
         };
-        let scene = Scene::new((&model, &cells), &genes, reading)?;
-        let maps = run.stage("attend", |run| {
-            maps(&scene, (&model, &layers), &groups, run)
+        let reader = CellReader::new((&model, &cells), &genes, reading)?;
+        let maps = run.stage("attention", |run| {
+            maps(&reader, (&model, &layers), &groups, run)
         })?;
         for (name, map) in groups.names.iter().zip(&maps) {
             run.note(format!("condition `{name}`: {} cells", map.cells));
         }
         let scores = groups.names.iter().zip(maps).map(of_map).collect();
         let network = Network { genes, scores };
-        let (network, shown) = match &options.control {
+        let (network, plotted) = match &options.control {
             Some(control) => network.with_differences(control)?,
             None => (network, 0),
         };
-        options.results.write(&network, shown, run)?;
+        options.results.write(&network, plotted, run)?;
         network.write(&options.output, &[], None)?;
         Ok(run.output(&options.output)?)
     }
 }
 
-/// The layers that are asked for, from 0 and increasing.
+/// The requested layers, counted from 0, in increasing order.
 fn layers(options: &Options, checkpoint: &Checkpoint) -> Result<Vec<usize>> {
     let n = checkpoint.architecture.nlayers;
     if let Some(missing) = options.layers.iter().find(|layer| **layer > n) {
         return Err(Failure::Input.error(format!(
-            "there is no layer {missing} in `{}`, which has {n}: choose others with `--layers`",
+            "`{}` has no layer {missing}, only layers 1 to {n}: choose others with `--layers`",
             checkpoint.directory.display()
         )));
     }
@@ -196,12 +196,12 @@ fn layers(options: &Options, checkpoint: &Checkpoint) -> Result<Vec<usize>> {
     Ok(layers)
 }
 
-/// The conditions that are asked for, and the control.
+/// The requested conditions, and the control.
 fn conditions(options: &Options, cells: &Cells) -> Result<Groups> {
     let labels = options.conditions.as_ref();
     let labels = labels.map(|column| cells.labels(column)).transpose()?;
     let groups = Groups::new(labels.as_deref(), cells.n_cells());
-    let mut wanted = options.only.clone();
+    let mut wanted = options.subset.clone();
     if let Some(control) = &options.control {
         groups.require(control, "--control")?;
         if !wanted.is_empty() {
@@ -209,34 +209,34 @@ fn conditions(options: &Options, cells: &Cells) -> Result<Groups> {
         }
     }
     let groups = groups.only(&wanted)?;
-    match alike(&groups.names) {
+    match colliding(&groups.names) {
         Some([one, other]) => Err(Failure::Input.error(format!(
-            "the conditions `{one}` and `{other}` of `--conditions` cannot be told apart in the file that is written, where `/` becomes `_`: rename one of them"
+            "the conditions `{one}` and `{other}` of `--conditions` collide in the output, where `/` becomes `_`: rename one of them"
         ))),
         None => Ok(groups),
     }
 }
 
-/// Two conditions that have the same name in the file, if there are such.
-fn alike(names: &[String]) -> Option<[&String; 2]> {
+/// Two conditions that would have the same name in the output, if any.
+fn colliding(names: &[String]) -> Option<[&String; 2]> {
     let mut known = HashMap::new();
     names
         .iter()
         .find_map(|name| Some([known.insert(in_name(name), name)?, name]))
 }
 
-/// Refuses more scores than fit into memory.
+/// Rejects more scores than fit into memory.
 fn check_size(n_conditions: usize, n_genes: usize) -> Result<()> {
     let scores = n_genes.saturating_mul(n_genes).saturating_mul(n_conditions);
     if scores <= MOST_SCORES {
         return Ok(());
     }
     Err(Failure::Input.error(format!(
-        "{n_conditions} conditions of {n_genes} genes are {scores} scores, more than the {MOST_SCORES} that are held at once: look at fewer genes with `--n-hvg` or `--genes`, or at some conditions at a time with `--only` and compare them with `scgpt-grn difference`"
+        "{n_conditions} conditions of {n_genes} genes give {scores} scores, more than the limit of {MOST_SCORES}: select fewer genes with `--n-hvg` or `--genes`, or run some conditions at a time with `--subset` and compare them with `scgpt-grn difference`"
     )))
 }
 
-/// Genes that are looked at, regulators that were named among them.
+/// Selected genes, including the regulators of `--regulators`.
 fn genes(
     options: &Options,
     (model, cells): (&Pretrained, &Cells),
@@ -250,7 +250,7 @@ fn genes(
     }
     steps::report_genes(&cells.genes, &model.vocabulary, run);
     let regulators = options.results.named(&known, run)?;
-    let genes = choice::choose(
+    let genes = gene_selection::choose(
         &options.choice,
         (cells, &known),
         (&regulators, &groups.of_cell),
@@ -258,7 +258,7 @@ fn genes(
     )?;
     if genes.len() >= MOST_TOKENS {
         return Err(Failure::Input.error(format!(
-            "{} genes are too many to look at in a cell, at most {} can be: choose some with `--n-hvg` or `--genes`",
+            "{} genes are selected, but at most {} fit into the input sequence of a cell: select fewer with `--n-hvg` or `--genes`",
             genes.len(),
             MOST_TOKENS - 1
         )));
@@ -266,17 +266,17 @@ fn genes(
     Ok(genes)
 }
 
-/// Mean attention in every condition.
+/// Mean attention of every condition.
 fn maps(
-    scene: &Scene,
+    reader: &CellReader,
     (model, layers): (&Pretrained, &[usize]),
     groups: &Groups,
     run: &Run,
 ) -> Result<Vec<Map>> {
-    let map = |_: &String| Map::new(scene.n_genes());
+    let map = |_: &String| Map::new(reader.n_genes());
     let mut maps: Vec<Map> = groups.names.iter().map(map).collect();
-    let look = |model: &Model, cell: &Inputs| Ranks::of(model, cell, layers);
-    scene.each((model, groups), look, run, |group, ranks, places| {
+    let ranks_of = |model: &Model, cell: &Inputs| Ranks::of(model, cell, layers);
+    reader.each((model, groups), ranks_of, run, |group, ranks, places| {
         maps[group].add(&ranks, places);
     })?;
     Ok(maps)

@@ -1,4 +1,4 @@
-//! `scgpt-grn difference`: how conditions whose attention was told apart, by several runs, differ from one of them.
+//! `scgpt-grn difference`: differential attention between a control and conditions that several runs computed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -19,20 +19,19 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Files that scgpt-grn attention wrote, of different conditions; only genes that all have are compared.
+    /// AnnData files of scgpt-grn attention with different conditions; genes that all files contain are compared.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"), length(min = 1))]
     pub input: Vec<PathBuf>,
-    /// Condition that the others are compared with.
+    /// Control condition.
     #[arg(long, value_name = "VALUE")]
     #[schemars(length(min = 1))]
     pub control: String,
-    /// Where to write the attention in all conditions and what each has over the control, an AnnData file with a row for every
-    /// gene.
+    /// AnnData: attention of all conditions and their differences from the control, with a row for every gene.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    #[command(flatten, next_help_heading = "Results")]
+    #[command(flatten, next_help_heading = "Outputs")]
     #[serde(flatten)]
     pub results: Results,
 }
@@ -42,7 +41,7 @@ pub struct Difference;
 
 impl Program for Difference {
     const NAME: &'static str = "scgpt-grn difference";
-    const SUMMARY: &'static str = "Compare the attention among genes between conditions";
+    const SUMMARY: &'static str = "Compare attention between genes across conditions";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_1781"],
@@ -52,25 +51,25 @@ impl Program for Difference {
     type Options = Options;
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         let read = |path: &PathBuf| Network::read(path, &[ATTENTION], run);
         let networks: Vec<Network> = options.input.iter().map(read).collect::<Result<_>>()?;
         let network = join(networks, run)?;
         options.results.named(&network.genes, run)?;
-        let (network, shown) = network.with_differences(&options.control)?;
-        if shown == 0 {
+        let (network, plotted) = network.with_differences(&options.control)?;
+        if plotted == 0 {
             return Err(Failure::Input.error(format!(
-                "there is no condition but `{}` to compare with it: give the files of others",
+                "`{}` is the only condition: add files with other conditions to `--input`",
                 options.control
             )));
         }
-        options.results.write(&network, shown, run)?;
+        options.results.write(&network, plotted, run)?;
         network.write(&options.output, &[], None)?;
         Ok(run.output(&options.output)?)
     }
 }
 
-/// All conditions, for the genes that all files have, in the order of the first file.
+/// All conditions, for the genes that all files contain, in the order of the first file.
 fn join(networks: Vec<Network>, run: &mut Run) -> Result<Network> {
     let sets = networks
         .iter()
@@ -85,7 +84,7 @@ fn join(networks: Vec<Network>, run: &mut Run) -> Result<Network> {
         .collect();
     if genes.is_empty() {
         return Err(Failure::Input.error(
-            "no gene is in all files: look at the same genes in every condition, with `--genes-file` of `scgpt-grn attention`",
+            "no gene is in all files: select the same genes for every condition with `--genes-file` of `scgpt-grn attention`",
         ));
     }
     run.note(format!("{} genes are in all files", genes.len()));
@@ -96,7 +95,7 @@ fn join(networks: Vec<Network>, run: &mut Run) -> Result<Network> {
         for one in network.scores {
             if scores.iter().any(|known| known.name == one.name) {
                 return Err(Failure::Input.error(format!(
-                    "`{}` is in two files: give every condition once",
+                    "`{}` is in two files: keep every condition in one file only",
                     one.name
                 )));
             }

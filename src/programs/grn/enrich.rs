@@ -1,4 +1,4 @@
-//! `scgpt-grn enrich`: which known gene sets lists of genes are rich in, without asking a service.
+//! `scgpt-grn enrich`: gene set over-representation analysis, offline.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::analysis::enrichment::{Enriched, enrich};
 use crate::failure::Failure;
 use crate::formats::edges;
 use crate::formats::gene_sets::{self, GeneSet};
-use crate::programs::perturbed::some;
+use crate::programs::perturbation_data::some;
 use crate::programs::{Facts, INSPECTION, Program, TOPICS, steps};
 use crate::progress;
 use crate::run_record::Run;
@@ -22,29 +22,29 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Lists of genes: programs that scgpt-grn programs wrote, or any GMT file, with a name, a description and the genes of a list in
-    /// each line, tabs between them.
+    /// Gene lists to test, a GMT file such as the programs of scgpt-grn programs: in each line name, description and genes,
+    /// separated by tabs.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "gmt", "x-direction" = "input"))]
-    pub lists: Option<PathBuf>,
-    /// Table of edges that scgpt-grn attention wrote: the targets of each regulator in each condition are a list.
+    pub gene_lists: Option<PathBuf>,
+    /// Edge table of scgpt-grn attention; the targets of each regulator in each condition are tested as one list.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub edges: Option<PathBuf>,
     /// Known gene sets, GMT files such as those of MSigDB.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "gmt", "x-direction" = "input"), length(min = 1))]
-    pub sets: Vec<PathBuf>,
-    /// Genes in play, among which chance would choose: the AnnData file of genes that scgpt-grn wrote, or a text file with a gene in
-    /// each line.
+    pub gene_sets: Vec<PathBuf>,
+    /// Background gene set, from which the lists were selected: the AnnData file that scgpt-grn wrote, or a text file with one
+    /// gene per line.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad,txt", "x-direction" = "input"))]
     pub background: PathBuf,
-    /// Where to write the table of lists and sets, best first.
+    /// TSV of enriched gene sets for each list, by p-value.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Write only what has at most this false discovery rate; 1 writes all sets that share a gene with the list.
+    /// Maximum false discovery rate (Benjamini-Hochberg) of the sets that are written; 1 writes all sets that overlap a list.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_fdr: f64,
@@ -53,9 +53,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            lists: None,
+            gene_lists: None,
             edges: None,
-            sets: Vec::new(),
+            gene_sets: Vec::new(),
             background: PathBuf::new(),
             output: PathBuf::new(),
             max_fdr: 1.0,
@@ -68,7 +68,8 @@ pub struct Enrich;
 
 impl Program for Enrich {
     const NAME: &'static str = "scgpt-grn enrich";
-    const SUMMARY: &'static str = "Tell which known gene sets programs and targets are rich in";
+    const SUMMARY: &'static str =
+        "Gene set over-representation analysis of gene programs and targets";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_3501"],
@@ -78,19 +79,21 @@ impl Program for Enrich {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        match (&options.lists, &options.edges) {
-            (None, None) => vec!["give `--lists` or `--edges`, the genes to be explained".into()],
-            (Some(_), Some(_)) => vec!["give `--lists` or `--edges`, not both".into()],
+        match (&options.gene_lists, &options.edges) {
+            (None, None) => {
+                vec!["give `--gene-lists` or `--edges`, the genes to test".into()]
+            }
+            (Some(_), Some(_)) => vec!["give `--gene-lists` or `--edges`, not both".into()],
             _ => Vec::new(),
         }
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         let lists = lists(&options, run)?;
         let background = background(&options.background, run)?;
         let mut sets = Vec::new();
-        for path in &options.sets {
+        for path in &options.gene_sets {
             run.input(path)?;
             sets.extend(gene_sets::read(path, TABLE_MEMORY)?);
         }
@@ -105,7 +108,7 @@ impl Program for Enrich {
         for list in &lists {
             let own = places(list);
             if own.is_empty() {
-                return Err(strangers(list, &options.background, &background));
+                return Err(no_overlap(list, &options.background, &background));
             }
             let found = enrich(&own, &known, background.len());
             let rows = rows((&sets, &found), options.max_fdr);
@@ -120,7 +123,7 @@ impl Program for Enrich {
         }
         steps::write_text(&options.output, &text, run)?;
         progress::result(&format!(
-            "{significant} of {} lists are rich in a known set (false discovery rate at most 0.05)",
+            "{significant} of {} lists are enriched for a gene set (false discovery rate at most 0.05)",
             lists.len()
         ));
         run.metric("lists", lists.len());
@@ -130,12 +133,11 @@ impl Program for Enrich {
     }
 }
 
-const HEADER: &str =
-    "list\tset\toverlap\tlist_size\tset_size\tbackground\tfold\tp_value\tbh\tbonferroni\tgenes\n";
+const HEADER: &str = "query\tgene_set\toverlap\tquery_size\tset_size\tbackground\tfold_enrichment\tp_value\tfdr_bh\tp_bonferroni\tgenes\n";
 
-/// The lists to be explained.
+/// The lists to test.
 fn lists(options: &Options, run: &mut Run) -> Result<Vec<GeneSet>> {
-    if let Some(path) = &options.lists {
+    if let Some(path) = &options.gene_lists {
         run.input(path)?;
         return Ok(gene_sets::read(path, TABLE_MEMORY)?);
     }
@@ -159,21 +161,21 @@ fn lists(options: &Options, run: &mut Run) -> Result<Vec<GeneSet>> {
     Ok(lists.into_iter().map(list).collect())
 }
 
-/// The genes in play, each once.
+/// The background genes, each once.
 fn background(path: &PathBuf, run: &mut Run) -> Result<Vec<String>> {
     let genes = steps::gene_names(&[], Some(path), run)?;
     if genes.is_empty() {
         return Err(Failure::Input.error(format!(
-            "`{}` names no gene; expected the genes in play",
+            "`{}` contains no gene; expected the background genes",
             path.display()
         )));
     }
     Ok(genes)
 }
 
-fn strangers(list: &GeneSet, path: &Path, background: &[String]) -> anyhow::Error {
+fn no_overlap(list: &GeneSet, path: &Path, background: &[String]) -> anyhow::Error {
     Failure::Input.error(format!(
-        "no gene of the list `{}` ({}) is among the {} genes in play of `{}`, which are named like {}",
+        "no gene of the list `{}` ({}) is among the {} background genes of `{}`, such as {}: check that both use the same gene identifiers",
         list.name,
         some(&list.genes),
         background.len(),
@@ -182,7 +184,7 @@ fn strangers(list: &GeneSet, path: &Path, background: &[String]) -> anyhow::Erro
     ))
 }
 
-/// Sets that share genes with a list and are significant enough, best first.
+/// Gene sets that overlap a list at the required false discovery rate, by p-value.
 fn rows((sets, found): (&[GeneSet], &[Enriched]), max_fdr: f64) -> Vec<usize> {
     let is_kept = |at: &usize| {
         let set = &found[*at];

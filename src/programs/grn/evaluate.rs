@@ -1,4 +1,4 @@
-//! `scgpt-grn evaluate`: how well scores of pairs of genes agree with known regulation, beside simpler ways to score them.
+//! `scgpt-grn evaluate`: gene networks evaluated against curated regulation, compared with baselines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use ndarray::Array2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::choice;
+use super::gene_selection;
 use super::network::{ATTENTION, DIFFERENCE, Network, SIMILARITY, Scores};
 use super::{TABLE_MEMORY, scores};
 use crate::analysis::coexpression::{self, Boosting, Expression, Lags};
@@ -16,13 +16,13 @@ use crate::analysis::edge_scores::{EdgeScore, Edges};
 use crate::cells::{self, Cells};
 use crate::failure::Failure;
 use crate::formats::edges;
-use crate::programs::perturbed::some;
+use crate::programs::perturbation_data::some;
 use crate::programs::{Facts, Program, Resources, TOPICS, steps};
 use crate::progress;
 use crate::random::Seed;
 use crate::run_record::Run;
 
-/// Resamples behind an interval.
+/// Bootstrap resamples of an interval.
 const RESAMPLES: usize = 200;
 
 /// Options of `scgpt-grn evaluate`.
@@ -30,33 +30,33 @@ const RESAMPLES: usize = 200;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Networks that scgpt-grn attention, difference or programs wrote; every matrix in them is a method.
+    /// AnnData files of scgpt-grn attention, difference or programs; every matrix in obsp is evaluated as a method.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"), length(min = 1))]
     pub networks: Vec<PathBuf>,
-    /// Tables of edges of other programs, with columns for regulator, target and score; pairs that are not listed come last.
+    /// Edge tables of other programs, with columns for regulator, target and score; pairs that are not listed rank last.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub edges: Vec<PathBuf>,
-    /// Tables of known regulation, such as DoRothEA or TRRUST, with columns for regulator (or tf) and target.
+    /// Tables of known edges, such as DoRothEA or TRRUST, with columns for regulator (or tf) and target.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"), length(min = 1))]
-    pub truth: Vec<PathBuf>,
-    /// Levels of confidence of known regulation that count, such as A,B,C. Default: all.
+    pub known_edges: Vec<PathBuf>,
+    /// Confidence levels of known edges to keep, such as A,B,C. Default: all.
     #[arg(long, value_name = "LEVEL")]
     pub confidence: Vec<String>,
-    /// Cells, an AnnData file: also score the pairs by correlation and by regression of targets on regulators in them.
+    /// AnnData with cells, for the baselines: correlation, and regression of targets on regulators.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: Option<PathBuf>,
-    /// Column of obs with the pseudotime of the cells: also score the pairs by how the target follows the regulator.
+    /// Column of obs with the pseudotime of the cells, for lagged correlation as a further baseline.
     #[arg(long, value_name = "COLUMN")]
     pub pseudotime: Option<String>,
-    /// Where to write the agreement of every method, over all regulators and for each, as a table.
+    /// TSV of AUPRC, AUROC and early precision of every method, over all regulators and for each.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Seed of all random choices: the same seed gives the same table.
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -69,7 +69,7 @@ impl Default for Options {
         Self {
             networks: Vec::new(),
             edges: Vec::new(),
-            truth: Vec::new(),
+            known_edges: Vec::new(),
             confidence: Vec::new(),
             input: None,
             pseudotime: None,
@@ -86,7 +86,7 @@ pub struct Evaluate;
 impl Program for Evaluate {
     const NAME: &'static str = "scgpt-grn evaluate";
     const SUMMARY: &'static str =
-        "Hold networks of genes against known regulation, beside simpler methods";
+        "Evaluate gene networks against curated regulation, compared with baselines";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2428"],
@@ -102,13 +102,13 @@ impl Program for Evaluate {
     fn check(options: &Options) -> Vec<String> {
         let mut problems = Vec::new();
         if options.pseudotime.is_some() && options.input.is_none() {
-            problems.push("`--pseudotime` needs `--input`, the cells it is a column of".into());
+            problems.push("`--pseudotime` needs `--input`, the cells with this column".into());
         }
         problems
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
         let networks: Vec<Network> = options
             .networks
@@ -128,7 +128,7 @@ impl Program for Evaluate {
             methods.push(truth.of_table(path, run)?);
         }
         if let Some(cells) = &cells {
-            methods.extend(run.stage("simpler methods", |_| truth.of_cells(&options, cells))?);
+            methods.extend(run.stage("baselines", |_| truth.of_cells(&options, cells))?);
         }
         let seed = Seed(options.seed);
         let text = run.stage("compare", |run| truth.table(&methods, seed, run))?;
@@ -161,12 +161,12 @@ fn shared(networks: &[Network], cells: Option<&Cells>) -> Result<Vec<String>> {
         .collect();
     if genes.is_empty() {
         return Err(Failure::Input
-            .error("no gene is in all networks and in the cells: do they name genes alike?"));
+            .error("no gene is in all networks and in the cells: check that they use the same gene identifiers"));
     }
     Ok(genes)
 }
 
-/// Known regulation among genes that were looked at.
+/// Known edges between the shared genes.
 struct Truth {
     genes: Vec<String>,
     place: HashMap<String, usize>,
@@ -176,7 +176,7 @@ struct Truth {
     known: Array2<bool>,
 }
 
-/// A way to score pairs, and `[regulators, genes]`; NaN for pairs without a score.
+/// A method and its scores, `[regulators, genes]`; NaN for pairs without a score.
 struct Method {
     name: String,
     scores: Array2<f64>,
@@ -189,7 +189,7 @@ impl Truth {
         let place: HashMap<String, usize> = genes.iter().cloned().zip(0..).collect();
         let mut targets: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         let mut example = None;
-        for path in &options.truth {
+        for path in &options.known_edges {
             run.input(path)?;
             for edge in edges::read(path, levels, TABLE_MEMORY)? {
                 let both = (place.get(&*edge.regulator), place.get(&*edge.target));
@@ -202,9 +202,9 @@ impl Truth {
             }
         }
         if targets.is_empty() {
-            let example = example.map_or(String::new(), |gene| format!(", as `{gene}`"));
+            let example = example.map_or(String::new(), |gene| format!(" (it contains `{gene}`)"));
             return Err(Failure::Input.error(format!(
-                "none of the known edges is between genes of the networks, which are named like {}; are regulators in `--truth` named alike{example}?",
+                "no known edge connects genes of the networks, such as {}: check that `--known-edges` uses the same gene identifiers{example}",
                 some(&genes)
             )));
         }
@@ -291,12 +291,12 @@ impl Truth {
         })
     }
 
-    /// What correlation and regression make of the cells.
+    /// Baselines from expression: correlation and regression.
     fn of_cells(&self, options: &Options, cells: &Cells) -> Result<Vec<Method>> {
         let seed = Seed(options.seed);
         let columns = cells.columns(&self.genes)?;
         let everyone = vec![Some(0); cells.n_cells()];
-        let (chosen, counts) = choice::sampled(cells, &columns, &everyone, seed)?;
+        let (chosen, counts) = gene_selection::sampled(cells, &columns, &everyone, seed)?;
         let values = scores::log_values(cells, counts)?
             .to_dense()
             .mapv(f64::from);
@@ -333,11 +333,11 @@ impl Truth {
         Ok(methods)
     }
 
-    /// Agreement of all methods as a table, which is also told for all regulators together.
+    /// Metrics of all methods as a table; those over all regulators are printed as well.
     fn table(&self, methods: &[Method], seed: Seed, run: &mut Run) -> Result<String> {
         let own: Vec<Option<usize>> = self.regulators.iter().map(|&gene| Some(gene)).collect();
         let mut text = String::from(HEADER);
-        let mut told = format!(
+        let mut summary = format!(
             "{:<28} {:>8} {:>17} {:>8} {:>8} {:>16}",
             "", "AUPRC", "95 %", "ratio", "AUROC", "early precision"
         );
@@ -355,19 +355,19 @@ impl Truth {
                 text.push_str(&row((&method.name, &self.genes[gene]), score, None));
             }
             let [low, high] = interval.unwrap_or([f64::NAN; 2]);
-            told.push_str(&format!(
+            summary.push_str(&format!(
                 "\n{:<28} {:>8.4} {:>8.4}-{:.4} {:>9.3} {:>8.4} {:>16.4}",
                 method.name, all.auprc, low, high, all.auprc_ratio, all.auroc, all.early_precision
             ));
             run.metric(&format!("auprc_ratio {}", method.name), all.auprc_ratio);
             run.metric(&format!("auroc {}", method.name), all.auroc);
         }
-        progress::result(&told);
+        progress::result(&summary);
         Ok(text)
     }
 }
 
-const HEADER: &str = "method\tregulator\tpossible\ttrue\tauprc\tlow\thigh\trandom\tauprc_ratio\tauroc\tearly_precision\tearly_precision_ratio\n";
+const HEADER: &str = "method\tregulator\tn_candidate_edges\tn_true_edges\tauprc\tci_low\tci_high\tauprc_random\tauprc_ratio\tauroc\tearly_precision\tearly_precision_ratio\n";
 
 fn row((method, regulator): (&str, &str), score: &EdgeScore, interval: Option<[f64; 2]>) -> String {
     let [low, high] = interval.map_or([String::new(), String::new()], |interval| {

@@ -1,14 +1,14 @@
-//! Groups of cells: the conditions whose cells are looked at.
+//! Groups of cells, such as conditions.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 
 use crate::failure::Failure;
-use crate::programs::perturbed::some;
+use crate::programs::perturbation_data::some;
 use crate::random::{self, Seed};
 
-/// Cells of every group, in the order of their names, and of no group.
+/// Names of the groups, sorted, and the group of each cell, if any.
 #[derive(Debug, Clone)]
 pub struct Groups {
     pub names: Vec<String>,
@@ -36,10 +36,10 @@ impl Groups {
         }
     }
 
-    /// The groups of the given names alone, each of which must be there; all if none is given.
+    /// Only the groups with the given names, which must exist; all if none is given.
     pub fn only(self, wanted: &[String]) -> Result<Self> {
         for label in wanted {
-            self.require(label, "--only")?;
+            self.require(label, "--subset")?;
         }
         let is_wanted = |name: &String| wanted.is_empty() || wanted.contains(name);
         let mut names = Vec::new();
@@ -60,18 +60,18 @@ impl Groups {
         })
     }
 
-    /// An error unless there is a group of the name that the option gives.
+    /// An error unless the group that the option names exists.
     pub fn require(&self, label: &str, option: &str) -> Result<()> {
         if self.names.iter().any(|name| name == label) {
             return Ok(());
         }
         Err(Failure::Input.error(format!(
-            "no cell has the label `{label}` of `{option}`; there are {}: check the spelling",
+            "no cell has the label `{label}` of `{option}`; found {}: check the spelling",
             some(&self.names)
         )))
     }
 
-    /// Leaves at most so many cells in each group, chosen at random, the same whatever other groups there are; 0 leaves all.
+    /// Limits each group to `most` cells, sampled at random, independently of other groups; 0 keeps all.
     pub fn limit(&mut self, most: usize, seed: Seed) {
         if most == 0 {
             return;

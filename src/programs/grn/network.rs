@@ -1,4 +1,4 @@
-//! A network as a file: AnnData with a row for every gene, scores of pairs of genes in obsp, vectors of genes in obsm.
+//! Network files: AnnData with a row for every gene, scores of gene pairs in obsp, gene embeddings in obsm.
 
 use std::path::Path;
 
@@ -8,44 +8,44 @@ use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::formats::Column;
 use crate::formats::h5ad::{self, Embedding, File};
-use crate::programs::perturbed::some;
+use crate::programs::perturbation_data::some;
 use crate::run_record::Run;
 
-/// What names of obsp begin with that are scores of edges.
+/// Prefixes of the matrices in obsp that contain edge scores.
 pub const ATTENTION: &str = "attention";
 pub const DIFFERENCE: &str = "difference";
 pub const SIMILARITY: &str = "similarity";
 
-/// Genes and scores of pairs of them.
+/// Genes and scores of gene pairs.
 pub struct Network {
     pub genes: Vec<String>,
     pub scores: Vec<Scores>,
 }
 
-/// Scores of pairs, `[targets, regulators]`; pairs that are not there were not scored.
+/// Scores of gene pairs, `[targets, regulators]`; absent pairs have no score.
 pub struct Scores {
     /// Such as `attention_ctrl`.
     pub name: String,
     pub pairs: Counts,
 }
 
-/// A condition as it stands in the names of scores: HDF5 takes a slash for a path.
+/// A condition as it appears in the names of matrices, without slashes, which separate paths in HDF5.
 pub fn in_name(condition: &str) -> String {
     condition.replace('/', "_")
 }
 
-/// A target of a regulator, both by their place among the genes.
+/// A target of a regulator, both as indices of genes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
     pub regulator: usize,
     pub target: usize,
     pub score: f32,
-    /// From 1, among the targets of the regulator.
+    /// Rank among the targets of the regulator, from 1.
     pub rank: usize,
 }
 
 impl Scores {
-    /// The condition that attention was told in, such as `ctrl`; of other scores the whole name.
+    /// The condition of an attention matrix, such as `ctrl`; the whole name of other matrices.
     pub fn condition(&self) -> &str {
         let name = &self.name;
         let attention = name.strip_prefix(ATTENTION);
@@ -54,7 +54,7 @@ impl Scores {
             .unwrap_or(name)
     }
 
-    /// The best targets of some regulators, regulator by regulator; of equal scores the first gene.
+    /// The top targets of some regulators, regulator by regulator; ties go to the first gene.
     pub fn top(&self, regulators: &[usize], top: usize) -> Vec<Ranked> {
         let mut place = vec![None; self.pairs.n_genes];
         for (at, &regulator) in regulators.iter().enumerate() {
@@ -84,14 +84,14 @@ impl Scores {
         regulators.iter().zip(targets).flat_map(best).collect()
     }
 
-    /// What these scores have over others, pair by pair.
-    pub fn less(&self, other: &Self, name: String) -> Self {
+    /// Difference from other scores, for pairs that both have.
+    pub fn minus(&self, other: &Self, name: String) -> Self {
         let rows = self.pairs.rows().zip(other.pairs.rows());
-        let rows = rows.map(|((columns, scores), (others, less))| {
+        let rows = rows.map(|((columns, scores), (others, minus))| {
             let own = columns.iter().zip(scores);
             let both = own.filter_map(|(column, score)| {
                 let at = others.binary_search(column).ok()?;
-                Some((*column, score - less[at]))
+                Some((*column, score - minus[at]))
             });
             both.collect::<Vec<_>>()
         });
@@ -103,39 +103,40 @@ impl Scores {
 }
 
 impl Network {
-    /// Adds what every condition has over the control, and tells the first scores to show: a difference if there is one.
-    /// Conditions are named by what follows [`ATTENTION`] in the names of their scores.
+    /// Adds the differences of all conditions from the control, and returns the index of the scores to plot: the first difference
+    /// if there is one. The name of a condition follows [`ATTENTION`] in the name of its scores.
     pub fn with_differences(mut self, control: &str) -> Result<(Self, usize)> {
         let names: Vec<&str> = self.scores.iter().map(Scores::condition).collect();
         let is_control = |name: &&str| *name == in_name(control);
         let Some(at) = names.iter().position(is_control) else {
             return Err(Failure::Input.error(format!(
-                "there is no condition `{control}` of `--control`, but {}: choose another",
+                "no condition `{control}` of `--control`; found {}: choose one of these",
                 some(&names)
             )));
         };
         let difference = |other: &Scores| {
             let name = format!("{DIFFERENCE}_{}", other.condition());
-            other.less(&self.scores[at], name)
+            other.minus(&self.scores[at], name)
         };
         let (before, after) = (&self.scores[..at], &self.scores[at + 1..]);
         let differences: Vec<Scores> = before.iter().chain(after).map(difference).collect();
-        let shown = match differences.is_empty() {
+        let plotted = match differences.is_empty() {
             true => 0,
             false => self.scores.len(),
         };
         self.scores.extend(differences);
-        Ok((self, shown))
+        Ok((self, plotted))
     }
 
-    /// Reads what a program of this suite wrote; all matrices of obsp whose names begin with one of the given words.
-    pub fn read(path: &Path, kinds: &[&str], run: &mut Run) -> Result<Self> {
+    /// Reads a file that scgpt-grn wrote: all matrices of obsp whose names begin with one of the prefixes.
+    pub fn read(path: &Path, prefixes: &[&str], run: &mut Run) -> Result<Self> {
         run.input(path)?;
         let file = File::open(path)?;
+        file.check_format()?;
         let genes = file.cell_names()?;
         let mut scores = Vec::new();
         for name in file.relations()? {
-            if kinds.iter().any(|kind| name.starts_with(kind)) {
+            if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
                 let matrix = file.relation(&name)?;
                 let pairs = matrix.read(0..genes.len())?;
                 scores.push(Scores { name, pairs });
@@ -143,15 +144,15 @@ impl Network {
         }
         if scores.is_empty() {
             return Err(Failure::Input.error(format!(
-                "`{}` has no scores of pairs of genes: obsp/{} is missing; expected a file that `scgpt-grn attention`, `difference` or `programs` wrote",
+                "`{}` contains no scores of gene pairs: obsp/{} is missing; expected a file that `scgpt-grn attention`, `difference` or `programs` wrote",
                 path.display(),
-                kinds.join("... or obsp/")
+                prefixes.join("... or obsp/")
             )));
         }
         Ok(Self { genes, scores })
     }
 
-    /// Writes the network with what else is known of its genes.
+    /// Writes the network with columns of obs and embeddings of its genes.
     pub fn write(
         self,
         path: &Path,

@@ -1,4 +1,4 @@
-//! What is written of a network beside the network itself: its strongest edges as a table, as a graph and as pictures.
+//! Further outputs of a network: edge table, graph and plots.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::choice::unknown_genes;
+use super::gene_selection::unknown_genes;
 use super::network::{DIFFERENCE, Network, Ranked, Scores};
 use crate::figures::{self, HeatMap, Scale};
 use crate::formats::graphml;
@@ -15,42 +15,42 @@ use crate::output;
 use crate::programs::steps;
 use crate::run_record::Run;
 
-/// Edges of the picture of a network, and genes on a side of the picture of the scores.
-const DRAWN_EDGES: usize = 80;
-const DRAWN_GENES: usize = 40;
+/// Maximum number of edges of the network plot, and of genes on a side of the heat map.
+const PLOTTED_EDGES: usize = 80;
+const PLOTTED_GENES: usize = 40;
 
-/// What is written beside the network.
+/// Options for further outputs.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[group(skip)]
 pub struct Results {
-    /// Also write the best targets of every regulator as a table: condition, regulator, target, score and rank.
+    /// TSV of the top targets of every regulator: condition, regulator, target, score and rank.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub edges: Option<PathBuf>,
-    /// Targets of each regulator in the table.
+    /// Number of targets per regulator in the edge table.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// Regulators whose targets are asked for, such as transcription factors. Default: all genes that are looked at.
+    /// Regulators to report, such as transcription factors. Default: all selected genes.
     #[arg(long, value_name = "GENE")]
     pub regulators: Vec<String>,
-    /// File with such regulators, one in a line; those that are not among the genes that are looked at are left out.
-    #[arg(long, value_name = "FILE")]
+    /// File with regulators to report, one per line; those that are not among the selected genes are dropped.
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub regulators_file: Option<PathBuf>,
-    /// Also write these edges as a graph that Cytoscape and networkx read.
+    /// GraphML of the same edges, for Cytoscape or networkx.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "graphml", "x-direction" = "output"))]
     pub graph: Option<PathBuf>,
-    /// Also draw the strongest of these edges as a network.
+    /// Network plot of the strongest edges.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub drawing: Option<PathBuf>,
-    /// Also draw the scores among the genes with the strongest edges as a heat map.
+    pub network_plot: Option<PathBuf>,
+    /// Heat map of the scores between the genes with the strongest edges.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub figure: Option<PathBuf>,
+    pub plot: Option<PathBuf>,
 }
 
 impl Default for Results {
@@ -61,14 +61,14 @@ impl Default for Results {
             regulators: Vec::new(),
             regulators_file: None,
             graph: None,
-            drawing: None,
-            figure: None,
+            network_plot: None,
+            plot: None,
         }
     }
 }
 
 impl Results {
-    /// Regulators that were named; each must be among the given genes.
+    /// The regulators of `--regulators`; each must be among the given genes.
     pub fn named(&self, known: &[String], run: &mut Run) -> Result<Vec<String>> {
         let all: BTreeSet<&String> = known.iter().collect();
         let named = steps::gene_names(&self.regulators, None, run)?;
@@ -79,8 +79,8 @@ impl Results {
         }
     }
 
-    /// Places of the regulators among the genes that are looked at: those named and those of the file, of which at least one must
-    /// be there, or all genes.
+    /// Indices of the regulators among the selected genes: those of `--regulators` and `--regulators-file`, of which at least one
+    /// must be selected, or all genes.
     fn regulators(&self, genes: &[String], run: &mut Run) -> Result<Vec<usize>> {
         let wanted = steps::gene_names(&self.regulators, self.regulators_file.as_ref(), run)?;
         if wanted.is_empty() && self.regulators_file.is_none() {
@@ -93,15 +93,15 @@ impl Results {
             return Err(unknown_genes(&all.into_iter().collect::<Vec<_>>(), genes));
         }
         run.note(format!(
-            "{} of {} regulators are among the genes that are looked at",
+            "{} of {} regulators are among the selected genes",
             found.len(),
             wanted.len()
         ));
         Ok(found)
     }
 
-    /// Writes what is asked for; `shown` is the number of the scores in the pictures.
-    pub fn write(&self, network: &Network, shown: usize, run: &mut Run) -> Result<()> {
+    /// Writes the requested outputs; `plotted` is the index of the scores in the plots.
+    pub fn write(&self, network: &Network, plotted: usize, run: &mut Run) -> Result<()> {
         let regulators = self.regulators(&network.genes, run)?;
         let best = |scores: &Scores| scores.top(&regulators, self.top);
         let edges: Vec<Vec<Ranked>> = network.scores.iter().map(best).collect();
@@ -113,13 +113,13 @@ impl Results {
             write_graph(path, network, (&edges, &regulators))?;
             run.output(path)?;
         }
-        let strongest = strongest(&edges[shown]);
-        if let Some(path) = &self.drawing {
-            let svg = draw(network, shown, (&strongest, &regulators));
+        let strongest = strongest(&edges[plotted]);
+        if let Some(path) = &self.network_plot {
+            let svg = network_plot_svg(network, plotted, (&strongest, &regulators));
             steps::write_text(path, &svg, run)?;
         }
-        if let Some(path) = &self.figure {
-            let svg = heat_map(network, shown, &strongest);
+        if let Some(path) = &self.plot {
+            let svg = heat_map(network, plotted, &strongest);
             steps::write_text(path, &svg, run)?;
         }
         Ok(())
@@ -143,18 +143,18 @@ fn table(network: &Network, edges: &[Vec<Ranked>]) -> String {
     text
 }
 
-/// The edges with the highest scores, best first.
+/// The edges with the highest scores, in descending order.
 fn strongest(edges: &[Ranked]) -> Vec<Ranked> {
     let mut all = edges.to_vec();
     all.sort_by(|a, b| {
         let order = b.score.total_cmp(&a.score);
         order.then((a.regulator, a.target).cmp(&(b.regulator, b.target)))
     });
-    all.truncate(DRAWN_EDGES);
+    all.truncate(PLOTTED_EDGES);
     all
 }
 
-/// Genes of edges, in order, with their places in it.
+/// Genes of edges, in order, numbered.
 fn genes_of<'e>(edges: impl Iterator<Item = &'e Ranked>) -> BTreeMap<usize, usize> {
     let genes: BTreeSet<usize> = edges
         .flat_map(|edge| [edge.regulator, edge.target])
@@ -197,7 +197,11 @@ fn write_graph(
     Ok(output::write_file(path, |out| graph.write(out))?)
 }
 
-fn draw(network: &Network, shown: usize, (edges, regulators): (&[Ranked], &[usize])) -> String {
+fn network_plot_svg(
+    network: &Network,
+    plotted: usize,
+    (edges, regulators): (&[Ranked], &[usize]),
+) -> String {
     let places = genes_of(edges.iter());
     let few = regulators.len() < network.genes.len();
     let nodes: Vec<figures::Node> = places
@@ -208,7 +212,7 @@ fn draw(network: &Network, shown: usize, (edges, regulators): (&[Ranked], &[usiz
             is_regulator: few && regulators.contains(gene),
         })
         .collect();
-    let drawn: Vec<figures::Edge> = edges
+    let plotted_edges: Vec<figures::Edge> = edges
         .iter()
         .map(|edge| figures::Edge {
             from: places[&edge.regulator],
@@ -217,24 +221,24 @@ fn draw(network: &Network, shown: usize, (edges, regulators): (&[Ranked], &[usiz
         })
         .collect();
     figures::Network {
-        title: &format!("Strongest edges, {}", network.scores[shown].name),
+        title: &format!("Strongest edges, {}", network.scores[plotted].name),
         nodes: &nodes,
-        edges: &drawn,
+        edges: &plotted_edges,
         directed: true,
         groups: &[],
     }
     .to_svg()
 }
 
-fn heat_map(network: &Network, shown: usize, edges: &[Ranked]) -> String {
+fn heat_map(network: &Network, plotted: usize, edges: &[Ranked]) -> String {
     let mut chosen: Vec<usize> = Vec::new();
     for gene in edges.iter().flat_map(|edge| [edge.regulator, edge.target]) {
-        if chosen.len() < DRAWN_GENES && !chosen.contains(&gene) {
+        if chosen.len() < PLOTTED_GENES && !chosen.contains(&gene) {
             chosen.push(gene);
         }
     }
     chosen.sort_unstable();
-    let scores = &network.scores[shown];
+    let scores = &network.scores[plotted];
     let value = |target: usize, regulator: usize| {
         let (columns, values) = scores.pairs.row(target);
         let found = columns.binary_search(&(regulator as u32));

@@ -1,4 +1,4 @@
-//! How active programs of genes are in cells: the mean of their genes less that of genes as strongly expressed.
+//! Program scores of cells: mean expression of the genes of a program minus that of control genes of similar expression.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use super::groups::Groups;
 use crate::analysis::program_scores::{Controls, GeneMeans, Scorer, group_means, min_max};
 use crate::cells::Cells;
 use crate::counts::Counts;
-use crate::expression::normalise::{Target, log1p, normalise_total};
+use crate::expression::normalize::{Target, log1p, normalize_total};
 use crate::expression::state::State;
 use crate::formats::h5ad::{self, Additions, Embedding};
 use crate::programs::steps;
 use crate::random::Seed;
 
-/// Scores of all cells from 0 to 1, `[cells, programs]`, from the logarithms of normalised expression; `programs` are places among
-/// `genes`. All genes of the file may serve as controls.
+/// Scores of all cells from 0 to 1, `[cells, programs]`, from log-normalized expression; `programs` are indices into `genes`. All
+/// genes of the file may be control genes.
 pub fn of_cells(
     cells: &Cells,
     (genes, programs): (&[String], &[Vec<usize>]),
@@ -49,10 +49,10 @@ pub fn of_cells(
     Ok(min_max(ndarray::concatenate(Axis(0), &views)?.view()))
 }
 
-/// Logarithms of normalised expression, whatever the file holds.
+/// Log-normalized expression, whether the file contains counts or log-normalized values.
 pub fn log_values(cells: &Cells, mut counts: Counts) -> Result<Counts> {
-    if cells.judgement.state != State::LogNormalised {
-        normalise_total(&mut counts, Target::Sum(1e4))?;
+    if cells.judgment.state != State::LogNormalized {
+        normalize_total(&mut counts, Target::Sum(1e4))?;
         log1p(&mut counts)?;
     }
     Ok(counts)

@@ -1,4 +1,4 @@
-//! Cells as they are integrated: which features of each modality, which batches, which cells for what.
+//! Input data: cells, batches, and the features of each modality.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use anyhow::Result;
 
-use super::{Hidden, Options};
+use super::{MaskedModality, Options};
 use crate::cells::Columns;
 use crate::cells::cohort::{Cohort, ModalityKind, Source};
 use crate::checkpoint::Checkpoint;
 use crate::counts::Counts;
-use crate::expression::select_genes::{Flavour, select_genes};
+use crate::expression::select_genes::{Flavor, select_genes};
 use crate::expression::state::State;
 use crate::failure::Failure;
 use crate::predict::integration::{Features, Settings};
@@ -22,38 +22,38 @@ use crate::random::{self, Seed};
 use crate::run_record::Run;
 use crate::vocabulary::Vocabulary;
 
-/// Batches of fewer cells are pooled where genes are chosen: a few cells say little of a gene's variance.
+/// Batches with fewer cells are pooled for gene selection: the variance of a gene needs enough cells.
 const SMALL_BATCH: usize = 20;
 
-/// Cells of one or more modalities, ready to learn from.
+/// Cells of one or more modalities, prepared for training.
 pub struct Data {
     pub cohort: Cohort,
-    /// What is read of each modality, in the order of those of the cohort.
+    /// Features of each modality, in the order of the cohort.
     pub parts: Vec<Part>,
     pub batch_names: Vec<String>,
     /// Batch of every cell.
     pub batches: Vec<i64>,
-    /// Cell type of every cell, for the scores.
+    /// Cell type of every cell, for evaluation.
     pub labels: Option<Vec<Option<String>>>,
-    /// What colours the cells of the figure, if that is asked for.
-    pub colour: Option<Vec<Option<String>>>,
-    /// The cell from which the others are ordered.
+    /// Labels that color the plot, if given.
+    pub color: Option<Vec<Option<String>>>,
+    /// Root cell of pseudotime.
     pub root: Option<usize>,
-    /// The part that is hidden from some cells, and those cells.
-    pub hidden: Option<(usize, Vec<usize>)>,
+    /// The modality that is masked in some cells, and those cells.
+    pub masked: Option<(usize, Vec<usize>)>,
     pub vocabulary: Vocabulary,
     pub checkpoint: Option<Checkpoint>,
-    /// How the model reads cells, if it was trained by this program.
+    /// Settings of the model, if it was trained by this program.
     pub settings: Option<Settings>,
 }
 
 /// The features of one modality that the model reads.
 pub struct Part {
     pub kind: ModalityKind,
-    /// Names of the features, and the tokens that stand for them.
+    /// Names of the features, and their tokens.
     pub features: Vec<String>,
     pub tokens: Vec<String>,
-    /// Their values, a row for every cell; on a linear scale, but for antibodies, which are ratios.
+    /// Their values, one row per cell; on a linear scale, except antibodies, which are centered log ratios.
     pub counts: Counts,
     pub measured: Vec<bool>,
 }
@@ -76,15 +76,15 @@ impl Data {
             let name = name.as_deref();
             name.map(|column| cohort.labels(column)).transpose()
         };
-        let (labels, colour) = (column(&options.labels)?, column(&options.colour)?);
+        let (labels, color) = (column(&options.labels)?, column(&options.color)?);
         if labels.is_none() {
-            run.note("without `--labels` the scores of cell types are left out");
+            run.note("without `--labels` cell type metrics are skipped");
         }
         let mut parts = match &settings {
             Some(settings) => known_parts(&cohort, settings, run)?,
             None => chosen_parts(&cohort, options, &batches, known, run)?,
         };
-        let hidden = hide(&mut parts, options, run)?;
+        let masked = mask(&mut parts, options, run)?;
         let tokens = parts.iter().flat_map(|part| &part.tokens);
         let vocabulary = match known {
             Some(known) => {
@@ -100,9 +100,9 @@ impl Data {
             batch_names,
             batches,
             labels,
-            colour,
+            color,
             root: None,
-            hidden,
+            masked,
             vocabulary,
             checkpoint,
             settings,
@@ -114,7 +114,7 @@ impl Data {
         })
     }
 
-    /// There must be cells to place, and a token for each modality of them.
+    /// There must be cells to embed, and a token for each modality of them.
     fn require_placed(&self, options: &Options) -> Result<()> {
         if self.placed().len() < 2 {
             return Err(Failure::Input.error(
@@ -123,7 +123,7 @@ impl Data {
         }
         if options.tokens.max_length <= self.parts.len() {
             return Err(Failure::Input.error(format!(
-                "`--max-length` {} leaves no token for each of {} modalities: raise it",
+                "`--max-length` {} leaves no token for each of {} modalities: increase it",
                 options.tokens.max_length,
                 self.parts.len()
             )));
@@ -141,7 +141,7 @@ impl Data {
             .find(|&&cell| self.cohort.names[cell] == *name);
         found.copied().map(Some).ok_or_else(|| {
             Failure::Input.error(format!(
-                "no cell that has a place is called `{name}`, the root asked for; the first is `{}`",
+                "no embedded cell has the name `{name}` of `--root`; the first cell is `{}`",
                 self.cohort.names[placed[0]]
             ))
         })
@@ -151,7 +151,7 @@ impl Data {
         self.cohort.names.len()
     }
 
-    /// The cell's values in each part, none where it was not measured.
+    /// The values of a cell in each modality, none where it was not measured.
     pub fn rows(&self, cell: usize) -> Vec<Option<(&[u32], &[f32])>> {
         let parts = self.parts.iter();
         parts
@@ -164,7 +164,7 @@ impl Data {
         self.parts.iter().any(|part| part.measured.contains(&false))
     }
 
-    /// Cells with at least one token: the others cannot be placed.
+    /// Cells with at least one token: the others cannot be embedded.
     pub fn placed(&self) -> Vec<usize> {
         let expressed = |cell: &usize| {
             let mut rows = self.rows(*cell).into_iter().flatten();
@@ -173,14 +173,14 @@ impl Data {
         (0..self.n_cells()).filter(expressed).collect()
     }
 
-    /// Batches of the cells that are not those of the model, as their numbers.
+    /// Number of batches that the model was trained on; of all batches for a new model.
     pub fn known_batches(&self) -> usize {
         self.settings
             .as_ref()
             .map_or(self.batch_names.len(), |settings| settings.batches.len())
     }
 
-    /// Features that are new tokens of a vocabulary.
+    /// The features and their tokens, as stored with the model.
     pub fn features(&self) -> Vec<Features> {
         let features = |part: &Part| Features {
             kind: part.kind.name().to_owned(),
@@ -191,16 +191,15 @@ impl Data {
     }
 }
 
-/// How a model reads cells that this program trained. One of another task reads them in its own way, and can only be trained
-/// further.
+/// Settings of a model trained by this program. A model of another task has other settings, and can only be trained further.
 fn own(checkpoint: &Checkpoint, options: &Options) -> Result<Option<Settings>, settings::Error> {
     match settings::read(checkpoint) {
-        Err(settings::Error::Task { .. }) if !options.no_train => Ok(None),
+        Err(settings::Error::Task { .. }) if !options.zero_shot => Ok(None),
         read => read,
     }
 }
 
-/// The files, with what options or the sample sheet say of them.
+/// The files, with modality, sample and batch from the options or the sample sheet.
 fn sources(options: &Options, run: &mut Run) -> Result<Vec<Source>> {
     if let Some(sheet) = &options.samples {
         let (sources, notes) = samples::read_sources(sheet)?;
@@ -229,7 +228,7 @@ fn sources(options: &Options, run: &mut Run) -> Result<Vec<Source>> {
     .concat())
 }
 
-/// Modalities that no cell has both of cannot be brought together.
+/// Modalities without common cells cannot be integrated.
 fn require_pairs(cohort: &Cohort) -> Result<()> {
     let all = &cohort.modalities;
     for (at, one) in all.iter().enumerate() {
@@ -239,7 +238,7 @@ fn require_pairs(cohort: &Cohort) -> Result<()> {
         });
         if all.len() > 1 && !shared {
             return Err(Failure::Input.error(format!(
-                "no cell with {} has another modality: cells are matched by their names, so these must be spelt alike in all files, or the files of the same cells named in a sample sheet (`--samples`); cells with it are `{}`, others `{}`",
+                "no cell with {} has another modality: cells are matched by name, so names must be the same in all files; or list files with the same cells in a sample sheet (`--samples`); cells with it are `{}`, others `{}`",
                 one.kind.name(),
                 first_names(cohort, &one.measured),
                 first_names(cohort, &one.measured.iter().map(|measured| !measured).collect::<Vec<_>>())
@@ -293,7 +292,7 @@ fn read_batches(
     let new = settings.map_or(names.len(), |known| names.len() - known.batches.len());
     if new > 2 && 2 * new > labels.len() {
         return Err(Failure::Input.error(format!(
-            "the batch column `{}` has {new} values for {} cells: it seems to tell cells apart, not batches; name another with `--batch`",
+            "the batch column `{}` has {new} values for {} cells: it looks like a cell identifier, not a batch; give another column with `--batch`",
             options.batch.as_deref().unwrap_or("batch"),
             labels.len()
         )));
@@ -312,7 +311,7 @@ fn read_batches(
     let sizes: Vec<String> = sizes.collect();
     run.note(format!("batches: {}", sizes.join(", ")));
     if batches.iter().all(|batch| *batch == batches[0]) {
-        run.note("all cells are of one batch: there is nothing to score of batches");
+        run.note("all cells are in one batch: batch metrics are skipped");
     }
     Ok((names, batches))
 }
@@ -333,7 +332,7 @@ fn known_parts(cohort: &Cohort, settings: &Settings, run: &mut Run) -> Result<Ve
         let found = columns.n_matched;
         if found == 0 {
             return Err(Failure::Input.error(format!(
-                "none of the {} {} features that the model reads is in the files: it reads such as `{}`, they have such as `{}`",
+                "none of the {} {} features that the model reads is in the files: the model has features such as `{}`, the files `{}`",
                 known.features.len(),
                 known.kind,
                 known.features.first().map_or("", String::as_str),
@@ -341,7 +340,7 @@ fn known_parts(cohort: &Cohort, settings: &Settings, run: &mut Run) -> Result<Ve
             )));
         }
         run.note(format!(
-            "{}: {found} of the {} features that the model reads are there",
+            "{}: {found} of the {} features that the model reads are in the files",
             known.kind,
             known.features.len()
         ));
@@ -363,7 +362,7 @@ fn known_parts(cohort: &Cohort, settings: &Settings, run: &mut Run) -> Result<Ve
         .filter(|m| parts.iter().all(|part| part.kind != m.kind));
     for other in others {
         run.warning(format!(
-            "the model was not trained on {}, which is left out",
+            "the model was not trained on {}, which is dropped",
             other.kind.name()
         ));
     }
@@ -375,7 +374,7 @@ fn known_parts(cohort: &Cohort, settings: &Settings, run: &mut Run) -> Result<Ve
     Ok(parts)
 }
 
-/// A modality that the model reads and no cell has: its values are told.
+/// A modality that the model reads and no cell has: its values are predicted.
 fn unmeasured(cohort: &Cohort, known: &Features) -> Result<Part> {
     let kind = ModalityKind::from_str(&known.kind).map_err(|error| Failure::Input.error(error))?;
     let nothing = (0..cohort.names.len()).map(|_| Vec::new());
@@ -408,7 +407,7 @@ fn chosen_parts(
         }
         if readable.is_empty() {
             return Err(Failure::Input.error(format!(
-                "none of the {} {} features is known to the model: the files have such as `{}`, the model `{}`; name the column with gene symbols in `--gene-column`",
+                "none of the {} {} features is in the vocabulary: the files have features such as `{}`, the model `{}`; give the column of gene symbols with `--gene-column`",
                 modality.features.len(),
                 kind.name(),
                 modality.features.first().map_or("", String::as_str),
@@ -449,24 +448,24 @@ fn chosen_parts(
     Ok(parts)
 }
 
-/// Takes a modality away from a share of the cells that have another one too.
-fn hide(
+/// Masks a modality in a fraction of the cells that also have another one.
+fn mask(
     parts: &mut [Part],
     options: &Options,
     run: &mut Run,
 ) -> Result<Option<(usize, Vec<usize>)>> {
-    let Some(hidden) = options.hide else {
+    let Some(modality) = options.mask_modality else {
         return Ok(None);
     };
-    let kind = match hidden {
-        Hidden::Rna => ModalityKind::Rna,
-        Hidden::Protein => ModalityKind::Protein,
-        Hidden::Atac => ModalityKind::Atac,
+    let kind = match modality {
+        MaskedModality::Rna => ModalityKind::Rna,
+        MaskedModality::Protein => ModalityKind::Protein,
+        MaskedModality::Atac => ModalityKind::Atac,
     };
     let part = parts.iter().position(|part| part.kind == kind);
     let Some(part) = part.filter(|_| parts.len() > 1) else {
         return Err(Failure::Input.error(format!(
-            "`--hide` is to hide {}, but the files do not have it beside another modality",
+            "`--mask-modality`: the files do not have {} together with another modality",
             kind.name()
         )));
     };
@@ -477,7 +476,7 @@ fn hide(
     let both: Vec<usize> = (0..parts[part].measured.len())
         .filter(|&cell| parts[part].measured[cell] && has_other(cell))
         .collect();
-    let count = (both.len() as f64 * options.hide_share).round() as usize;
+    let count = (both.len() as f64 * options.masked_fraction).round() as usize;
     let mut stream = Seed(options.seed).stream("cells with a hidden modality", &[]);
     let mut cells: Vec<usize> = random::sample(&mut stream, both.len(), count)
         .into_iter()
@@ -488,14 +487,14 @@ fn hide(
         .iter()
         .for_each(|&cell| parts[part].measured[cell] = false);
     run.note(format!(
-        "{} is hidden from {} cells",
+        "{} is masked in {} cells",
         kind.name(),
         cells.len()
     ));
     Ok(Some((part, cells)))
 }
 
-/// The word of the vocabulary for a feature: an antibody or peak may be called like a gene.
+/// Vocabulary token of a feature: an antibody or peak may have the name of a gene.
 fn token(kind: ModalityKind, feature: &str) -> String {
     match kind {
         ModalityKind::Rna => feature.to_owned(),
@@ -504,13 +503,13 @@ fn token(kind: ModalityKind, feature: &str) -> String {
     }
 }
 
-/// Counts on a linear scale, of which the tokenizer takes logarithms; antibodies as logarithms of ratios.
+/// Counts on a linear scale, to which the tokenizer applies log1p; antibodies as centered log ratios.
 fn model_values(kind: ModalityKind, state: State, mut counts: Counts) -> Counts {
     if kind == ModalityKind::Protein {
         if state == State::RawCounts {
-            centred_log_ratios(&mut counts);
+            centered_log_ratios(&mut counts);
         }
-    } else if state == State::LogNormalised {
+    } else if state == State::LogNormalized {
         counts
             .values
             .iter_mut()
@@ -520,7 +519,7 @@ fn model_values(kind: ModalityKind, state: State, mut counts: Counts) -> Counts 
 }
 
 /// Counts to log1p of their ratio to the geometric mean of 1 + count over the features of the cell (Stoeckius et al. 2017).
-fn centred_log_ratios(counts: &mut Counts) {
+fn centered_log_ratios(counts: &mut Counts) {
     let features = counts.n_genes.max(1) as f64;
     for cell in 0..counts.n_cells() {
         let values = counts.row_mut(cell).1;
@@ -543,9 +542,9 @@ fn variable(
     let cells: Vec<usize> = (0..counts.n_cells())
         .filter(|&cell| measured[cell])
         .collect();
-    let flavour = match state {
-        State::LogNormalised => Flavour::CellRanger,
-        _ => Flavour::SeuratV3,
+    let flavor = match state {
+        State::LogNormalized => Flavor::CellRanger,
+        _ => Flavor::SeuratV3,
     };
     let size = |batch: i64| cells.iter().filter(|&&cell| batches[cell] == batch).count();
     let codes: Vec<u32> = cells
@@ -558,24 +557,24 @@ fn variable(
             }
         })
         .collect();
-    // Pooled small batches may still be too few cells to tell variances.
+    // Pooled small batches may still have too few cells to estimate variances.
     let few = (1..SMALL_BATCH).contains(&codes.iter().filter(|code| **code == 0).count());
     let codes = (!few).then_some(codes);
     let counts = counts.select_cells(&cells);
-    Ok(select_genes(&counts, wanted, flavour, codes.as_deref())?.kept)
+    Ok(select_genes(&counts, wanted, flavor, codes.as_deref())?.kept)
 }
 
-/// The peaks that are open in some cells and closed in others most evenly; the first of equally telling ones.
+/// The most variable peaks: open in nearest to half of the cells; the first of equally variable ones.
 fn frequent(counts: &Counts, measured: &[bool], wanted: usize) -> Vec<usize> {
     let mut open = vec![0usize; counts.n_genes];
     for (peaks, values) in counts.rows() {
-        let seen = peaks.iter().zip(values).filter(|(_, value)| **value > 0.0);
-        seen.for_each(|(&peak, _)| open[peak as usize] += 1);
+        let found = peaks.iter().zip(values).filter(|(_, value)| **value > 0.0);
+        found.for_each(|(&peak, _)| open[peak as usize] += 1);
     }
     let cells = measured.iter().filter(|measured| **measured).count();
-    let telling = |peak: &usize| open[*peak].min(cells - open[*peak]);
+    let variability = |peak: &usize| open[*peak].min(cells - open[*peak]);
     let mut order: Vec<usize> = (0..counts.n_genes).collect();
-    order.sort_by_key(|peak| (std::cmp::Reverse(telling(peak)), *peak));
+    order.sort_by_key(|peak| (std::cmp::Reverse(variability(peak)), *peak));
     order.truncate(wanted);
     order.sort_unstable();
     order

@@ -1,4 +1,4 @@
-//! How well the cells are integrated, beside simpler methods.
+//! Integration metrics of the embedding and of baselines.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +9,54 @@ use serde_json::{Map, Value};
 
 use super::Options;
 use super::data::Data;
-use crate::analysis::agreement::{adjusted_rand, normalised_mutual_information};
+use crate::analysis::agreement::{adjusted_rand, normalized_mutual_information};
 use crate::analysis::graph::Graph;
 use crate::analysis::harmony::{Harmony, harmony};
 use crate::analysis::integration::{
-    self, GRAPH_NEIGHBOURS, Integration, KBET_NEIGHBOURS, LISI_NEIGHBOURS, Scores, regression,
+    self, GRAPH_NEIGHBORS, Integration, KBET_NEIGHBORS, LISI_NEIGHBORS, Scores, regression,
 };
 use crate::analysis::leiden::leiden;
-use crate::analysis::neighbours::{Metric, Neighbours, nearest};
+use crate::analysis::neighbors::{Metric, Neighbors, nearest};
 use crate::analysis::projection::Pca;
 use crate::baselines;
 use crate::cells::cohort::ModalityKind;
 use crate::expression::state::State;
 use crate::run_record::Run;
 
-/// Components of the simpler methods, and of the regression of components on batches.
+/// Components of the baselines, and of the regression of components on batches.
 const COMPONENTS: usize = 50;
-/// Highly variable genes of the simpler methods.
+/// Highly variable genes of the baselines.
 const GENES: usize = 2000;
-/// Resolutions among which clusters fit the labels best (reference 12.1).
+/// Resolutions of Leiden clusters, of which those that fit the labels best are used (docs/methods.md, "Integration metrics").
 const RESOLUTIONS: [f64; 10] = [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0];
 
-/// Scores of the embedding of the placed cells `[cells, width]` and of simpler methods, by name.
+/// Metrics of the embedding of the cells `[cells, embedding dimension]` and of baselines, by name.
 pub fn score(
     options: &Options,
     data: &Data,
     (vectors, placed): (&Array2<f64>, &[usize]),
     run: &mut Run,
 ) -> Result<Vec<(String, Scores)>> {
-    let judge = Judge::new(data, placed);
-    // Stages hold what a method computes; scoring is no part of them.
-    let principal = run.stage("principal components", |_| components(data, placed))?;
+    let scorer = Scorer::new(data, placed);
+    // Stages time the methods; scoring is not part of them.
+    let principal = run.stage("pca", |_| components(data, placed))?;
     let before = principal
         .as_ref()
-        .map(|pca| judge.batch_effect(pca.view()))
+        .map(|pca| scorer.batch_effect(pca.view()))
         .transpose()?
         .flatten();
     let score = |name: &str, vectors: &Array2<f64>| -> Result<(String, Scores)> {
-        Ok((name.to_owned(), judge.score(vectors.view(), before)?))
+        Ok((name.to_owned(), scorer.score(vectors.view(), before)?))
     };
     let mut table = vec![score("scGPT", vectors)?];
     if let Some(principal) = principal.filter(|_| options.baselines) {
         table.push(score("PCA", &principal)?);
-        if judge.batches.is_some() {
+        if scorer.batches.is_some() {
             let batches: Vec<usize> = placed
                 .iter()
                 .map(|&cell| data.batches[cell] as usize)
                 .collect();
-            let corrected = run.stage("Harmony", |_| {
+            let corrected = run.stage("harmony", |_| {
                 harmony(
                     principal.view(),
                     &batches,
@@ -75,7 +75,7 @@ pub fn score(
     Ok(table)
 }
 
-/// Principal components of log-normalised highly variable genes: the cells before integration. None without gene expression of
+/// Principal components of log-normalized highly variable genes: the cells before integration. None without gene expression of
 /// all cells.
 fn components(data: &Data, placed: &[usize]) -> Result<Option<Array2<f64>>> {
     let rna = data.cohort.modality(ModalityKind::Rna);
@@ -83,7 +83,7 @@ fn components(data: &Data, placed: &[usize]) -> Result<Option<Array2<f64>>> {
         return Ok(None);
     };
     let values = match rna.state {
-        State::LogNormalised => baselines::Values::Logarithms,
+        State::LogNormalized => baselines::Values::Log1p,
         _ => baselines::Values::Raw,
     };
     let counts = rna.counts.select_cells(placed);
@@ -99,28 +99,28 @@ fn components(data: &Data, placed: &[usize]) -> Result<Option<Array2<f64>>> {
     )?))
 }
 
-/// What an embedding is judged by.
-struct Judge {
+/// Labels and batches that an embedding is scored with.
+struct Scorer {
     /// Rows that have a label, and class codes of them; all rows without labels.
     rows: Vec<usize>,
     labels: Option<Vec<usize>>,
     batches: Option<Vec<usize>>,
 }
 
-impl Judge {
+impl Scorer {
     fn new(data: &Data, placed: &[usize]) -> Self {
         let label = |cell: usize| {
             data.labels
                 .as_ref()
                 .and_then(|labels| labels[cell].as_ref())
         };
-        let labelled: Vec<usize> = (0..placed.len())
+        let labeled: Vec<usize> = (0..placed.len())
             .filter(|&row| label(placed[row]).is_some())
             .collect();
-        let rows = if labelled.is_empty() {
+        let rows = if labeled.is_empty() {
             (0..placed.len()).collect()
         } else {
-            labelled
+            labeled
         };
         let mut codes: BTreeMap<&String, usize> = BTreeMap::new();
         let names: Vec<Option<&String>> = rows.iter().map(|&row| label(placed[row])).collect();
@@ -149,14 +149,14 @@ impl Judge {
 
     fn score(&self, vectors: ArrayView2<'_, f64>, before: Option<f64>) -> Result<Scores> {
         let vectors = vectors.select(Axis(0), &self.rows);
-        let neighbours = nearest(
+        let neighbors = nearest(
             vectors.view(),
             vectors.view(),
-            LISI_NEIGHBOURS,
+            LISI_NEIGHBORS,
             Metric::Euclidean,
         )?;
-        let graph = Graph::connectivities(&first(&neighbours, GRAPH_NEIGHBOURS))?;
-        let kbet_graph = Graph::connectivities(&first(&neighbours, KBET_NEIGHBOURS))?;
+        let graph = Graph::connectivities(&first(&neighbors, GRAPH_NEIGHBORS))?;
+        let kbet_graph = Graph::connectivities(&first(&neighbors, KBET_NEIGHBORS))?;
         let agreement = self
             .labels
             .as_ref()
@@ -170,7 +170,7 @@ impl Judge {
             embedding: vectors.view(),
             labels: self.labels.as_deref(),
             batches: self.batches.as_deref(),
-            neighbours: &neighbours,
+            neighbors: &neighbors,
             graph: &graph,
             kbet_graph: &kbet_graph,
             nmi: agreement.map(|(nmi, _)| nmi),
@@ -180,7 +180,7 @@ impl Judge {
         })?)
     }
 
-    /// Share of the variance that the batch explains.
+    /// Fraction of the variance explained by the batch.
     fn batch_effect(&self, vectors: ArrayView2<'_, f64>) -> Result<Option<f64>> {
         self.effect(vectors.select(Axis(0), &self.rows).view())
     }
@@ -199,20 +199,20 @@ impl Judge {
     }
 }
 
-/// The nearest of the neighbours of each cell.
-pub fn first(neighbours: &Neighbours, k: usize) -> Neighbours {
-    let k = k.min(neighbours.indices.ncols());
-    Neighbours {
-        indices: neighbours.indices.slice(s![.., ..k]).to_owned(),
-        distances: neighbours.distances.slice(s![.., ..k]).to_owned(),
+/// The nearest of the neighbors of each cell.
+pub fn first(neighbors: &Neighbors, k: usize) -> Neighbors {
+    let k = k.min(neighbors.indices.ncols());
+    Neighbors {
+        indices: neighbors.indices.slice(s![.., ..k]).to_owned(),
+        distances: neighbors.distances.slice(s![.., ..k]).to_owned(),
     }
 }
 
-/// Mutual information and adjusted Rand index of labels with the clusters that share most information with them.
+/// NMI and ARI of labels with clusters at the resolution of the highest NMI.
 fn best_agreement(graph: &Graph, labels: &[usize]) -> Result<(f64, f64)> {
     let at = |resolution: &f64| -> Result<(f64, f64)> {
         let clusters = leiden(graph, *resolution, 0)?;
-        let nmi = normalised_mutual_information(labels, &clusters);
+        let nmi = normalized_mutual_information(labels, &clusters);
         Ok((nmi, adjusted_rand(labels, &clusters)))
     };
     let all: Vec<(f64, f64)> = RESOLUTIONS.par_iter().map(at).collect::<Result<_>>()?;
@@ -224,7 +224,7 @@ fn best_agreement(graph: &Graph, labels: &[usize]) -> Result<(f64, f64)> {
 
 type Column = (&'static str, fn(&Scores) -> Option<f64>);
 
-/// Scores by their usual names, in the order in which they are shown.
+/// Metrics by their usual names, in the order of the table.
 const COLUMNS: [Column; 15] = [
     ("overall", |s| s.overall),
     ("avg_bio", |s| s.avg_bio),
@@ -243,7 +243,7 @@ const COLUMNS: [Column; 15] = [
     ("pcr_after", |s| s.pcr_after),
 ];
 
-/// The scores as a table for people.
+/// The metrics as a printed table.
 pub fn text(table: &[(String, Scores)]) -> String {
     let known: Vec<&Column> = COLUMNS[..13]
         .iter()
@@ -260,7 +260,7 @@ pub fn text(table: &[(String, Scores)]) -> String {
     format!("{:<20} {}\n{}", "score", header.join(" "), lines.join("\n"))
 }
 
-/// The scores as a table for programs; what is not known is empty.
+/// The metrics as TSV; empty where undefined.
 pub fn tsv(table: &[(String, Scores)]) -> String {
     let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
     let mut text = format!("method\t{}\n", names.join("\t"));

@@ -1,4 +1,4 @@
-//! The model, how it learns, and what it makes of the cells.
+//! Training of the model, cell embeddings and imputation.
 
 use std::path::Path;
 
@@ -12,24 +12,25 @@ use super::reading::Reader;
 use super::{NewBatch, Options, Sampling, fingerprint};
 use crate::cells::cohort::ModalityKind;
 use crate::checkpoint::{Architecture, Checkpoint, write};
-use crate::expression::normalise::{Target, log1p, normalise_total};
+use crate::distributed::SingleProcess;
+use crate::expression::normalize::{Target, log1p, normalize_total};
+use crate::file_format;
 use crate::model::{Genes, Heads, Inputs, Model, Moments, Noise, Store, weights};
 use crate::predict::Workers;
 use crate::predict::integration::{self as integrated, Cell, Settings};
-use crate::predict::settings::OfTask;
-use crate::programs::watch::{self, Watch};
+use crate::predict::settings::TaskSettings;
+use crate::programs::training_progress::{self, ProgressObserver};
 use crate::programs::{gene_vectors, steps};
 use crate::random::Seed;
-use crate::ranks::Alone;
 use crate::run_record::Run;
 use crate::split::Split;
 use crate::train::integration::Integration;
-use crate::train::{Fit, Groups, InMemory, Plan, Usual};
+use crate::train::{Defaults, Fit, Groups, InMemory, Plan};
 
-/// Cells that a model from scratch is shown, every epoch's anew: one modality shows itself sooner than how several go together,
-/// and what is learnt beyond that costs mixing.
-const CELLS_SHOWN: u64 = 10_000;
-const CELLS_SHOWN_OF_SEVERAL_MODALITIES: u64 = 20_000;
+/// Training budget of a model from scratch, in cells over all epochs. Several modalities need a larger budget than one; training
+/// beyond it reduces batch mixing.
+const TRAINING_BUDGET_CELLS: u64 = 10_000;
+const TRAINING_BUDGET_CELLS_MULTIMODAL: u64 = 20_000;
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
 
@@ -60,7 +61,7 @@ impl Learner {
         let heads = heads(options, data);
         let mut store = Store::new(Seed(options.seed), device);
         Model::new(&mut store, &architecture, genes, heads);
-        let table = steps::take_over(data.checkpoint.as_ref(), &store, run)?;
+        let table = steps::load_pretrained_weights(data.checkpoint.as_ref(), &store, run)?;
         let reader = Reader::new(options, data, &architecture, &heads);
         let learner = Self {
             architecture,
@@ -77,7 +78,7 @@ impl Learner {
         Ok(learner)
     }
 
-    /// Vectors of features that no checkpoint knows start at what the cells say of them.
+    /// Initializes embeddings of features without checkpoint from the cells.
     fn start_vectors(&self, options: &Options, data: &Data, run: &mut Run) -> Result<()> {
         let seed = Seed(options.seed);
         let cells = dense(data, &gene_vectors::some(&data.placed(), seed))?;
@@ -86,7 +87,7 @@ impl Learner {
         let ids: Vec<i64> = tokens.iter().map(id).collect();
         let Some(checkpoint) = &data.checkpoint else {
             gene_vectors::start_from_components(&cells, &ids, &self.store, seed)?;
-            run.note("gene vectors start from the principal components of the cells");
+            run.note("gene embeddings are initialized with principal components of the cells");
             return Ok(());
         };
         let is_known = |at: &usize| checkpoint.vocabulary.id(tokens[*at]).is_some();
@@ -94,14 +95,14 @@ impl Learner {
         gene_vectors::start_from_nearest(&cells, (&known, &new), &ids, &self.store)?;
         if !new.is_empty() {
             run.note(format!(
-                "{} features have no vector in the checkpoint and start at the mean of the genes they go with",
+                "{} features have no embedding in the checkpoint and are initialized with the mean of correlated genes",
                 new.len()
             ));
         }
         Ok(())
     }
 
-    /// Gives batches that the model was not trained on their statistics.
+    /// Sets the DSBN statistics of batches that the model was not trained on.
     fn add_batches(&self, options: &Options, data: &Data, run: &mut Run) {
         let known = data.known_batches();
         let new = known..data.batch_names.len();
@@ -121,18 +122,18 @@ impl Learner {
             if options.new_batch == NewBatch::Own {
                 self.measure(data, batch as i64);
             }
-            let how = match options.new_batch {
-                NewBatch::Mean => "the mean of those of the batches the model knows",
-                NewBatch::Own => "its own",
+            let statistics = match options.new_batch {
+                NewBatch::Mean => "the mean statistics of the training batches",
+                NewBatch::Own => "its own statistics",
             };
             run.note(format!(
-                "batch `{}` is new to the model: its tokens are normalised by {how}",
+                "batch `{}` was not trained on: its tokens are normalized by {statistics}",
                 data.batch_names[batch]
             ));
         }
     }
 
-    /// Takes the statistics of a batch from its own cells.
+    /// Computes the statistics of a batch from its own cells.
     fn measure(&self, data: &Data, batch: i64) {
         let model = Model::new(
             &mut self.store.share(),
@@ -162,7 +163,7 @@ impl Learner {
     }
 
     fn inputs(&self, cells: &[Cell]) -> Inputs {
-        integrated::inputs(cells, self.reader.tells_modalities, self.store.device())
+        integrated::inputs(cells, self.reader.has_modality_tokens, self.store.device())
     }
 
     pub fn train(
@@ -195,42 +196,42 @@ impl Learner {
             seed: Seed(options.seed),
             threads: run.threads(),
             device: self.store.device(),
-            ranks: &Alone,
+            ranks: &SingleProcess,
             folder: work.to_owned(),
             fingerprint: fingerprint(options, run),
         };
-        let mut watch = Watch::new(plan.epochs, examples.training.len() as u64, run);
+        let mut watch = ProgressObserver::new(plan.epochs, examples.training.len() as u64, run);
         let mut store = self.store.share();
         let outcome = fit.run(&objective, &examples, &mut store, &mut watch)?;
-        watch::report(&outcome, run)
+        training_progress::report(&outcome, run)
     }
 
-    /// The options of training with nothing left open, which is said.
+    /// Training options with all defaults resolved and reported.
     fn plan(&self, options: &Options, data: &Data, cells: u64, run: &mut Run) -> Plan {
         let usual = match data.checkpoint {
-            Some(_) => Usual {
+            Some(_) => Defaults {
                 epochs: 15,
                 learning_rate: 1e-4,
                 dropout: self.architecture.dropout,
             },
-            None => Usual {
+            None => Defaults {
                 epochs: match data.parts.len() {
-                    0 | 1 => (CELLS_SHOWN / cells.max(1)).clamp(5, 30),
-                    _ => (CELLS_SHOWN_OF_SEVERAL_MODALITIES / cells.max(1)).clamp(5, 60),
+                    0 | 1 => (TRAINING_BUDGET_CELLS / cells.max(1)).clamp(5, 30),
+                    _ => (TRAINING_BUDGET_CELLS_MULTIMODAL / cells.max(1)).clamp(5, 60),
                 },
                 learning_rate: 1e-3,
                 dropout: DROPOUT,
             },
         };
-        watch::settle(&options.training, usual, run)
+        training_progress::resolve(&options.training, usual, run)
     }
 
-    /// Whether the model tells values from a cell embedding.
-    pub fn tells(&self) -> bool {
+    /// Whether the model has an MVC (GEPC) decoder, which predicts values from a cell embedding.
+    pub fn has_mvc_decoder(&self) -> bool {
         self.heads.cell_expression
     }
 
-    /// Takes the weights that a run like this one wrote.
+    /// Loads the weights written by an earlier run with the same fingerprint.
     pub fn reload(&mut self, model: &Path, run: &mut Run) -> Result<()> {
         run.note(format!("`{}` is complete already", model.display()));
         let written = Checkpoint::open(model)?;
@@ -243,33 +244,39 @@ impl Learner {
         })
     }
 
-    /// Embeddings of length 1 of cells, `[cells, width]`.
+    /// Embeddings of length 1 of cells, `[cells, embedding dimension]`.
     pub fn embed(&self, data: &Data, cells: &[usize], threads: usize) -> Array2<f64> {
         let reader = &self.reader;
-        let how = (cells.len(), reader.tells_modalities);
+        let how = (cells.len(), reader.has_modality_tokens);
         let rows = integrated::embed(&mut self.workers(threads), how, |i| {
             reader.cell(data, cells[i], &|_| true)
         });
         let width = self.architecture.embsize;
         let values = rows.into_iter().flatten().map(f64::from).collect();
-        Array2::from_shape_vec((cells.len(), width), values).expect("a vector for every cell")
+        Array2::from_shape_vec((cells.len(), width), values).expect("an embedding for every cell")
     }
 
-    /// The values of all features of one part of the data, told from the other parts of each cell, `[cells, features]`.
-    pub fn tell(&self, data: &Data, part: usize, cells: &[usize], threads: usize) -> Array2<f64> {
+    /// Predicts all features of one modality from the other modalities of each cell, `[cells, features]`.
+    pub fn predict(
+        &self,
+        data: &Data,
+        part: usize,
+        cells: &[usize],
+        threads: usize,
+    ) -> Array2<f64> {
         let features = &data.parts[part].features;
         let nothing: (&[u32], &[f32]) = (&[], &[]);
-        let mut questions = self.reader.sentences.opening();
+        let mut query = self.reader.tokenizer.cls_token();
         let all = self
             .reader
-            .sentences
-            .questions(part, (0, nothing), 0, features.len());
-        questions.tokens.genes.extend(all.tokens.genes);
-        questions.tokens.values.extend(all.tokens.values);
-        questions.kinds.extend(all.kinds);
+            .tokenizer
+            .features(part, (0, nothing), 0, features.len());
+        query.tokens.genes.extend(all.tokens.genes);
+        query.tokens.values.extend(all.tokens.values);
+        query.kinds.extend(all.kinds);
         let reader = &self.reader;
-        let how = (cells.len(), reader.tells_modalities);
-        let rows = integrated::tell(&mut self.workers(threads), how, &questions, |i| {
+        let how = (cells.len(), reader.has_modality_tokens);
+        let rows = integrated::predict(&mut self.workers(threads), how, &query, |i| {
             reader.cell(data, cells[i], &|other| other != part)
         });
         let values = rows.into_iter().flatten().map(f64::from).collect();
@@ -284,10 +291,9 @@ impl Learner {
         (path, work): (&Path, &Path),
         run: &Run,
     ) -> Result<()> {
-        let modalities = &self.reader.sentences.modalities;
+        let modalities = &self.reader.tokenizer.modalities;
         let settings = Settings {
-            format: Settings::FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
+            statement: file_format::MODEL.statement(),
             task: Settings::TASK.into(),
             batches: data.batch_names.clone(),
             features: data.features(),
@@ -296,7 +302,7 @@ impl Learner {
                 .map(|m| m.tokenizer.settings().clone())
                 .collect(),
             budgets: modalities.iter().map(|m| m.budget).collect(),
-            kinds: if self.reader.tells_modalities {
+            kinds: if self.reader.has_modality_tokens {
                 self.reader.kinds.clone()
             } else {
                 Vec::new()
@@ -323,13 +329,13 @@ impl Learner {
     }
 }
 
-/// The heads of the model: those of a model that is only applied, or those that training needs.
+/// The heads of the model: the stored ones if it is only applied, or those that training needs.
 fn heads(options: &Options, data: &Data) -> Heads {
     let stored = data.checkpoint.as_ref().map(|c| Heads::of(&c.heads));
     let batches = data.batch_names.len();
-    if let (Some(stored), true) = (stored, options.no_train) {
+    if let (Some(stored), true) = (stored, options.zero_shot) {
         return match data.settings {
-            // New batches have a norm only; see `Reader::told_batch`.
+            // New batches have a norm only; see `Reader::input_batch`.
             Some(_) => Heads {
                 classes: None,
                 batches: None,
@@ -360,35 +366,35 @@ fn heads(options: &Options, data: &Data) -> Heads {
     }
 }
 
-/// Cells to learn from, and cells by which the best epoch is chosen.
+/// Training cells, and validation cells.
 fn split(options: &Options, data: &Data, placed: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let split = Split::stratified(
         placed,
         &data.batches,
         0.0,
-        options.validation_share,
+        options.validation_fraction,
         Seed(options.seed),
     );
     (split.training, split.validation)
 }
 
-/// Batches that share no minibatch, if they are not to.
+/// Groups of cells that share no minibatch, by the sampling option.
 fn grouping(sampling: Sampling, data: &Data) -> Option<Groups> {
     match sampling {
         Sampling::Mixed => None,
         Sampling::ByBatch => Some(Groups::shuffled(data.batches.clone())),
-        Sampling::BatchAfterBatch => Some(Groups::in_order(data.batches.clone())),
+        Sampling::Sequential => Some(Groups::in_order(data.batches.clone())),
     }
 }
 
-/// Log-normalised values of some cells in all parts, centred within batches and scaled so that every part varies as much,
+/// Log-normalized values of some cells in all modalities, centered within batches and scaled to the same variance per modality,
 /// `[cells, features]`; unmeasured values are at the mean.
 fn dense(data: &Data, cells: &[usize]) -> Result<Array2<f64>> {
     let mut blocks = Vec::new();
     for part in &data.parts {
         let mut counts = part.counts.select_cells(cells);
         if part.kind != ModalityKind::Protein {
-            normalise_total(&mut counts, Target::Sum(1e4))?;
+            normalize_total(&mut counts, Target::Sum(1e4))?;
             log1p(&mut counts)?;
         }
         let mut block = counts.to_dense().mapv(f64::from);

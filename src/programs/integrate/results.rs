@@ -1,4 +1,4 @@
-//! What is made of the embedding: graph, clusters, layout, order; and all of it written.
+//! Graph, clusters, UMAP and pseudotime of the embedding, and the output files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::data::Data;
 use super::learner::Learner;
-use super::{Options, evaluation, missing};
+use super::{Options, evaluation, imputation};
 use crate::analysis::graph::Graph;
 use crate::analysis::layout::{LayoutOptions, layout};
 use crate::analysis::leiden::leiden;
-use crate::analysis::neighbours::{Metric, nearest};
+use crate::analysis::neighbors::{Metric, nearest};
 use crate::analysis::pseudotime::diffusion_pseudotime;
 use crate::counts::Counts;
 use crate::figures::Scatter;
@@ -24,10 +24,10 @@ use crate::progress;
 use crate::random::Seed;
 use crate::run_record::Run;
 
-/// Diffusion components that order cells.
+/// Diffusion components for pseudotime.
 const DIFFUSION_COMPONENTS: usize = 15;
 
-/// Places, graph and groups of the cells that have a place.
+/// Embedding, graph, clusters and UMAP coordinates of the embedded cells.
 struct Map {
     placed: Vec<usize>,
     vectors: Array2<f64>,
@@ -43,26 +43,26 @@ pub fn write(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -
     let placed = data.placed();
     if placed.len() < data.n_cells() {
         run.warning(format!(
-            "{} cells have no value in any feature that the model reads and get no place (NaN)",
+            "{} cells have no value in any feature that the model reads and get no coordinates (NaN)",
             data.n_cells() - placed.len()
         ));
     }
     let root = placed.iter().position(|cell| Some(*cell) == data.root);
     let vectors = run.stage("embed", |run| learner.embed(data, &placed, run.threads()));
-    steps::stop_if_asked(run)?;
-    let map = run.stage("map", |_| Map::draw(options, placed, vectors, root))?;
-    steps::stop_if_asked(run)?;
+    steps::check_interrupted(run)?;
+    let map = run.stage("cluster", |_| Map::draw(options, placed, vectors, root))?;
+    steps::check_interrupted(run)?;
     let scores = run.stage("score", |run| {
         evaluation::score(options, data, (&map.vectors, &map.placed), run)
     })?;
     progress::result(&evaluation::text(&scores));
-    steps::stop_if_asked(run)?;
-    missing::score(data, learner, run)?;
-    if let Some(path) = &options.scores {
+    steps::check_interrupted(run)?;
+    imputation::score(data, learner, run)?;
+    if let Some(path) = &options.metrics {
         let table = evaluation::tsv(&scores);
         steps::write_text(path, &table, run)?;
     }
-    if let Some(path) = &options.figure {
+    if let Some(path) = &options.plot {
         let figure = figure(options, data, &map)?;
         steps::write_text(path, &figure, run)?;
     }
@@ -80,13 +80,13 @@ impl Map {
         vectors: Array2<f64>,
         root: Option<usize>,
     ) -> Result<Self> {
-        let neighbours = nearest(
+        let neighbors = nearest(
             vectors.view(),
             vectors.view(),
-            options.neighbours,
+            options.n_neighbors,
             Metric::Euclidean,
         )?;
-        let graph = Graph::connectivities(&neighbours)?;
+        let graph = Graph::connectivities(&neighbors)?;
         let clusters = leiden(&graph, options.resolution, options.seed)?;
         let layout = layout(&graph, &LayoutOptions::default(), Seed(options.seed))?;
         let order = root.map(|root| diffusion_pseudotime(&graph, root, DIFFUSION_COMPONENTS));
@@ -101,7 +101,7 @@ impl Map {
     }
 }
 
-/// Rows of the map in the order of the cells that are written, none for cells without a place.
+/// Rows of the map in the order of the written cells, none for cells without embedding.
 struct Rows(Vec<Option<usize>>);
 
 impl Rows {
@@ -162,7 +162,7 @@ impl Rows {
     }
 }
 
-/// Everything that is added to the cells.
+/// All results that are added to the cells.
 fn additions(
     options: &Options,
     data: &Data,
@@ -170,7 +170,7 @@ fn additions(
     (map, rows): (&Map, &Rows),
     threads: usize,
 ) -> Additions {
-    let key = &options.key;
+    let key = &options.obsm_key;
     let mut obs = vec![(format!("{key}_leiden"), rows.groups(&map.clusters))];
     if let Some(order) = &map.order {
         obs.push((format!("{key}_pseudotime"), rows.numbers(order)));
@@ -181,16 +181,16 @@ fn additions(
     ];
     let mut uns = vec![(
         key.clone(),
-        json!({"resolution": options.resolution, "neighbours": options.neighbours}),
+        json!({"resolution": options.resolution, "neighbors": options.n_neighbors}),
     )];
     let lacks = |part: usize| {
         map.placed
             .iter()
             .any(|&cell| !data.parts[part].measured[cell])
     };
-    for part in (0..data.parts.len()).filter(|&part| learner.tells() && lacks(part)) {
+    for part in (0..data.parts.len()).filter(|&part| learner.has_mvc_decoder() && lacks(part)) {
         let name = format!("{key}_{}", data.parts[part].kind.name());
-        let values = missing::complete(data, learner, part, &map.placed, threads);
+        let values = imputation::complete(data, learner, part, &map.placed, threads);
         obsm.push((name.clone(), rows.matrix(values.view())));
         let features: Vec<Value> = data.parts[part].features.iter().map(|f| json!(f)).collect();
         uns.push((format!("{name}_features"), Value::Array(features)));
@@ -253,7 +253,7 @@ fn write_cells(
     Ok(h5ad::create(&options.output, &content)?)
 }
 
-/// The features of all modalities as one matrix, as Cell Ranger writes them: values, unique names, and kinds.
+/// The features of all modalities as one matrix, as written by Cell Ranger: values, unique names, and feature types.
 fn all_features(data: &Data) -> (Counts, Vec<String>, Column) {
     let modalities = &data.cohort.modalities;
     let mut names: Vec<String> = Vec::new();
@@ -284,17 +284,17 @@ fn all_features(data: &Data) -> (Counts, Vec<String>, Column) {
     (counts, names, Column::from_labels(&kinds))
 }
 
-/// The cells as the layout places them, coloured by cell type or batch.
+/// UMAP plot, colored by cell type or batch.
 fn figure(options: &Options, data: &Data, map: &Map) -> Result<String> {
     let batch = |cell: usize| Some(data.batch_names[data.batches[cell] as usize].clone());
     let batches = || (0..data.n_cells()).map(batch).collect();
-    let labels = data.colour.as_ref().or(data.labels.as_ref()).cloned();
+    let labels = data.color.as_ref().or(data.labels.as_ref()).cloned();
     let labels: Vec<Option<String>> = labels.unwrap_or_else(batches);
     let names: BTreeSet<&String> = labels.iter().flatten().collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
     let category = |&cell: &usize| names.binary_search(labels[cell].as_ref()?).ok();
     let title = options
-        .colour
+        .color
         .as_ref()
         .or(options.labels.as_ref())
         .or(options.batch.as_ref());

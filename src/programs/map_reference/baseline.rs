@@ -1,4 +1,4 @@
-//! What neighbours among principal components of expression say of the same cells: the method to beat.
+//! Baseline of label transfer: kNN on principal components of expression.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,52 +9,52 @@ use rayon::prelude::*;
 
 use super::query::{QueryOptions, Reference, frequencies};
 use crate::analysis::components::Components;
+use crate::analysis::knn_vote::{vote_fractions, winner};
 use crate::analysis::search::{Nearest, Queries};
-use crate::analysis::vote::{shares, winner};
 use crate::cells::{self, Cells};
 use crate::counts::Counts;
-use crate::expression::normalise::{Target, log1p, normalise_total};
-use crate::expression::select_genes::{Flavour, select_genes};
+use crate::expression::normalize::{Target, log1p, normalize_total};
+use crate::expression::select_genes::{Flavor, select_genes};
 use crate::failure::Failure;
 use crate::random::{Seed, sample};
 use crate::run_record::Run;
 
-/// Highly variable genes, and principal components of them.
+/// Number of highly variable genes, and of their principal components.
 const GENES: usize = 2000;
 const COMPONENTS: usize = 50;
-/// Reference cells that genes are chosen and components are learnt from at most.
+/// Maximum number of reference cells from which genes are selected and components computed.
 const SAMPLE: usize = 20_000;
-/// Values of expression that are read at once (256 MB), and cells whose genes are spread out at once (32 MB).
+/// Expression values read at once (256 MB), and cells in a dense block (32 MB).
 const READ: usize = 1 << 25;
 const DENSE: usize = 4096;
-/// Cells of the input whose neighbours are sought by one task.
+/// Query cells of one parallel task.
 const TASK: usize = 512;
 
-/// Expression of the reference cells and of the cells to map.
+/// Expression of the reference cells and of the query cells.
 pub struct Baseline {
     files: Vec<Cells>,
     query: Cells,
-    /// Genes that all files have.
+    /// Genes that all files contain.
     genes: Vec<String>,
     /// The label of every reference cell, file after file.
     codes: Vec<Option<u32>>,
 }
 
-/// The space that cells are compared in.
+/// The space in which distances are computed.
 struct Space {
-    /// Columns among the genes that all files have.
+    /// Indices of the selected genes among the shared genes.
     kept: Vec<usize>,
     components: Components,
 }
 
 impl Baseline {
-    /// Opens the files; fails, before anything is computed, if one has no expression or no such labels.
+    /// Opens the files; fails, before anything is computed, if one has no expression or no column of labels.
     pub fn open(options: &QueryOptions, reference: &Reference, run: &mut Run) -> Result<Self> {
         let column = options.label.as_ref();
-        let column = column.unwrap_or(&reference.atlas.manifest.label);
+        let column = column.unwrap_or(&reference.index.manifest.label);
         let code = |label: &Option<String>| {
-            let place = reference.classes.binary_search(label.as_ref()?);
-            place.ok().map(|code| code as u32)
+            let found = reference.classes.binary_search(label.as_ref()?);
+            found.ok().map(|code| code as u32)
         };
         let (mut files, mut codes) = (Vec::new(), Vec::new());
         for path in &options.baseline {
@@ -72,21 +72,21 @@ impl Baseline {
         })
     }
 
-    /// The label of every cell of the input by the vote of its neighbours among principal components.
+    /// The label of every query cell by the vote of its neighbors in principal component space.
     pub fn labels(
         &self,
         options: &QueryOptions,
         reference: &Reference,
         run: &mut Run,
     ) -> Result<Vec<Option<usize>>> {
-        let space = self.learn()?;
+        let space = self.fit()?;
         run.note(format!(
-            "baseline: {COMPONENTS} principal components of {} of {} genes that all files have, learnt from {} reference cells",
+            "baseline: {COMPONENTS} principal components of {} of {} shared genes, computed from {} reference cells",
             space.kept.len(),
             self.genes.len(),
             self.codes.len().min(SAMPLE)
         ));
-        let mut searches = self.searches(&space, options.neighbours)?;
+        let mut searches = self.searches(&space, options.n_neighbors)?;
         let mut first = 0;
         for file in &self.files {
             self.each(file, |_, counts| {
@@ -102,15 +102,21 @@ impl Baseline {
         let frequencies = frequencies(&self.codes, reference.classes.len());
         let class_of = |row: u64| self.codes[row as usize];
         let labels = searches.into_par_iter().flat_map_iter(|(_, nearest)| {
-            let label =
-                |found: Vec<_>| winner(&shares(options.vote, &found, class_of, &frequencies));
+            let label = |found: Vec<_>| {
+                winner(&vote_fractions(
+                    options.weights,
+                    &found,
+                    class_of,
+                    &frequencies,
+                ))
+            };
             nearest.into_found().into_iter().map(label)
         });
         Ok(labels.collect())
     }
 
-    /// Chooses genes and learns components from reference cells drawn at random, all of them if they are few.
-    fn learn(&self) -> Result<Space> {
+    /// Selects genes and computes components from a random sample of reference cells, or from all if they are few.
+    fn fit(&self) -> Result<Space> {
         let mut stream = Seed(0).stream("baseline sample", &[]);
         let mut chosen = sample(&mut stream, self.codes.len(), SAMPLE);
         chosen.sort_unstable();
@@ -128,13 +134,13 @@ impl Baseline {
             })?;
             first += file.n_cells();
         }
-        let kept = select_genes(&sampled, GENES, Flavour::CellRanger, None)?.kept;
+        let kept = select_genes(&sampled, GENES, Flavor::CellRanger, None)?.kept;
         let dense = sampled.select_genes(&kept).to_dense();
         let components = Components::fit(dense.view(), COMPONENTS)?;
         Ok(Space { kept, components })
     }
 
-    /// The cells of the input in the space, and nothing yet of their neighbours.
+    /// The query cells in principal component space, without neighbors yet.
     fn searches(&self, space: &Space, k: usize) -> Result<Vec<(Queries, Nearest)>> {
         let mut parts: Vec<Array2<f32>> = Vec::new();
         self.each(&self.query, |_, counts| {
@@ -150,13 +156,13 @@ impl Baseline {
         Ok(rows.axis_chunks_iter(Axis(0), TASK).map(search).collect())
     }
 
-    /// Hands logarithms of normalised expression of some cells of a file, and the index of the first of them, to `work`.
+    /// Passes log-normalized expression of blocks of cells, and the index of the first cell of each, to `work`.
     fn each(&self, file: &Cells, mut work: impl FnMut(usize, &Counts)) -> Result<()> {
         let columns = file.columns(&self.genes)?;
         for range in file.blocks(READ)? {
             let first = range.start;
             let mut counts = file.read_linear(range, &columns)?;
-            normalise_total(&mut counts, Target::Sum(1e4))?;
+            normalize_total(&mut counts, Target::Sum(1e4))?;
             log1p(&mut counts)?;
             work(first, &counts);
         }
@@ -165,7 +171,7 @@ impl Baseline {
 }
 
 impl Space {
-    /// Hands coordinates of some cells at a time, [cells, components], to `work`.
+    /// Passes principal components of blocks of cells, [cells, components], to `work`.
     fn each(&self, counts: &Counts, mut work: impl FnMut(ArrayView2<'_, f32>)) {
         let counts = counts.select_genes(&self.kept);
         let all: Vec<usize> = (0..counts.n_cells()).collect();
@@ -177,7 +183,7 @@ impl Space {
     }
 }
 
-/// Genes that all files have, in the order of the input.
+/// Genes that all files contain, in the order of the input.
 fn shared_genes(files: &[Cells], query: &Cells, paths: &[PathBuf]) -> Result<Vec<String>> {
     let mut genes = query.genes.clone();
     let mut seen = HashSet::new();
@@ -192,7 +198,7 @@ fn shared_genes(files: &[Cells], query: &Cells, paths: &[PathBuf]) -> Result<Vec
             .map(|path| path.display().to_string())
             .collect();
         return Err(Failure::Input.error(format!(
-            "the input has no gene in common with `{}`: are these the same gene names?",
+            "the input has no gene in common with `{}`: check that both use the same gene identifiers",
             paths.join("`, `")
         )));
     }

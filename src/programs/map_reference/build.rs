@@ -10,23 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use super::embedded::Embedded;
 use super::{Facts, INDEX, MOST_LABELS, Program, SEARCH, TOPICS, steps};
-use crate::atlas::{Annotated, Atlas, MANIFEST, Manifest, Metric, Settings, Writer};
 use crate::failure::Failure;
 use crate::formats::h5ad::Vectors;
 use crate::output::{Directory, Existing};
 use crate::progress::Progress;
 use crate::random::{Seed, sample};
+use crate::reference_index::{
+    Annotated, MANIFEST, Manifest, Metric, ReferenceIndex, Settings, Writer,
+};
 use crate::run_record::Run;
 
-/// Cells that the lists and the plane are learnt from: at least this many, so many for each list, and at most this many.
+/// Cells on which inverted lists and principal components are trained: minimum, number per list, and maximum.
 const SAMPLE: usize = 10_000;
 const SAMPLE_PER_LIST: usize = 32;
 const LARGEST_SAMPLE: usize = 1 << 19;
-/// A list has at least so many of the cells that it is learnt from, on average.
+/// Minimum mean number of training cells per list.
 const FEWEST_PER_LIST: usize = 8;
-/// Element of obsm with coordinates, where all files have it.
+/// Default element of obsm with coordinates, if all files contain it.
 const USUAL_COORDINATES: &str = "X_umap";
-/// What `--coordinates` says for principal components.
+/// Value of `--coordinates` for principal components.
 const COMPONENTS: &str = "pca";
 
 /// Options of `scgpt-map-reference build`.
@@ -34,42 +36,43 @@ const COMPONENTS: &str = "pca";
 #[serde(default)]
 #[group(skip)]
 pub struct BuildOptions {
-    /// Embedded reference cells, AnnData files that scgpt-embed wrote, several with commas between them.
+    /// AnnData files with embedded reference cells, as scgpt-embed writes them, separated by commas.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input", "minItems" = 1))]
     pub input: Vec<PathBuf>,
-    /// Folder to write the index to.
+    /// Directory of the reference index.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Column of obs with the labels that new cells will be given, such as their type; at most 2000 different ones. An index that is
-    /// extended has one already.
+    /// Column of obs with the labels to transfer, such as cell types; at most 2000 distinct labels. Required unless --add-to is
+    /// given.
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
-    /// Further columns of obs to keep, with commas between them: cells can be given these labels too.
+    /// Further columns of obs to store, separated by commas; they can be used for label transfer as well.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Index to add the cells to. It is not changed: the new index has its cells and the new ones. An index that is searched exactly
-    /// stays so, and becomes slow above a million cells: build one from all files instead.
+    /// Reference index to extend; the output contains its cells and those of --input. Exact indexes stay exact, which is slow
+    /// above a million cells: build one from all files instead.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "input"))]
-    pub extend: Option<PathBuf>,
-    /// Element of obsm with the vectors, or X. Default: X_scGPT, or X where there is none.
-    #[arg(long, value_name = "NAME")]
-    pub key: Option<String>,
-    /// Element of obsm whose first two columns are the places of cells in pictures, or pca for principal components of the vectors.
-    /// Default: X_umap where all files have it, else pca.
+    pub add_to: Option<PathBuf>,
+    /// Element of obsm with the cell embeddings, or X. Default: X_scGPT, or X if the file has no X_scGPT.
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
+    pub obsm_key: Option<String>,
+    /// Element of obsm whose first two columns are the coordinates of cells in plots, or pca for principal components of the cell
+    /// embeddings. Default: X_umap if all files contain it, else pca.
     #[arg(long, value_name = "NAME")]
     pub coordinates: Option<String>,
-    /// How far apart two cells are: by the angle between their vectors, as scGPT compares them, or by the length of the difference.
+    /// Distance between cell embeddings: cosine, as in scGPT, or Euclidean.
     #[arg(long)]
     pub metric: Metric,
-    /// Lists to divide the cells into; a search then looks only into those nearest to a cell, and may miss a few neighbours. 1 is
-    /// exact. There are at least 8 cells for each list. Default: 1 up to a million cells, above that the square root of their number.
+    /// Number of inverted lists (nlist in faiss). A search reads only the lists nearest to a cell and may miss a few neighbors; 1
+    /// is exact. At least 8 cells per list are required. Default: 1 up to a million cells, above that the square root of their
+    /// number.
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 65536))]
-    pub lists: Option<usize>,
-    /// Seed of all random choices: the same seed gives the same index.
+    pub n_lists: Option<usize>,
+    /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
     pub seed: u64,
 }
@@ -81,11 +84,11 @@ impl Default for BuildOptions {
             output: PathBuf::new(),
             label: None,
             columns: Vec::new(),
-            extend: None,
-            key: None,
+            add_to: None,
+            obsm_key: None,
             coordinates: None,
             metric: Metric::Cosine,
-            lists: None,
+            n_lists: None,
             seed: 0,
         }
     }
@@ -104,45 +107,43 @@ impl Program for Build {
         contents: &[
             ("input", &["obsm/X_scGPT", "obs"]),
             ("output", INDEX),
-            ("extend", INDEX),
+            ("add_to", INDEX),
         ],
     };
     type Options = BuildOptions;
 
     fn check(options: &BuildOptions) -> Vec<String> {
         let mut problems = Vec::new();
-        if options.extend.is_none() && options.label.is_none() {
-            problems.push(
-                "`--label` is required, unless `--extend` names an index, which has one".to_owned(),
-            );
+        if options.add_to.is_none() && options.label.is_none() {
+            problems.push("`--label` is required unless `--add-to` is given".to_owned());
         }
-        let settled = [
+        let fixed = [
             ("--label", options.label.is_some()),
             ("--columns", !options.columns.is_empty()),
             ("--coordinates", options.coordinates.is_some()),
-            ("--lists", options.lists.is_some()),
+            ("--n-lists", options.n_lists.is_some()),
             ("--metric", options.metric != Metric::default()),
         ];
-        for (flag, _) in settled
+        for (flag, _) in fixed
             .iter()
-            .filter(|(_, given)| *given && options.extend.is_some())
+            .filter(|(_, given)| *given && options.add_to.is_some())
         {
             problems.push(format!(
-                "`{flag}` is that of the index which `--extend` names: leave it out"
+                "`{flag}` cannot be used with `--add-to`, whose index defines it: remove `{flag}`"
             ));
         }
         problems
     }
 
     fn run(options: BuildOptions, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
-        let folder = Directory::create(&options.output, Existing::Refuse)?;
+        let directory = Directory::create(&options.output, Existing::Refuse)?;
         let files = open(&options, run)?;
         let old = options
-            .extend
+            .add_to
             .as_ref()
-            .map(|path| Atlas::open(path, true))
+            .map(|path| ReferenceIndex::open(path, true))
             .transpose()?;
         let settings = match &old {
             Some(old) => settings_of(&old.manifest, options.seed),
@@ -150,31 +151,33 @@ impl Program for Build {
         };
         let of = match old {
             Some(_) => "the index",
-            None => "the others",
+            None => "the other files",
         };
         files
             .iter()
             .try_for_each(|file| file.require_width(settings.width, of))?;
         require_few_labels(&files, &settings.label)?;
-        let mut writer = match (&old, &options.extend) {
+        let mut writer = match (&old, &options.add_to) {
             (Some(old), Some(from)) => {
                 run.input(&from.join(MANIFEST))?;
                 for (file, sha256) in old.manifest.checksums() {
                     run.input_known(&from.join(file), sha256)?;
                 }
-                Writer::extend(folder.path(), old, from, settings.seed)?
+                Writer::extend(directory.path(), old, from, settings.seed)?
             }
-            _ => run.stage("learn the lists", |run| {
-                begin(&options, &files, &settings, folder.path(), run)
+            _ => run.stage("train_partitions", |run| {
+                begin(&options, &files, &settings, directory.path(), run)
             })?,
         };
-        run.stage("store", |run| store(&files, &settings, &mut writer, run))?;
+        run.stage("write_cells", |run| {
+            store(&files, &settings, &mut writer, run)
+        })?;
         let manifest = run.stage("calibrate", |_| writer.finish())?;
-        folder.finish()?;
+        directory.finish()?;
         report(&manifest, run);
-        if options.extend.is_some() && manifest.is_slow() {
+        if options.add_to.is_some() && manifest.is_slow() {
             run.warning(format!(
-                "all {} cells are in one list, which is exact but slow: build an index from all files, without --extend, to divide them into lists",
+                "all {} cells are in one inverted list, which is exact but slow: build an index from all files, without `--add-to`, to use several lists",
                 manifest.cells
             ));
         }
@@ -190,9 +193,9 @@ fn open(options: &BuildOptions, run: &mut Run) -> Result<Vec<Embedded>> {
     let mut files = Vec::new();
     for path in &options.input {
         run.input(path)?;
-        let file = Embedded::open(path, options.key.as_deref())?;
+        let file = Embedded::open(path, options.obsm_key.as_deref())?;
         run.note(format!(
-            "`{}`: {} cells with vectors in `{}`",
+            "`{}`: {} cells with embeddings in `{}`",
             path.display(),
             file.n_cells(),
             file.element
@@ -229,7 +232,7 @@ fn settings(options: &BuildOptions, files: &[Embedded]) -> Result<Settings> {
     })
 }
 
-/// Fails, before anything is computed, if the labels are rather names of cells than kinds of them.
+/// Fails, before anything is computed, if the labels look like cell identifiers.
 fn require_few_labels(files: &[Embedded], column: &str) -> Result<()> {
     let mut seen = HashSet::new();
     for file in files {
@@ -237,7 +240,7 @@ fn require_few_labels(files: &[Embedded], column: &str) -> Result<()> {
         if seen.len() > MOST_LABELS {
             let example = seen.iter().min().map_or("", String::as_str);
             return Err(Failure::Input.error(format!(
-                "`{}`: column `{column}` of obs has more than {MOST_LABELS} distinct labels, such as `{example}`; labels are kinds of cells, of which there are fewer: name another column in `--label`",
+                "`{}`: column `{column}` of obs has more than {MOST_LABELS} distinct labels, such as `{example}`; it looks like a cell identifier: choose another column with `--label`",
                 file.name()
             )));
         }
@@ -247,7 +250,7 @@ fn require_few_labels(files: &[Embedded], column: &str) -> Result<()> {
 
 fn settings_of(manifest: &Manifest, seed: u64) -> Settings {
     Settings {
-        width: manifest.width,
+        width: manifest.embedding_dim,
         metric: manifest.metric,
         label: manifest.label.clone(),
         columns: manifest.columns.clone(),
@@ -256,12 +259,12 @@ fn settings_of(manifest: &Manifest, seed: u64) -> Settings {
     }
 }
 
-/// A new index, its lists learnt from cells drawn of all files.
+/// A new index, whose inverted lists are trained on a random sample of the cells of all files.
 fn begin(
     options: &BuildOptions,
     files: &[Embedded],
     settings: &Settings,
-    folder: &Path,
+    directory: &Path,
     run: &mut Run,
 ) -> Result<Writer> {
     let n: usize = files.iter().map(Embedded::n_cells).sum();
@@ -285,16 +288,18 @@ fn begin(
         }
         first += file.n_cells();
     }
-    Ok(Writer::create(folder, settings, sampled.view(), lists)?)
+    Ok(Writer::create(directory, settings, sampled.view(), lists)?)
 }
 
-/// The lists asked for, or those that are usual; fewer where there are too few cells for as many.
+/// The requested or default number of inverted lists; fewer if there are too few cells.
 fn lists(options: &BuildOptions, cells: usize, run: &mut Run) -> usize {
-    let wanted = options.lists.unwrap_or(Manifest::usual_lists(cells as u64));
+    let wanted = options
+        .n_lists
+        .unwrap_or(Manifest::default_lists(cells as u64));
     let most = (cells.min(LARGEST_SAMPLE) / FEWEST_PER_LIST).max(1);
     if wanted > most {
         run.warning(format!(
-            "{wanted} lists are too many for {cells} cells: there will be {most}, so that each has some cells"
+            "{wanted} inverted lists are too many for {cells} cells: {most} are used"
         ));
     }
     wanted.min(most)
@@ -314,7 +319,7 @@ fn store(
         for range in file.blocks() {
             let n = range.len();
             let block = file.read(range.clone(), settings.metric)?;
-            let places = annotations.places(range, &block.cells)?;
+            let coordinates = annotations.coordinates(range, &block.cells)?;
             stored += block.cells.len();
             writer.push(&Annotated {
                 lines: block
@@ -323,14 +328,14 @@ fn store(
                     .map(|&cell| annotations.line(cell))
                     .collect(),
                 vectors: block.rows,
-                places,
+                coordinates,
             })?;
             progress.advance(n as u64);
         }
         let without = file.n_cells() - stored;
         if without > 0 {
             run.warning(format!(
-                "{without} cells of `{}` have no vector and are left out",
+                "{without} cells of `{}` have no embedding and are dropped",
                 file.name()
             ));
         }
@@ -340,21 +345,21 @@ fn store(
     Ok(())
 }
 
-/// What is known of the cells of a file beside their vectors.
+/// Names, labels and coordinates of the cells of a file.
 struct Annotations {
     names: Vec<String>,
     columns: Vec<Vec<Option<String>>>,
-    places: Option<Vectors>,
+    coordinates: Option<Vectors>,
 }
 
 impl Annotations {
     fn read(file: &Embedded, settings: &Settings) -> Result<Self> {
         let column = |name: &String| Ok(file.file.obs(name)?.to_labels());
-        let places = match settings.coordinates.as_str() {
+        let coordinates = match settings.coordinates.as_str() {
             COMPONENTS => None,
-            key => Some(file.file.vectors(key)?.filter(|places| places.width() >= 2).ok_or_else(|| {
+            key => Some(file.file.vectors(key)?.filter(|coordinates| coordinates.width() >= 2).ok_or_else(|| {
                 Failure::Input.error(format!(
-                    "`{}` has no `obsm/{key}` of two columns for the places of its cells: name another in `--coordinates`, or pca",
+                    "`{}` has no `obsm/{key}` with two columns for the coordinates of cells: choose another element with `--coordinates`, or pca",
                     file.name()
                 ))
             })?),
@@ -362,7 +367,7 @@ impl Annotations {
         Ok(Self {
             names: file.file.cell_names()?,
             columns: settings.columns.iter().map(column).collect::<Result<_>>()?,
-            places,
+            coordinates,
         })
     }
 
@@ -377,16 +382,16 @@ impl Annotations {
     }
 
     /// Coordinates of some cells of a range.
-    fn places(
+    fn coordinates(
         &self,
         range: std::ops::Range<usize>,
         cells: &[usize],
     ) -> Result<Option<Array2<f32>>> {
-        let Some(places) = &self.places else {
+        let Some(coordinates) = &self.coordinates else {
             return Ok(None);
         };
         let start = range.start;
-        let rows = places.read(range)?;
+        let rows = coordinates.read(range)?;
         Ok(Some(Array2::from_shape_fn(
             (cells.len(), 2),
             |(at, axis)| {
@@ -398,18 +403,18 @@ impl Annotations {
 }
 
 fn report(manifest: &Manifest, run: &mut Run) {
-    run.note(match manifest.lists {
-        1 => format!("{} cells, searched exactly", manifest.cells),
+    run.note(match manifest.n_lists {
+        1 => format!("{} cells, exact search", manifest.cells),
         lists => format!(
-            "{} cells in {lists} lists; the {} nearest hold {:.2} % of neighbours",
+            "{} cells in {lists} inverted lists; reading the {} nearest lists finds {:.2} % of neighbors",
             manifest.cells,
-            manifest.probes,
+            manifest.n_probe,
             100.0 * manifest.recall
         ),
     });
     run.metric("cells", manifest.cells);
-    run.metric("width", manifest.width);
-    run.metric("lists", manifest.lists);
-    run.metric("probes", manifest.probes);
+    run.metric("embedding_dim", manifest.embedding_dim);
+    run.metric("n_lists", manifest.n_lists);
+    run.metric("n_probe", manifest.n_probe);
     run.metric("recall", manifest.recall);
 }

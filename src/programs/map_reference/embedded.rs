@@ -1,4 +1,4 @@
-//! Cells with their vectors, read a few at a time.
+//! Cell embeddings of a file, read block by block.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ndarray::{Array2, Axis};
 
-use crate::atlas::{Atlas, LARGEST, Metric};
 use crate::failure::Failure;
 use crate::formats::h5ad::{File, Vectors};
+use crate::reference_index::{LARGEST, Metric, ReferenceIndex};
 
 /// Element of obsm that `scgpt-embed` writes.
 const USUAL_KEY: &str = "X_scGPT";
@@ -18,24 +18,25 @@ const BLOCK: usize = 1 << 23;
 /// A file of embedded cells.
 pub struct Embedded {
     pub file: File,
-    /// Which vectors are read, such as `obsm/X_scGPT`.
+    /// Element with the embeddings, such as `obsm/X_scGPT`.
     pub element: String,
     path: PathBuf,
     vectors: Vectors,
 }
 
-/// Vectors of some cells that have one.
+/// Embeddings of some cells; cells without one are dropped.
 pub struct Block {
-    /// Prepared, [cells, width].
+    /// Prepared for the metric, [cells, embedding dimension].
     pub rows: Array2<f32>,
-    /// Which cells of the file they are.
+    /// Their indices in the file.
     pub cells: Vec<usize>,
 }
 
 impl Embedded {
-    /// Opens a file and finds its vectors: in the element of obsm named, else in that of scgpt-embed, else in X.
+    /// Opens a file and finds its embeddings: in the given element of obsm, else in that of scgpt-embed, else in X.
     pub fn open(path: &Path, key: Option<&str>) -> Result<Self> {
         let file = File::open(path)?;
+        file.check_format()?;
         if file.n_cells() == 0 {
             return Err(Failure::Input.error(format!("`{}` has no cells", path.display())));
         }
@@ -44,7 +45,7 @@ impl Embedded {
             (None, Some("X")) | (None, None) => ("X".to_owned(), file.rows_of_x()?),
             (None, Some(key)) => {
                 return Err(Failure::Input.error(format!(
-                    "`{}` has no `obsm/{key}`; embed the cells with scgpt-embed, or name the element with their vectors in `--key`",
+                    "`{}` has no `obsm/{key}`: embed the cells with scgpt-embed, or choose the element with their embeddings with `--obsm-key`",
                     path.display()
                 )));
             }
@@ -57,7 +58,7 @@ impl Embedded {
         })
     }
 
-    /// Numbers of a vector.
+    /// Embedding dimension.
     pub fn width(&self) -> usize {
         self.vectors.width()
     }
@@ -66,26 +67,26 @@ impl Embedded {
         self.vectors.n_cells()
     }
 
-    /// Name without folders.
+    /// Name without directories.
     pub fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
 
-    /// Fails unless vectors are as wide as those of an index.
+    /// Fails unless the embedding dimension is as expected.
     pub fn require_width(&self, width: usize, of: &str) -> Result<()> {
         if self.width() == width {
             return Ok(());
         }
         Err(Failure::Input.error(format!(
-            "`{}`, `{}`: vectors of {} numbers, but those of {of} have {width}; embed both with the same model, or name the right element in `--key`",
+            "`{}`, `{}`: the embedding dimension is {}, but that of {of} is {width}: embed both with the same model, or choose another element with `--obsm-key`",
             self.path.display(),
             self.element,
             self.width()
         )))
     }
 
-    /// Ranges of cells to be read at once.
+    /// Ranges of cells to read at once.
     pub fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (n, step) = (self.n_cells(), (BLOCK / self.width().max(1)).max(1));
         (0..n)
@@ -93,7 +94,7 @@ impl Embedded {
             .map(move |start| start..n.min(start + step))
     }
 
-    /// The vectors of some cells; cells whose vector is not a number, because they express nothing the model knows, are left out.
+    /// The embeddings of some cells; cells without finite values, which express no gene in the vocabulary, are dropped.
     pub fn read(&self, cells: Range<usize>, metric: Metric) -> Result<Block> {
         let rows = self.vectors.read(cells.clone())?;
         let is_there = |row: &usize| rows.row(*row).iter().all(|value| value.is_finite());
@@ -105,12 +106,12 @@ impl Embedded {
         };
         if let Some(value) = rows.iter().find(|value| value.abs() > LARGEST) {
             return Err(Failure::Input.error(format!(
-                "`{}`, `{}`: {value} is no number of an embedding, which are smaller than {LARGEST}",
+                "`{}`, `{}`: {value} is not a valid embedding value; expected less than {LARGEST}",
                 self.path.display(),
                 self.element
             )));
         }
-        Atlas::prepare(metric, &mut rows);
+        ReferenceIndex::prepare(metric, &mut rows);
         let cells = kept.into_iter().map(|row| cells.start + row).collect();
         Ok(Block { rows, cells })
     }

@@ -1,4 +1,4 @@
-//! `scgpt-map-reference query`: labels of new cells from the reference cells near them.
+//! `scgpt-map-reference query`: label transfer from the nearest reference cells.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
 use super::embedded::Embedded;
-use super::results::{self, Placement};
+use super::results::{self, MappedCell};
 use super::{Facts, INDEX, MOST_LABELS, Program, SEARCH, TOPICS, scores, steps};
-use crate::analysis::search::{Neighbour, Queries};
-use crate::analysis::vote::{Rule, shares, weights, winner};
-use crate::atlas::{Atlas, Labels, MANIFEST, MOST_NEIGHBOURS};
+use crate::analysis::knn_vote::{Rule, vote_fractions, weights, winner};
+use crate::analysis::search::{Neighbor, Queries};
 use crate::failure::Failure;
 use crate::formats::h5ad;
 use crate::progress::Progress;
+use crate::reference_index::{Labels, MANIFEST, MOST_NEIGHBORS, ReferenceIndex};
 use crate::run_record::Run;
 
 /// Options of `scgpt-map-reference query`.
@@ -24,70 +24,75 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct QueryOptions {
-    /// Cells to map, an AnnData file that scgpt-embed wrote with the model that embedded the reference. It is never changed.
+    /// AnnData with query cells, embedded by scgpt-embed with the same model as the reference.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Index of the reference, a folder that scgpt-map-reference build wrote.
+    /// Reference index, a directory that scgpt-map-reference build wrote.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "input"))]
     pub index: PathBuf,
-    /// Where to write a copy of the input with the labels in it.
+    /// AnnData: input with transferred labels added.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Also write label, probability, distance and neighbours of every cell as a table.
+    /// TSV of label, probability, distance, novelty, coordinates and neighbors of every cell.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub table: Option<PathBuf>,
-    /// Also draw the cells among those of the reference, coloured by the label they were given.
+    /// Plot of the query cells over the reference cells, colored by transferred label.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub figure: Option<PathBuf>,
-    /// Reference cells that vote on the label of a cell.
+    pub plot: Option<PathBuf>,
+    /// Number of nearest reference cells (k of kNN).
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 50))]
-    pub neighbours: usize,
-    /// How they vote. Of labels with equally many votes the first in the alphabet wins; the Python scGPT, which sorts them in no fixed
-    /// order, may take another.
+    pub n_neighbors: usize,
+    /// Weights of the neighbors. Ties go to the first label in alphabetical order; scGPT in Python, which has no fixed order, may
+    /// differ.
     #[arg(long)]
-    pub vote: Rule,
-    /// Column of the reference to take labels from, if not the one that the index was built for. At most 2000 different labels.
+    pub weights: Rule,
+    /// Column of the reference with the labels to transfer, at most 2000 distinct ones. Default: --label of the index.
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
-    /// Cells whose best label is less probable than this are left unassigned. The probability of a label is its share of the votes of
-    /// the neighbours that have a label; neighbours without one do not count.
+    /// Minimum probability of a label, 0 to 1; other cells stay unassigned. The probability of a label is the weighted fraction
+    /// of neighbors that have it; neighbors without a label are ignored.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub threshold: f64,
-    /// Cells farther from their neighbours than this share of reference cells are from theirs are left unassigned, such as 0.99.
-    /// Cells of other laboratories lie farther off: look at the column PREFIX_novelty first. 1 leaves none.
-    #[arg(long, value_name = "SHARE")]
+    /// Novelty threshold, a quantile of the neighbor distances of reference cells, such as 0.99; cells above it stay unassigned.
+    /// Batch effects increase distances: check the column PREFIX_novelty first. 1 turns the threshold off.
+    #[arg(long, value_name = "FRACTION")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub novelty: f64,
-    /// First part of the names of what is added: obs/PREFIX_label, PREFIX_probability, PREFIX_distance and PREFIX_novelty,
+    /// Prefix of the new elements: obs/PREFIX_label, PREFIX_probability, PREFIX_distance and PREFIX_novelty,
     /// obsm/PREFIX_probabilities and X_PREFIX.
     #[arg(long, value_name = "PREFIX")]
     pub prefix: String,
-    /// Column of obs with the true labels, where they are known: the answers are then scored against it.
+    /// Column of obs with the true labels, to evaluate the transferred labels.
     #[arg(long, value_name = "COLUMN")]
-    pub truth: Option<String>,
-    /// Also write the scores as a table: accuracy over all cells and over those that were given a label, and the macro averages.
+    pub true_labels: Option<String>,
+    /// TSV of metrics: accuracy over all cells and over assigned cells, macro precision, recall and F1.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
-    pub scores: Option<PathBuf>,
-    /// Expression of the reference cells, AnnData files with commas between them: neighbours among principal components of expression,
-    /// which vote by the same rule, are then scored too. They leave no cell unassigned: compare the accuracy of assigned cells.
-    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub metrics: Option<PathBuf>,
+    /// AnnData files with the expression of the reference cells, separated by commas, for a baseline: kNN on principal components
+    /// of expression with the same weights. It assigns all cells: compare the accuracy over assigned cells.
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub baseline: Vec<PathBuf>,
-    /// Element of obsm with the vectors, or X. Default: X_scGPT, or X where there is none.
-    #[arg(long, value_name = "NAME")]
-    pub key: Option<String>,
-    /// Lists of the index to look into for each cell. Default: as many as the index found to hold 99 % of neighbours.
+    /// Element of obsm with the cell embeddings, or X. Default: X_scGPT, or X if the file has no X_scGPT.
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
+    pub obsm_key: Option<String>,
+    /// Number of inverted lists to search for each cell (nprobe in faiss). Default: calibrated to find 99 % of neighbors.
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 65536))]
-    pub probes: Option<usize>,
+    pub n_probe: Option<usize>,
 }
 
 impl Default for QueryOptions {
@@ -97,18 +102,18 @@ impl Default for QueryOptions {
             index: PathBuf::new(),
             output: PathBuf::new(),
             table: None,
-            figure: None,
-            neighbours: 10,
-            vote: Rule::Majority,
+            plot: None,
+            n_neighbors: 10,
+            weights: Rule::Uniform,
             label: None,
             threshold: 0.0,
             novelty: 1.0,
             prefix: "mapped".into(),
-            truth: None,
-            scores: None,
+            true_labels: None,
+            metrics: None,
             baseline: Vec::new(),
-            key: None,
-            probes: None,
+            obsm_key: None,
+            n_probe: None,
         }
     }
 }
@@ -118,7 +123,7 @@ pub struct Query;
 
 impl Program for Query {
     const NAME: &'static str = "scgpt-map-reference query";
-    const SUMMARY: &'static str = "Name new cells after the reference cells that they lie near";
+    const SUMMARY: &'static str = "Transfer labels from the nearest reference cells";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0226"],
@@ -139,39 +144,40 @@ impl Program for Query {
     type Options = QueryOptions;
 
     fn check(options: &QueryOptions) -> Vec<String> {
-        let needs_truth = [
-            ("--scores", options.scores.is_some()),
+        let needs_labels = [
+            ("--metrics", options.metrics.is_some()),
             ("--baseline", !options.baseline.is_empty()),
         ];
-        let needless = needs_truth
+        let unmet = needs_labels
             .iter()
-            .filter(|(_, given)| *given && options.truth.is_none());
+            .filter(|(_, given)| *given && options.true_labels.is_none());
         let problem = |(flag, _): &(&str, bool)| {
-            format!("`{flag}` needs the true labels: name their column in `--truth`")
+            format!("`{flag}` needs `--true-labels`, the column of obs with the true labels")
         };
-        needless.map(problem).collect()
+        unmet.map(problem).collect()
     }
 
     fn run(options: QueryOptions, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         run.input(&options.input)?;
-        let cells = Embedded::open(&options.input, options.key.as_deref())?;
+        let cells = Embedded::open(&options.input, options.obsm_key.as_deref())?;
         let truth = options
-            .truth
+            .true_labels
             .as_ref()
             .map(|column| cells.file.obs(column))
             .transpose()?;
         results::check_names(&options, &cells)?;
-        let reference = run.stage("open the index", |run| Reference::open(&options, run))?;
-        cells.require_width(reference.atlas.manifest.width, "the index")?;
+        let reference = run.stage("open_index", |run| Reference::open(&options, run))?;
+        cells.require_width(reference.index.manifest.embedding_dim, "the index")?;
         let baseline = (!options.baseline.is_empty())
             .then(|| Baseline::open(&options, &reference, run))
             .transpose()?;
-        let (placements, shares) = run.stage("search", |_| place(&options, &cells, &reference))?;
-        results::report(&reference, &placements, run);
+        let (mapped, probabilities) =
+            run.stage("search", |_| map_cells(&options, &cells, &reference))?;
+        results::report(&reference, &mapped, run);
         if let Some(truth) = truth {
             let truth = truth.to_labels();
-            let mut methods = vec![("scGPT", placements.iter().map(|p| p.label).collect())];
+            let mut methods = vec![("scGPT", mapped.iter().map(|p| p.label).collect())];
             if let Some(baseline) = baseline {
                 let labels =
                     run.stage("baseline", |run| baseline.labels(&options, &reference, run))?;
@@ -179,9 +185,9 @@ impl Program for Query {
             }
             scores::score(&options, &reference.classes, &truth, &methods, run)?;
         }
-        results::write_table(&options, &cells, &reference, &placements, run)?;
-        results::draw(&options, &reference, &placements, run)?;
-        let additions = results::additions(&options, &reference, &placements, shares);
+        results::write_table(&options, &cells, &reference, &mapped, run)?;
+        results::plot(&options, &reference, &mapped, run)?;
+        let additions = results::additions(&options, &reference, &mapped, probabilities);
         run.stage("write", |_| {
             h5ad::write_copy(&options.input, &options.output, &additions)
         })?;
@@ -190,88 +196,88 @@ impl Program for Query {
     }
 }
 
-/// The index with the labels to be given.
+/// The index with the labels to transfer.
 pub struct Reference {
-    pub atlas: Atlas,
-    /// Labels in alphabetical order, and the one of every cell.
+    pub index: ReferenceIndex,
+    /// Labels in alphabetical order, and the index of the label of every cell.
     pub classes: Vec<String>,
     pub codes: Vec<Option<u32>>,
-    /// Shares of the labels among the cells that have one.
+    /// Fractions of the labels among the cells that have one.
     pub frequencies: Vec<f64>,
-    /// [cells, 2].
-    pub places: Array2<f32>,
-    /// Mean distances of cells of the reference to as many neighbours, increasing.
+    /// Coordinates, [cells, 2].
+    pub coordinates: Array2<f32>,
+    /// Mean distances of reference cells to the same number of neighbors, increasing.
     own_distances: Vec<f64>,
 }
 
 impl Reference {
     fn open(options: &QueryOptions, run: &mut Run) -> Result<Self> {
-        let atlas = Atlas::open(&options.index, true)?;
+        let index = ReferenceIndex::open(&options.index, true)?;
         run.input(&options.index.join(MANIFEST))?;
-        for (file, sha256) in atlas.manifest.checksums() {
+        for (file, sha256) in index.manifest.checksums() {
             run.input_known(&options.index.join(file), sha256)?;
         }
-        let column = options.label.as_ref().unwrap_or(&atlas.manifest.label);
-        let Labels { classes, codes } = atlas.labels(column, MOST_LABELS)?;
+        let column = options.label.as_ref().unwrap_or(&index.manifest.label);
+        let Labels { classes, codes } = index.labels(column, MOST_LABELS)?;
         if classes.is_empty() {
             return Err(Failure::Input.error(format!(
-                "no cell of the index has a label in its column `{column}`"
+                "no cell of the index has a label in the column `{column}`: choose another with `--label`"
             )));
         }
         Ok(Self {
             frequencies: frequencies(&codes, classes.len()),
-            places: atlas.places()?,
-            own_distances: atlas.own_distances(options.neighbours)?,
+            coordinates: index.coordinates()?,
+            own_distances: index.own_distances(options.n_neighbors)?,
             classes,
             codes,
-            atlas,
+            index,
         })
     }
 
-    /// The share of reference cells that lie nearer to their neighbours.
+    /// The fraction of reference cells that are nearer to their neighbors.
     fn novelty(&self, distance: f64) -> f64 {
         let nearer = self.own_distances.partition_point(|&own| own < distance);
         nearer as f64 / self.own_distances.len().max(1) as f64
     }
 
-    /// Where a cell with these neighbours belongs, and the share of the vote of every label.
-    fn placement(&self, options: &QueryOptions, found: &[Neighbour]) -> (Placement, Vec<f64>) {
+    /// The mapping of a cell with these neighbors, and the probability of every label.
+    fn map(&self, options: &QueryOptions, found: &[Neighbor]) -> (MappedCell, Vec<f64>) {
         let class_of = |row: u64| self.codes[row as usize];
-        let shares = shares(options.vote, found, class_of, &self.frequencies);
-        let best = winner(&shares);
-        let probability = best.map_or(0.0, |class| shares[class]);
+        let fractions = vote_fractions(options.weights, found, class_of, &self.frequencies);
+        let best = winner(&fractions);
+        let probability = best.map_or(0.0, |class| fractions[class]);
         let total: f64 = found.iter().map(|near| near.squared.sqrt()).sum();
         let distance = total / found.len() as f64;
         let novelty = self.novelty(distance);
-        let is_sure = probability >= options.threshold
+        let is_confident = probability >= options.threshold
             && (options.novelty >= 1.0 || novelty <= options.novelty);
-        let placement = Placement {
-            label: best.filter(|_| is_sure),
+        let mapping = MappedCell {
+            label: best.filter(|_| is_confident),
             probability,
             distance,
             novelty,
-            neighbours: found.iter().map(|near| near.row).collect(),
-            place: mean_place(self.places.view(), found),
+            neighbors: found.iter().map(|near| near.row).collect(),
+            coordinates: mean_coordinates(self.coordinates.view(), found),
         };
-        (placement, shares)
+        (mapping, fractions)
     }
 }
 
-/// The mean of those neighbours' places that have one, nearer ones weighing more; NaN if none has.
-fn mean_place(places: ArrayView2<'_, f32>, found: &[Neighbour]) -> [f32; 2] {
-    let place = |near: &Neighbour| places.row(near.row as usize);
-    let has_place = |near: &Neighbour| place(near).iter().all(|value| value.is_finite());
-    let found: Vec<Neighbour> = found.iter().copied().filter(has_place).collect();
+/// Distance-weighted mean of the coordinates of the neighbors that have coordinates; NaN if none has.
+fn mean_coordinates(coordinates: ArrayView2<'_, f32>, found: &[Neighbor]) -> [f32; 2] {
+    let row = |near: &Neighbor| coordinates.row(near.row as usize);
+    let is_finite = |near: &Neighbor| row(near).iter().all(|value| value.is_finite());
+    let found: Vec<Neighbor> = found.iter().copied().filter(is_finite).collect();
     let (mut sum, mut total) = ([0.0; 2], 0.0);
     for (near, weight) in found.iter().zip(weights(&found)) {
-        let place = place(near);
+        let row = row(near);
         total += weight;
-        sum = [0, 1].map(|axis| sum[axis] + weight * f64::from(place[axis]));
+        sum = [0, 1].map(|axis| sum[axis] + weight * f64::from(row[axis]));
     }
     sum.map(|value| (value / total) as f32)
 }
 
-/// Shares of the classes among the cells that have one.
+/// Fractions of the classes among the cells that have one.
 pub fn frequencies(codes: &[Option<u32>], classes: usize) -> Vec<f64> {
     let mut counts = vec![0.0; classes];
     codes
@@ -282,27 +288,27 @@ pub fn frequencies(codes: &[Option<u32>], classes: usize) -> Vec<f64> {
     counts.into_iter().map(|count| count / total).collect()
 }
 
-/// Where every cell belongs, and the votes for every label, [cells, labels].
-fn place(
+/// The mapping of every cell, and the probability of every label, [cells, labels].
+fn map_cells(
     options: &QueryOptions,
     cells: &Embedded,
     reference: &Reference,
-) -> Result<(Vec<Placement>, Vec<f32>)> {
-    let manifest = &reference.atlas.manifest;
+) -> Result<(Vec<MappedCell>, Vec<f32>)> {
+    let manifest = &reference.index.manifest;
     let probes = options
-        .probes
-        .unwrap_or(manifest.probes)
-        .min(manifest.lists);
-    let k = options.neighbours.min(MOST_NEIGHBOURS);
+        .n_probe
+        .unwrap_or(manifest.n_probe)
+        .min(manifest.n_lists);
+    let k = options.n_neighbors.min(MOST_NEIGHBORS);
     let classes = reference.classes.len();
-    let mut placements = vec![Placement::NOWHERE; cells.n_cells()];
-    let mut votes = vec![0.0; cells.n_cells() * classes];
+    let mut mapped = vec![MappedCell::UNMAPPED; cells.n_cells()];
+    let mut probabilities = vec![0.0; cells.n_cells() * classes];
     let mut progress = Progress::new("mapping", cells.n_cells() as u64, "cells");
     for range in cells.blocks() {
         let n = range.len();
         let block = cells.read(range, manifest.metric)?;
         let found = reference
-            .atlas
+            .index
             .search(&Queries::new(block.rows), k, probes)?;
         for (cell, found) in block
             .cells
@@ -310,16 +316,16 @@ fn place(
             .zip(found)
             .filter(|(_, found)| !found.is_empty())
         {
-            let (placement, shares) = reference.placement(options, &found);
-            placements[*cell] = placement;
-            for (vote, share) in votes[cell * classes..].iter_mut().zip(shares) {
-                *vote = share as f32;
+            let (mapping, fractions) = reference.map(options, &found);
+            mapped[*cell] = mapping;
+            for (to, fraction) in probabilities[cell * classes..].iter_mut().zip(fractions) {
+                *to = fraction as f32;
             }
         }
         progress.advance(n as u64);
     }
     progress.finish();
-    Ok((placements, votes))
+    Ok((mapped, probabilities))
 }
 
 #[cfg(test)]
@@ -329,11 +335,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_without_a_place_do_not_take_the_place_of_others() {
-        let places = array![[f32::NAN, 0.0], [1.0, 2.0], [4.0, 8.0]];
-        let near = |squared: f64, row: u64| Neighbour { squared, row };
-        let found = mean_place(places.view(), &[near(0.0, 0), near(1.0, 1), near(4.0, 2)]);
+    fn neighbors_without_coordinates_are_ignored() {
+        let coordinates = array![[f32::NAN, 0.0], [1.0, 2.0], [4.0, 8.0]];
+        let near = |squared: f64, row: u64| Neighbor { squared, row };
+        let found = mean_coordinates(
+            coordinates.view(),
+            &[near(0.0, 0), near(1.0, 1), near(4.0, 2)],
+        );
         assert_eq!(found, [2.0, 4.0]);
-        assert!(mean_place(places.view(), &[near(0.0, 0)])[0].is_nan());
+        assert!(mean_coordinates(coordinates.view(), &[near(0.0, 0)])[0].is_nan());
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of the cells that were mapped: columns, a table, a picture.
+//! Outputs of label transfer: new elements of the AnnData file, a table and a plot.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::embedded::Embedded;
-use super::given_labels::{self, UNASSIGNED};
+use super::label_column::{self, UNASSIGNED};
 use super::query::{QueryOptions, Reference};
 use crate::figures::Scatter;
 use crate::formats::Column;
@@ -16,83 +16,74 @@ use crate::formats::h5ad::{Additions, Embedding};
 use crate::programs::steps;
 use crate::run_record::Run;
 
-/// Reference cells drawn at most.
-const DRAWN: usize = 20_000;
+/// Maximum number of reference cells in the plot.
+const PLOTTED: usize = 20_000;
 
-/// Where a cell was placed.
+/// Label transfer result of a query cell.
 #[derive(Debug, Clone)]
-pub struct Placement {
-    /// The best label, if it is probable and near enough.
+pub struct MappedCell {
+    /// The best label, unless the cell stays unassigned.
     pub label: Option<usize>,
     pub probability: f64,
-    /// Mean distance to the neighbours.
+    /// Mean distance to the neighbors.
     pub distance: f64,
-    /// Share of reference cells that lie nearer to their neighbours.
+    /// Fraction of reference cells that are nearer to their neighbors.
     pub novelty: f64,
-    /// Cells of the reference, nearest first; none for a cell without a vector.
-    pub neighbours: Vec<u64>,
-    pub place: [f32; 2],
+    /// Reference cells, nearest first; none for a cell without an embedding.
+    pub neighbors: Vec<u64>,
+    pub coordinates: [f32; 2],
 }
 
-impl Placement {
-    /// A cell without a vector.
-    pub const NOWHERE: Self = Self {
+impl MappedCell {
+    /// A cell without an embedding.
+    pub const UNMAPPED: Self = Self {
         label: None,
         probability: 0.0,
         distance: f64::NAN,
         novelty: f64::NAN,
-        neighbours: Vec::new(),
-        place: [f32::NAN; 2],
+        neighbors: Vec::new(),
+        coordinates: [f32::NAN; 2],
     };
 }
 
-/// Says and records how many cells got which label.
-pub fn report(reference: &Reference, placements: &[Placement], run: &mut Run) {
-    let lost = placements
-        .iter()
-        .filter(|p| p.neighbours.is_empty())
-        .count();
-    if lost > 0 {
+/// Reports and records the number of cells of each label.
+pub fn report(reference: &Reference, mapped: &[MappedCell], run: &mut Run) {
+    let without_embedding = mapped.iter().filter(|p| p.neighbors.is_empty()).count();
+    if without_embedding > 0 {
         run.warning(format!(
-            "{lost} cells have no vector and are left unassigned"
+            "{without_embedding} cells have no embedding and stay unassigned"
         ));
     }
-    let unassigned = placements.iter().filter(|p| p.label.is_none()).count();
-    let far = placements.iter().filter(|p| p.novelty > 0.99).count();
+    let unassigned = mapped.iter().filter(|p| p.label.is_none()).count();
+    let far = mapped.iter().filter(|p| p.novelty > 0.99).count();
     run.note(format!(
         "{unassigned} of {} cells are unassigned",
-        placements.len()
+        mapped.len()
     ));
     run.note(format!(
-        "{far} cells lie farther from the reference than 99 % of its own cells from one another"
+        "{far} cells exceed the 99th percentile of reference distances"
     ));
     let mut counts = vec![0_usize; reference.classes.len()];
-    placements
+    mapped
         .iter()
         .filter_map(|p| p.label)
         .for_each(|class| counts[class] += 1);
     let names = reference.classes.iter().map(String::as_str);
     let counts: IndexMap<&str, usize> = names.zip(counts).collect();
-    run.metric("cells", placements.len());
-    run.metric(
-        "unassigned",
-        unassigned as f64 / placements.len().max(1) as f64,
-    );
-    run.metric(
-        "beyond_99_percent",
-        far as f64 / placements.len().max(1) as f64,
-    );
+    run.metric("cells", mapped.len());
+    run.metric("unassigned", unassigned as f64 / mapped.len().max(1) as f64);
+    run.metric("beyond_99_percent", far as f64 / mapped.len().max(1) as f64);
     run.metric("labels", counts);
 }
 
-/// Names of the elements that [`additions`] makes.
+/// Names of the elements that [`additions`] adds.
 struct Names {
     label: String,
     probability: String,
     distance: String,
     novelty: String,
     probabilities: String,
-    places: String,
+    coordinates: String,
     reference: String,
 }
 
@@ -105,13 +96,13 @@ impl Names {
             distance: name("distance"),
             novelty: name("novelty"),
             probabilities: name("probabilities"),
-            places: format!("X_{prefix}"),
+            coordinates: format!("X_{prefix}"),
             reference: name("reference"),
         }
     }
 }
 
-/// Fails if what [`additions`] makes could not be added to the cells, before anything is computed.
+/// Fails, before anything is computed, if the elements of [`additions`] cannot be added to the input.
 pub fn check_names(options: &QueryOptions, cells: &Embedded) -> Result<()> {
     let names = Names::new(&options.prefix);
     let elements = [
@@ -120,24 +111,24 @@ pub fn check_names(options: &QueryOptions, cells: &Embedded) -> Result<()> {
         ("obs", names.distance),
         ("obs", names.novelty),
         ("obsm", names.probabilities),
-        ("obsm", names.places),
+        ("obsm", names.coordinates),
         ("uns", names.reference),
     ];
     Ok(cells.file.check_names(&options.output, &elements)?)
 }
 
-/// What is added to the copy of the input; `shares` are the votes for every label, [cells, labels].
+/// The elements added to the input; `probabilities` are those of every label, [cells, labels].
 pub fn additions(
     options: &QueryOptions,
     reference: &Reference,
-    placements: &[Placement],
-    shares: Vec<f32>,
+    mapped: &[MappedCell],
+    probabilities: Vec<f32>,
 ) -> Additions {
     let names = Names::new(&options.prefix);
-    let label = given_labels::column(&reference.classes, placements.iter().map(|p| p.label));
-    let number = |value: fn(&Placement) -> f64| {
-        let value = |p: &Placement| Some(value(p)).filter(|value| value.is_finite());
-        Column::Number(placements.iter().map(value).collect())
+    let label = label_column::column(&reference.classes, mapped.iter().map(|p| p.label));
+    let number = |value: fn(&MappedCell) -> f64| {
+        let value = |p: &MappedCell| Some(value(p)).filter(|value| value.is_finite());
+        Column::Number(mapped.iter().map(value).collect())
     };
     Additions {
         obs: vec![
@@ -151,49 +142,49 @@ pub fn additions(
                 names.probabilities,
                 Embedding {
                     width: reference.classes.len(),
-                    values: shares,
+                    values: probabilities,
                 },
             ),
             (
-                names.places,
+                names.coordinates,
                 Embedding {
                     width: 2,
-                    values: placements.iter().flat_map(|p| p.place).collect(),
+                    values: mapped.iter().flat_map(|p| p.coordinates).collect(),
                 },
             ),
         ],
         uns: vec![(
             names.reference,
-            json!({"labels": reference.classes, "coordinates": reference.atlas.manifest.coordinates,
-                "neighbours": options.neighbours}),
+            json!({"labels": reference.classes, "coordinates": reference.index.manifest.coordinates,
+                "neighbors": options.n_neighbors}),
         )],
         ..Additions::default()
     }
 }
 
-/// A line for each cell: what it was called, its neighbours, and what is known of the nearest.
+/// Table with a row for each cell: label, neighbors, and the labels of the nearest neighbor.
 pub fn write_table(
     options: &QueryOptions,
     cells: &Embedded,
     reference: &Reference,
-    placements: &[Placement],
+    mapped: &[MappedCell],
     run: &mut Run,
 ) -> Result<()> {
     let Some(path) = &options.table else {
         return Ok(());
     };
-    let all: BTreeSet<u64> = placements
+    let all: BTreeSet<u64> = mapped
         .iter()
-        .flat_map(|p| p.neighbours.iter().copied())
+        .flat_map(|p| p.neighbors.iter().copied())
         .collect();
-    let known = reference.atlas.lines(&all)?;
-    let columns = &reference.atlas.manifest.columns;
-    let mut text = String::from("cell\tlabel\tprobability\tdistance\tnovelty\tx\ty\tneighbours");
+    let known = reference.index.lines(&all)?;
+    let columns = &reference.index.manifest.columns;
+    let mut text = String::from("cell\tlabel\tprobability\tdistance\tnovelty\tx\ty\tneighbors");
     columns
         .iter()
         .for_each(|column| text.extend(["\tnearest_", &steps::plain(column)]));
     text.push('\n');
-    for (name, p) in cells.file.cell_names()?.iter().zip(placements) {
+    for (name, p) in cells.file.cell_names()?.iter().zip(mapped) {
         let label = p
             .label
             .map_or(UNASSIGNED, |class| &reference.classes[class]);
@@ -205,11 +196,11 @@ pub fn write_table(
             p.probability,
             p.distance,
             p.novelty,
-            p.place[0],
-            p.place[1]
+            p.coordinates[0],
+            p.coordinates[1]
         )?;
         let lines: Vec<&Vec<String>> = p
-            .neighbours
+            .neighbors
             .iter()
             .filter_map(|cell| known.get(cell))
             .collect();
@@ -228,20 +219,20 @@ pub fn write_table(
     steps::write_text(path, &text, run)
 }
 
-/// The cells, coloured by label, among reference cells in grey.
-pub fn draw(
+/// Plot of the query cells, colored by label, over reference cells in gray.
+pub fn plot(
     options: &QueryOptions,
     reference: &Reference,
-    placements: &[Placement],
+    mapped: &[MappedCell],
     run: &mut Run,
 ) -> Result<()> {
-    let Some(path) = &options.figure else {
+    let Some(path) = &options.plot else {
         return Ok(());
     };
-    let step = reference.places.nrows().div_ceil(DRAWN).max(1);
+    let step = reference.coordinates.nrows().div_ceil(PLOTTED).max(1);
     let point = |x: f32, y: f32| (f64::from(x), f64::from(y));
     let background = reference
-        .places
+        .coordinates
         .rows()
         .into_iter()
         .step_by(step)
@@ -249,8 +240,12 @@ pub fn draw(
     let mut points: Vec<(f64, f64)> = background.collect();
     let n = reference.classes.len();
     let mut categories = vec![Some(n + 1); points.len()];
-    points.extend(placements.iter().map(|p| point(p.place[0], p.place[1])));
-    categories.extend(placements.iter().map(|p| Some(p.label.unwrap_or(n))));
+    points.extend(
+        mapped
+            .iter()
+            .map(|p| point(p.coordinates[0], p.coordinates[1])),
+    );
+    categories.extend(mapped.iter().map(|p| Some(p.label.unwrap_or(n))));
     let mut names = reference.classes.clone();
     names.extend([UNASSIGNED.to_owned(), "reference".to_owned()]);
     names.truncate(n + 1);
@@ -258,7 +253,7 @@ pub fn draw(
         .iter_mut()
         .for_each(|category| *category = category.filter(|&category| category <= n));
     let svg = Scatter {
-        title: "Cells among those of the reference (grey)",
+        title: "Query cells, and reference cells in gray",
         axes: ["coordinate 1", "coordinate 2"],
         points: &points,
         categories: &categories,

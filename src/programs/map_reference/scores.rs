@@ -1,4 +1,4 @@
-//! How right the labels are, where the truth is known.
+//! Evaluation of transferred labels against true labels.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -17,7 +17,8 @@ struct Scored {
     /// Over the cells whose true label is in the reference.
     #[serde(flatten)]
     known: Scores,
-    /// Cells whose true label is not in the reference, and the share of them left unassigned, which is right; none without such cells.
+    /// Cells whose true label is not in the reference, and the fraction of them that stays unassigned, as is correct; none
+    /// without such cells.
     new_cells: usize,
     new_unassigned: Option<f64>,
 }
@@ -25,7 +26,7 @@ struct Scored {
 /// Labels of the cells of the input by each method.
 type Methods = [(&'static str, Vec<Option<usize>>)];
 
-/// Scores methods against the truth, says it, records it and writes the table.
+/// Evaluates methods against true labels, prints and records the metrics and writes the table.
 pub fn score(
     options: &QueryOptions,
     classes: &[String],
@@ -40,7 +41,7 @@ pub fn score(
     if known.iter().all(Option::is_none) {
         let found: Vec<&str> = truth.iter().flatten().map(String::as_str).take(1).collect();
         return Err(Failure::Input.error(format!(
-            "no true label (such as `{}`) is a label of the reference (such as `{}`): nothing to score",
+            "no true label (such as `{}`) is a label of the reference (such as `{}`): check `--true-labels` and `--label`",
             found.first().unwrap_or(&""),
             classes[0]
         )));
@@ -68,12 +69,12 @@ pub fn score(
             scored.new_cells,
             scored
                 .new_unassigned
-                .map_or(String::new(), |share| format!("{share:.4}"))
+                .map_or(String::new(), |fraction| format!("{fraction:.4}"))
         ));
         metrics.insert((*method).to_owned(), serde_json::to_value(scored)?);
     }
     run.metric("scores", Value::Object(metrics));
-    if let Some(path) = &options.scores {
+    if let Some(path) = &options.metrics {
         steps::write_text(path, &table, run)?;
     }
     Ok(())

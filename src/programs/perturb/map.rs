@@ -1,4 +1,4 @@
-//! `scgpt-perturb map`: perturbations in the plane, near one another if they change expression alike.
+//! `scgpt-perturb map`: embedding and clusters of perturbations by predicted response.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use ndarray::Array2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{self, Asked, Asking};
+use super::request::{self, Predictions, Request};
 use crate::analysis::graph::Graph;
 use crate::analysis::layout::{LayoutOptions, layout};
 use crate::analysis::leiden::leiden;
-use crate::analysis::neighbours::{Metric, nearest};
+use crate::analysis::neighbors::{Metric, nearest};
 use crate::analysis::projection::Pca;
 use crate::counts::Counts;
 use crate::failure::Failure;
@@ -24,9 +24,9 @@ use crate::progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
 
-/// Principal components of changes that decide what is near.
+/// Principal components of changes that neighbors are computed on.
 const COMPONENTS: usize = 50;
-/// Permutations of labels behind a p-value.
+/// Permutations of labels for a p-value.
 const PERMUTATIONS: usize = 999;
 
 /// Options of `scgpt-perturb map`.
@@ -34,46 +34,45 @@ const PERMUTATIONS: usize = 999;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub asking: Asking,
-    /// Where to write the map, an AnnData file with a row for every perturbation: X is what changes, obsm/X_umap its place,
-    /// obs/cluster its cluster.
+    /// AnnData: perturbations, one per row. X is the predicted change, obsm/X_umap the UMAP coordinates, obs/cluster the cluster.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Also write place, cluster and its dominant gene for every perturbation as a table.
+    /// TSV of coordinates, cluster and dominant gene of the cluster for every perturbation.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub table: Option<PathBuf>,
-    /// Also draw the map, coloured by functional group if groups are given, else by cluster.
+    /// UMAP plot, colored by functional group if --groups is given, else by cluster.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub figure: Option<PathBuf>,
-    /// Table of genes and their functional groups: a gene and a group in each line, with a tab between.
+    pub plot: Option<PathBuf>,
+    /// TSV of genes and their functional groups: one gene and one group per line.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub groups: Option<PathBuf>,
-    /// Resolution of the clusters (Leiden): higher finds more.
+    /// Resolution of Leiden clustering; higher values give more clusters.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub resolution: f64,
-    /// Neighbours of every perturbation in the graph.
+    /// Number of neighbors of every perturbation in the kNN graph.
     #[arg(long)]
     #[schemars(range(min = 2, max = 200))]
-    pub neighbours: usize,
+    pub n_neighbors: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub request: Request,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            asking: Asking::default(),
+            request: Request::default(),
             output: PathBuf::new(),
             table: None,
-            figure: None,
+            plot: None,
             groups: None,
             resolution: 1.0,
-            neighbours: 15,
+            n_neighbors: 15,
         }
     }
 }
@@ -83,8 +82,7 @@ pub struct Map;
 
 impl Program for Map {
     const NAME: &'static str = "scgpt-perturb map";
-    const SUMMARY: &'static str =
-        "Draw perturbations in the plane by what they change, and cluster them";
+    const SUMMARY: &'static str = "Embed and cluster perturbations by predicted response";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_3432"],
@@ -98,25 +96,25 @@ impl Program for Map {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        asking::problems(&options.asking)
+        request::problems(&options.request)
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
+        run.record_at(steps::record_path(&options.output));
         let groups = options
             .groups
             .as_ref()
             .map(|path| read_groups(path, run))
             .transpose()?;
-        let asked = run.stage("read", |run| Asked::read(&options.asking, run))?;
-        let n = asked.questions.len();
+        let predictions = run.stage("read", |run| Predictions::read(&options.request, run))?;
+        let n = predictions.perturbations.len();
         if n < 3 {
-            return Err(Failure::Input.error(format!("{n} perturbations make no map: ask for at least three, such as all pairs of some genes with `--pairs`")));
+            return Err(Failure::Input.error(format!("{n} perturbations are too few to embed: request at least three, such as all pairs of some genes with `--pairs`")));
         }
-        let width = asked.model.settings.genes.len();
+        let width = predictions.model.settings.genes.len();
         let mut changes = Array2::<f32>::zeros((n, width));
-        run.stage("tell", |run| {
-            asked.each(run, |at, change| {
+        run.stage("predict", |run| {
+            predictions.each(run, |at, change| {
                 changes
                     .row_mut(at)
                     .iter_mut()
@@ -124,19 +122,19 @@ impl Program for Map {
                     .for_each(|(to, from)| *to = *from);
             })
         })?;
-        let seed = Seed(options.asking.seed);
-        let placed = run.stage("place", |_| place(&options, &changes, seed))?;
-        let dominant = dominant(&asked, &placed.clusters, seed);
+        let seed = Seed(options.request.seed);
+        let placed = run.stage("embed", |_| place(&options, &changes, seed))?;
+        let dominant = dominant(&predictions, &placed.clusters, seed);
         report(&dominant, run);
         if let Some(path) = &options.table {
-            let text = table(&asked, &placed, &dominant, groups.as_ref());
+            let text = table(&predictions, &placed, &dominant, groups.as_ref());
             steps::write_text(path, &text, run)?;
         }
-        if let Some(path) = &options.figure {
-            let svg = draw(&asked, &placed, groups.as_ref());
+        if let Some(path) = &options.plot {
+            let svg = draw(&predictions, &placed, groups.as_ref());
             steps::write_text(path, &svg, run)?;
         }
-        write(&options, &asked, &placed, &changes)?;
+        write(&options, &predictions, &placed, &changes)?;
         run.output(&options.output)?;
         Ok(())
     }
@@ -153,7 +151,7 @@ fn read_groups(path: &Path, run: &mut Run) -> Result<Groups> {
             Ok((gene.trim().to_owned(), group.trim().to_owned()))
         }
         _ => Err(Failure::Input.error(format!(
-            "line {} of `{}` is `{line}`; expected a gene and its group with a tab between",
+            "line {} of `{}` is `{line}`; expected a gene and its group, separated by a tab",
             number + 1,
             path.display()
         ))),
@@ -165,31 +163,31 @@ fn read_groups(path: &Path, run: &mut Run) -> Result<Groups> {
     lines.map(line).collect()
 }
 
-struct Placed {
+struct Embedded {
     places: Array2<f64>,
     clusters: Vec<usize>,
 }
 
-fn place(options: &Options, changes: &Array2<f32>, seed: Seed) -> Result<Placed> {
+fn place(options: &Options, changes: &Array2<f32>, seed: Seed) -> Result<Embedded> {
     let components = match Pca::fit(changes.view(), COMPONENTS) {
         Ok(pca) => pca.transform(changes.view())?,
         Err(crate::analysis::Error::AllEqual { .. }) => {
             return Err(Failure::Input.error(
-                "the model tells the same change for all perturbations: there is no map of them",
+                "the model predicts the same change for all perturbations: no embedding can be computed",
             ));
         }
         Err(error) => return Err(error.into()),
     };
-    let k = options.neighbours.min(changes.nrows());
-    let neighbours = nearest(components.view(), components.view(), k, Metric::Euclidean)?;
-    let graph = Graph::connectivities(&neighbours)?;
-    Ok(Placed {
-        clusters: leiden(&graph, options.resolution, options.asking.seed)?,
+    let k = options.n_neighbors.min(changes.nrows());
+    let neighbors = nearest(components.view(), components.view(), k, Metric::Euclidean)?;
+    let graph = Graph::connectivities(&neighbors)?;
+    Ok(Embedded {
+        clusters: leiden(&graph, options.resolution, options.request.seed)?,
         places: layout(&graph, &LayoutOptions::default(), seed)?,
     })
 }
 
-/// The gene that most perturbations of a cluster have in common, and how often so many would by chance.
+/// The gene that most perturbations of a cluster have in common, with a p-value.
 struct Dominant {
     cluster: usize,
     size: usize,
@@ -198,13 +196,13 @@ struct Dominant {
     p_value: f64,
 }
 
-/// The dominant gene of every cluster, with a p-value by permuting the clusters of perturbations: the share of permutations in which
-/// some gene is as frequent in the cluster.
-fn dominant(asked: &Asked, clusters: &[usize], seed: Seed) -> Vec<Dominant> {
-    let genes: Vec<Vec<&str>> = asked
-        .questions
+/// The dominant gene of every cluster, with a p-value by permuting the clusters of perturbations: the fraction of permutations in
+/// which some gene is as frequent in the cluster.
+fn dominant(predictions: &Predictions, clusters: &[usize], seed: Seed) -> Vec<Dominant> {
+    let genes: Vec<Vec<&str>> = predictions
+        .perturbations
         .iter()
-        .map(|question| question.genes())
+        .map(|perturbation| perturbation.genes())
         .collect();
     let n = clusters.iter().max().map_or(0, |last| last + 1);
     let most = |clusters: &[usize]| -> Vec<(usize, String)> {
@@ -267,7 +265,7 @@ fn report(dominant: &[Dominant], run: &mut Run) {
         .filter(|dominant| dominant.p_value <= 0.05)
         .count();
     run.metric("clusters", dominant.len());
-    run.metric("clusters_with_a_dominant_gene", significant);
+    run.metric("clusters_with_dominant_gene", significant);
 }
 
 /// The group of a perturbation: that of its genes, or of each.
@@ -279,15 +277,22 @@ fn group_of(genes: &[&str], groups: &Groups) -> String {
     names.into_iter().collect::<Vec<_>>().join(" + ")
 }
 
-fn table(asked: &Asked, placed: &Placed, dominant: &[Dominant], groups: Option<&Groups>) -> String {
+fn table(
+    predictions: &Predictions,
+    placed: &Embedded,
+    dominant: &[Dominant],
+    groups: Option<&Groups>,
+) -> String {
     let mut text =
-        String::from("perturbation\tpart\tx\ty\tcluster\tdominant_gene\tp_value\tgroup\n");
-    for (at, question) in asked.questions.iter().enumerate() {
+        String::from("perturbation\tsplit\tx\ty\tcluster\tdominant_gene\tp_value\tgroup\n");
+    for (at, perturbation) in predictions.perturbations.iter().enumerate() {
         let cluster = &dominant[placed.clusters[at]];
-        let group = groups.map_or(String::new(), |groups| group_of(&question.genes(), groups));
+        let group = groups.map_or(String::new(), |groups| {
+            group_of(&perturbation.genes(), groups)
+        });
         text.push_str(&format!(
-            "{question}\t{}\t{:.4}\t{:.4}\t{}\t{}\t{}\t{group}\n",
-            asked.part(question),
+            "{perturbation}\t{}\t{:.4}\t{:.4}\t{}\t{}\t{}\t{group}\n",
+            predictions.split(perturbation),
             placed.places[(at, 0)],
             placed.places[(at, 1)],
             cluster.cluster,
@@ -298,12 +303,12 @@ fn table(asked: &Asked, placed: &Placed, dominant: &[Dominant], groups: Option<&
     text
 }
 
-fn draw(asked: &Asked, placed: &Placed, groups: Option<&Groups>) -> String {
+fn draw(predictions: &Predictions, placed: &Embedded, groups: Option<&Groups>) -> String {
     let label = |at: usize| match groups {
-        Some(groups) => group_of(&asked.questions[at].genes(), groups),
+        Some(groups) => group_of(&predictions.perturbations[at].genes(), groups),
         None => format!("cluster {:02}", placed.clusters[at]),
     };
-    let labels: Vec<String> = (0..asked.questions.len()).map(label).collect();
+    let labels: Vec<String> = (0..predictions.perturbations.len()).map(label).collect();
     let names: BTreeSet<&String> = labels.iter().collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
     let categories: Vec<Option<usize>> = labels
@@ -317,7 +322,7 @@ fn draw(asked: &Asked, placed: &Placed, groups: Option<&Groups>) -> String {
         .map(|row| (row[0], row[1]))
         .collect();
     Scatter {
-        title: "Perturbations by what they change",
+        title: "Perturbations by predicted response",
         axes: ["UMAP 1", "UMAP 2"],
         points: &points,
         categories: &categories,
@@ -326,8 +331,17 @@ fn draw(asked: &Asked, placed: &Placed, groups: Option<&Groups>) -> String {
     .to_svg()
 }
 
-fn write(options: &Options, asked: &Asked, placed: &Placed, changes: &Array2<f32>) -> Result<()> {
-    let names: Vec<String> = asked.questions.iter().map(ToString::to_string).collect();
+fn write(
+    options: &Options,
+    predictions: &Predictions,
+    placed: &Embedded,
+    changes: &Array2<f32>,
+) -> Result<()> {
+    let names: Vec<String> = predictions
+        .perturbations
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let row = |row: ndarray::ArrayView1<f32>| (0u32..).zip(row.to_vec()).collect::<Vec<_>>();
     let counts = Counts::from_rows(changes.ncols(), changes.rows().into_iter().map(row));
     let clusters: Vec<Option<String>> = placed
@@ -335,15 +349,15 @@ fn write(options: &Options, asked: &Asked, placed: &Placed, changes: &Array2<f32
         .iter()
         .map(|cluster| Some(cluster.to_string()))
         .collect();
-    let parts: Vec<Option<&str>> = asked
-        .questions
+    let splits: Vec<Option<&str>> = predictions
+        .perturbations
         .iter()
-        .map(|question| Some(asked.part(question)))
+        .map(|perturbation| Some(predictions.split(perturbation)))
         .collect();
     let content = h5ad::Cells {
         obs: &[
             ("cluster".to_owned(), Column::from_labels(&clusters)),
-            ("part".to_owned(), Column::from_labels(&parts)),
+            ("split".to_owned(), Column::from_labels(&splits)),
         ],
         obsm: &[(
             "X_umap".to_owned(),
@@ -352,7 +366,7 @@ fn write(options: &Options, asked: &Asked, placed: &Placed, changes: &Array2<f32
                 values: placed.places.iter().map(|&value| value as f32).collect(),
             },
         )],
-        ..h5ad::Cells::new(&counts, &names, &asked.model.settings.genes)
+        ..h5ad::Cells::new(&counts, &names, &predictions.model.settings.genes)
     };
     Ok(h5ad::create(&options.output, &content)?)
 }

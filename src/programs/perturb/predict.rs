@@ -1,4 +1,4 @@
-//! `scgpt-perturb predict`: expression after perturbations.
+//! `scgpt-perturb predict`: gene expression after perturbation.
 
 use std::path::PathBuf;
 
@@ -6,12 +6,12 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{self, Asked, Asking};
+use super::request::{self, Predictions, Request};
 use crate::counts::Counts;
 use crate::figures::Changes;
 use crate::formats::{Column, h5ad};
 use crate::output;
-use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, perturbed, steps};
+use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, perturbation_data, steps};
 use crate::run_record::Run;
 
 /// Options of `scgpt-perturb predict`.
@@ -19,37 +19,36 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub asking: Asking,
-    /// Where to write the told expression, an AnnData file with a row for every perturbation: X is its mean expression, layers/change
-    /// what changed.
+    /// AnnData: predicted expression with one row per perturbation. X is the mean expression, layers/change the change from control.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Also write the most changed genes of every perturbation as a table.
+    /// TSV of the most changed genes of every perturbation.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub table: Option<PathBuf>,
-    /// Genes of every perturbation in that table.
+    /// Number of genes per perturbation in that table.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// New folder for pictures, one for each of the first 50 perturbations: the most changed genes as told, beside what was observed
-    /// where the input has cells of the perturbation.
+    /// New directory of figures, one for each of the first 50 perturbations: predicted changes of the most changed genes, and observed
+    /// changes where the input has cells of the perturbation.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "directory", "x-direction" = "output"))]
-    pub figures: Option<PathBuf>,
+    pub plot_dir: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub request: Request,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            asking: Asking::default(),
+            request: Request::default(),
             output: PathBuf::new(),
             table: None,
             top: 50,
-            figures: None,
+            plot_dir: None,
         }
     }
 }
@@ -57,57 +56,57 @@ impl Default for Options {
 /// The program.
 pub struct Predict;
 
-/// Pictures drawn, at most, and genes in each.
-const PICTURES: usize = 50;
+/// Maximum number of figures, and genes in each.
+const MAX_FIGURES: usize = 50;
 const GENES_DRAWN: usize = 20;
 
 impl Program for Predict {
     const NAME: &'static str = "scgpt-perturb predict";
-    const SUMMARY: &'static str = "Tell the expression of cells after perturbations";
+    const SUMMARY: &'static str = "Predict gene expression after perturbation";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],
         resources: INFERENCE,
         contents: &[
             ("input", CELLS),
-            ("output", &["X", "layers/change", "obs/part"]),
+            ("output", &["X", "layers/change", "obs/split"]),
             ("model", MODEL),
         ],
     };
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        asking::problems(&options.asking)
+        request::problems(&options.request)
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
-        let asked = run.stage("read", |run| Asked::read(&options.asking, run))?;
-        let folder = options.figures.as_ref();
+        run.record_at(steps::record_path(&options.output));
+        let predictions = run.stage("read", |run| Predictions::read(&options.request, run))?;
+        let folder = options.plot_dir.as_ref();
         let folder = folder.map(|path| output::Directory::create(path, output::Existing::Refuse));
         let folder = folder.transpose()?;
-        let genes = &asked.model.settings.genes;
-        let (mut told, mut changes) = (Counts::empty(genes.len()), Counts::empty(genes.len()));
+        let genes = &predictions.model.settings.genes;
+        let (mut predicted, mut changes) = (Counts::empty(genes.len()), Counts::empty(genes.len()));
         let mut table = String::from(
-            "perturbation\tpart\trank\tgene\tcontrol\tpredicted\tchange\tobserved_change\n",
+            "perturbation\tsplit\trank\tgene\tcontrol\tpredicted\tchange\tobserved_change\n",
         );
-        let mut pictures = Vec::new();
-        run.stage("tell", |run| {
-            asked.each(run, |at, change| {
+        let mut figures = Vec::new();
+        run.stage("predict", |run| {
+            predictions.each(run, |at, change| {
                 let ranking = ranking(change);
                 if options.table.is_some() {
                     rows(
                         &mut table,
-                        &asked,
+                        &predictions,
                         at,
                         (change, &ranking[..ranking.len().min(options.top)]),
                     );
                 }
-                if folder.is_some() && pictures.len() < PICTURES {
-                    pictures.push(picture(&asked, at, change, &ranking));
+                if folder.is_some() && figures.len() < MAX_FIGURES {
+                    figures.push(figure(&predictions, at, change, &ranking));
                 }
-                told.push(
-                    asked
+                predicted.push(
+                    predictions
                         .mean
                         .iter()
                         .zip(change)
@@ -120,14 +119,14 @@ impl Program for Predict {
         if let Some(path) = &options.table {
             steps::write_text(path, &table, run)?;
         }
-        if let (Some(folder), Some(path)) = (folder, &options.figures) {
-            for (name, svg) in &pictures {
+        if let (Some(folder), Some(path)) = (folder, &options.plot_dir) {
+            for (name, svg) in &figures {
                 std::fs::write(folder.path().join(name), svg)?;
             }
             folder.finish()?;
             run.output(path)?;
         }
-        write(&options, &asked, (&told, &changes))?;
+        write(&options, &predictions, (&predicted, &changes))?;
         run.output(&options.output)?;
         Ok(())
     }
@@ -140,43 +139,56 @@ pub fn ranking(change: &[f32]) -> Vec<usize> {
     order
 }
 
-fn rows(table: &mut String, asked: &Asked, at: usize, (change, genes): (&[f32], &[usize])) {
-    let question = &asked.questions[at];
-    let observed = asked.observed(question);
-    let observed = (!observed.is_empty()).then(|| perturbed::mean(&asked.counts, &observed));
+fn rows(
+    table: &mut String,
+    predictions: &Predictions,
+    at: usize,
+    (change, genes): (&[f32], &[usize]),
+) {
+    let perturbation = &predictions.perturbations[at];
+    let observed = predictions.observed(perturbation);
+    let observed =
+        (!observed.is_empty()).then(|| perturbation_data::mean(&predictions.counts, &observed));
     for (rank, &gene) in genes.iter().enumerate() {
-        let control = asked.mean[gene];
+        let control = predictions.mean[gene];
         let seen = observed
             .as_ref()
             .map_or(String::new(), |mean| format!("{:.6}", mean[gene] - control));
         table.push_str(&format!(
-            "{question}\t{}\t{}\t{}\t{control:.6}\t{:.6}\t{:.6}\t{seen}\n",
-            asked.part(question),
+            "{perturbation}\t{}\t{}\t{}\t{control:.6}\t{:.6}\t{:.6}\t{seen}\n",
+            predictions.split(perturbation),
             rank + 1,
-            asked.model.settings.genes[gene],
+            predictions.model.settings.genes[gene],
             control + f64::from(change[gene]),
             change[gene]
         ));
     }
 }
 
-fn picture(asked: &Asked, at: usize, change: &[f32], ranking: &[usize]) -> (String, String) {
-    let question = &asked.questions[at];
-    let cells = asked.observed(question);
+fn figure(
+    predictions: &Predictions,
+    at: usize,
+    change: &[f32],
+    ranking: &[usize],
+) -> (String, String) {
+    let perturbation = &predictions.perturbations[at];
+    let cells = predictions.observed(perturbation);
     let genes = &ranking[..ranking.len().min(GENES_DRAWN)];
     let names: Vec<String> = genes
         .iter()
-        .map(|&gene| asked.model.settings.genes[gene].clone())
+        .map(|&gene| predictions.model.settings.genes[gene].clone())
         .collect();
-    let spread = |cells: &[usize]| perturbed::quantiles(&asked.counts, cells, genes, &asked.mean);
-    let mean = perturbed::mean(&asked.counts, &cells);
-    let title = format!("{question} ({})", asked.part(question));
+    let spread = |cells: &[usize]| {
+        perturbation_data::quantiles(&predictions.counts, cells, genes, &predictions.mean)
+    };
+    let mean = perturbation_data::mean(&predictions.counts, &cells);
+    let title = format!("{perturbation} ({})", predictions.split(perturbation));
     let seen = !cells.is_empty();
     let svg = Changes {
         title: &title,
         genes: &names,
         observed: &if seen { spread(&cells) } else { Vec::new() },
-        control: &spread(&asked.control_cells),
+        control: &spread(&predictions.control_cells),
         predicted: &genes
             .iter()
             .map(|&gene| f64::from(change[gene]))
@@ -184,7 +196,7 @@ fn picture(asked: &Asked, at: usize, change: &[f32], ranking: &[usize]) -> (Stri
         observed_mean: &match seen {
             true => genes
                 .iter()
-                .map(|&gene| mean[gene] - asked.mean[gene])
+                .map(|&gene| mean[gene] - predictions.mean[gene])
                 .collect(),
             false => Vec::new(),
         },
@@ -194,32 +206,40 @@ fn picture(asked: &Asked, at: usize, change: &[f32], ranking: &[usize]) -> (Stri
         format!(
             "{:02}_{}.svg",
             at + 1,
-            perturbed::file_name(&question.to_string())
+            perturbation_data::file_name(&perturbation.to_string())
         ),
         svg,
     )
 }
 
-fn write(options: &Options, asked: &Asked, (told, changes): (&Counts, &Counts)) -> Result<()> {
-    let names: Vec<String> = asked.questions.iter().map(ToString::to_string).collect();
-    let parts: Vec<Option<&str>> = asked
-        .questions
+fn write(
+    options: &Options,
+    predictions: &Predictions,
+    (predicted, changes): (&Counts, &Counts),
+) -> Result<()> {
+    let names: Vec<String> = predictions
+        .perturbations
         .iter()
-        .map(|question| Some(asked.part(question)))
+        .map(ToString::to_string)
         .collect();
-    let seen = asked
-        .questions
+    let splits: Vec<Option<&str>> = predictions
+        .perturbations
         .iter()
-        .map(|question| Some(asked.observed(question).len() as f64));
-    let control = asked.mean.iter().map(|&mean| Some(mean)).collect();
+        .map(|perturbation| Some(predictions.split(perturbation)))
+        .collect();
+    let seen = predictions
+        .perturbations
+        .iter()
+        .map(|perturbation| Some(predictions.observed(perturbation).len() as f64));
+    let control = predictions.mean.iter().map(|&mean| Some(mean)).collect();
     let content = h5ad::Cells {
         obs: &[
-            ("part".to_owned(), Column::from_labels(&parts)),
+            ("split".to_owned(), Column::from_labels(&splits)),
             ("observed_cells".to_owned(), Column::Number(seen.collect())),
         ],
         var: &[("control".to_owned(), Column::Number(control))],
         layers: &[("change", changes)],
-        ..h5ad::Cells::new(told, &names, &asked.model.settings.genes)
+        ..h5ad::Cells::new(predicted, &names, &predictions.model.settings.genes)
     };
     Ok(h5ad::create(&options.output, &content)?)
 }

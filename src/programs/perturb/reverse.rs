@@ -1,7 +1,7 @@
-//! `scgpt-perturb reverse`: which perturbations would lead to a state (reference section 11.4, end).
+//! `scgpt-perturb reverse`: ranking of perturbations towards a target state (docs/methods.md, "Reverse perturbation").
 //!
-//! For every candidate the model tells the expression of control cells after it. Cells in the wanted state vote for the candidates
-//! whose told profiles are nearest to them.
+//! The model predicts the expression of control cells after every candidate perturbation. Cells in the target state vote for the
+//! candidates whose predicted profiles are nearest.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::asking::{self, Asked, Asking};
+use super::request::{self, Predictions, Request};
 use crate::cells::perturbation::Perturbation;
 use crate::counts::Counts;
 use crate::failure::Failure;
-use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, perturbed, steps};
+use crate::programs::{CELLS, Facts, INFERENCE, MODEL, Program, TOPICS, perturbation_data, steps};
 use crate::progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
@@ -27,55 +27,55 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub asking: Asking,
-    /// Where to write the candidates, best first, as a table.
+    /// TSV of candidate perturbations, best first.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Perturbations whose cells in the input are the wanted state: each is a query whose cause is known, which tests the model.
+    /// Perturbations whose cells in the input are the target state. Their true perturbation is known, so the ranking can be evaluated.
     #[arg(long, value_name = "PERTURBATION")]
     pub query: Vec<String>,
-    /// Column of obs that names the wanted state instead.
+    /// Column of obs that defines the target state instead.
     #[arg(long, value_name = "COLUMN")]
     pub target_column: Option<String>,
-    /// Value in that column of the cells in the wanted state.
+    /// Value of that column in the cells of the target state.
     #[arg(long, value_name = "VALUE")]
     pub target: Option<String>,
-    /// Also write how often the cause is among the best candidates, for queries whose cause is known.
+    /// TSV of top-k accuracy: how often the true perturbation of --query is among the best candidates.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub evaluate: Option<PathBuf>,
-    /// Candidates of every query in the table.
+    /// Number of candidates per query in the table.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// Candidates that a cell votes for, the nearest most.
+    /// Number of nearest candidates that each cell votes for, weighted by 1 / rank.
     #[arg(long)]
     #[schemars(range(min = 1))]
-    pub votes: usize,
-    /// Cells that are averaged before they vote, so that chance plays less of a part; 1 lets single cells vote, as the paper does.
-    #[arg(long)]
+    pub top_k: usize,
+    /// Pseudobulk size: cells averaged before they vote, which reduces noise; 1 lets single cells vote, as in the paper.
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
-    pub pool: usize,
-    /// Do not look at the expression of the candidates' own genes, which a knock-out itself silences.
-    #[arg(long)]
+    pub pseudobulk_size: usize,
+    /// Exclude the genes of all candidates from the distance: a knock-out silences its own gene.
+    #[arg(long, hide_short_help = true)]
     pub ignore_targets: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub request: Request,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            asking: Asking::default(),
+            request: Request::default(),
             output: PathBuf::new(),
             query: Vec::new(),
             target_column: None,
             target: None,
             evaluate: None,
             top: 10,
-            votes: 10,
-            pool: 10,
+            top_k: 10,
+            pseudobulk_size: 10,
             ignore_targets: false,
         }
     }
@@ -84,12 +84,12 @@ impl Default for Options {
 /// The program.
 pub struct Reverse;
 
-/// Numbers of candidates that hits are counted among.
-const AMONG: [usize; 5] = [1, 3, 5, 8, 10];
+/// Values of k for top-k accuracy.
+const TOP_K: [usize; 5] = [1, 3, 5, 8, 10];
 
 impl Program for Reverse {
     const NAME: &'static str = "scgpt-perturb reverse";
-    const SUMMARY: &'static str = "Rank the perturbations that would lead to a state of cells";
+    const SUMMARY: &'static str = "Rank perturbations predicted to produce a target state of cells";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],
@@ -99,17 +99,17 @@ impl Program for Reverse {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        let mut problems = asking::problems(&options.asking);
+        let mut problems = request::problems(&options.request);
         if options.target_column.is_some() != options.target.is_some() {
-            problems.push("`--target-column` and `--target` go together: the column and the value of the wanted state".into());
+            problems.push("`--target-column` and `--target` must be given together: the column and the value of the target state".into());
         }
         if options.query.is_empty() == options.target.is_none() {
-            problems.push("give either `--query`, perturbations whose cells are the wanted state, or `--target-column` and `--target`".into());
+            problems.push("give either `--query`, perturbations whose cells are the target state, or `--target-column` and `--target`".into());
         }
         if options.evaluate.is_some() && options.query.is_empty() {
-            problems.push("`--evaluate` needs `--query`, whose cause is known".into());
+            problems.push("`--evaluate` needs `--query`, whose true perturbation is known".into());
         }
-        let spelling = options.asking.labels.spelling();
+        let spelling = options.request.labels.spelling();
         for text in &options.query {
             match spelling.parse(text) {
                 Err(wrong) => problems.push(format!("`--query`: `{text}` {wrong}")),
@@ -123,14 +123,14 @@ impl Program for Reverse {
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.record_at(steps::record_beside(&options.output));
-        let asked = run.stage("read", |run| Asked::read(&options.asking, run))?;
-        let queries = queries(&options, &asked)?;
-        let mut profiles =
-            Array2::<f32>::zeros((asked.questions.len(), asked.model.settings.genes.len()));
-        run.stage("tell", |run| {
-            asked.each(run, |at, change| {
-                let told = asked
+        run.record_at(steps::record_path(&options.output));
+        let predictions = run.stage("read", |run| Predictions::read(&options.request, run))?;
+        let queries = queries(&options, &predictions)?;
+        let n_genes = predictions.model.settings.genes.len();
+        let mut profiles = Array2::<f32>::zeros((predictions.perturbations.len(), n_genes));
+        run.stage("predict", |run| {
+            predictions.each(run, |at, change| {
+                let predicted = predictions
                     .mean
                     .iter()
                     .zip(change)
@@ -138,20 +138,21 @@ impl Program for Reverse {
                 profiles
                     .row_mut(at)
                     .iter_mut()
-                    .zip(told)
-                    .for_each(|(to, told)| *to = told);
+                    .zip(predicted)
+                    .for_each(|(to, predicted)| *to = predicted);
             })
         })?;
-        let looked_at = looked_at(&options, &asked);
-        let ranked: Vec<Vec<Candidate>> = run.stage("vote", |_| {
-            let (counts, seed) = (&asked.counts, options.asking.seed);
-            let rank = |query: &Query| rank(&options, (counts, seed), &profiles, &looked_at, query);
+        let distance_genes = distance_genes(&options, &predictions);
+        let ranked: Vec<Vec<Candidate>> = run.stage("rank", |_| {
+            let (counts, seed) = (&predictions.counts, options.request.seed);
+            let genes = &distance_genes;
+            let rank = |query: &Query| rank(&options, (counts, seed), &profiles, genes, query);
             queries.par_iter().map(rank).collect()
         });
-        let text = table(&options, &asked, &queries, &ranked);
+        let text = table(&options, &predictions, &queries, &ranked);
         steps::write_text(&options.output, &text, run)?;
         if options.target.is_none() {
-            let text = evaluate(&asked, &queries, &ranked, run);
+            let text = evaluate(&predictions, &queries, &ranked, run);
             progress::result(&text.replace('\t', "  "));
             if let Some(path) = &options.evaluate {
                 steps::write_text(path, &text, run)?;
@@ -161,22 +162,22 @@ impl Program for Reverse {
     }
 }
 
-/// Cells in a wanted state, and its cause if that is known.
+/// Cells in a target state, and its true perturbation if known.
 struct Query {
     name: String,
     cause: Option<Perturbation>,
     cells: Vec<usize>,
 }
 
-fn queries(options: &Options, asked: &Asked) -> Result<Vec<Query>> {
+fn queries(options: &Options, predictions: &Predictions) -> Result<Vec<Query>> {
     let no_cells = |what: String| {
         Failure::Input.error(format!(
             "no cell of `{}` {what}",
-            options.asking.input.display()
+            options.request.input.display()
         ))
     };
     if let (Some(column), Some(value)) = (&options.target_column, &options.target) {
-        let labels = asked.cells.labels(column)?;
+        let labels = predictions.cells.labels(column)?;
         let is_wanted = |(cell, label): (usize, &Option<String>)| {
             (label.as_ref() == Some(value)).then_some(cell)
         };
@@ -186,7 +187,7 @@ fn queries(options: &Options, asked: &Asked) -> Result<Vec<Query>> {
             let found: Vec<&String> = found.into_iter().collect();
             return Err(no_cells(format!(
                 "has `{value}` in the column `{column}`, which has {}",
-                perturbed::some(&found)
+                perturbation_data::some(&found)
             )));
         }
         return Ok(vec![Query {
@@ -195,13 +196,13 @@ fn queries(options: &Options, asked: &Asked) -> Result<Vec<Query>> {
             cells,
         }]);
     }
-    let spelling = options.asking.labels.spelling();
+    let spelling = options.request.labels.spelling();
     let query = |text: &String| {
         let cause = spelling.parse(text)?;
-        let cells = asked.observed(&cause);
+        let cells = predictions.observed(&cause);
         if cells.is_empty() {
             return Err(no_cells(format!(
-                "was perturbed by `{text}`, which `--query` names"
+                "has the perturbation `{text}` of `--query`"
             )));
         }
         Ok(Query {
@@ -213,22 +214,22 @@ fn queries(options: &Options, asked: &Asked) -> Result<Vec<Query>> {
     options.query.iter().map(query).collect()
 }
 
-/// Genes that distances are taken over.
-fn looked_at(options: &Options, asked: &Asked) -> Vec<usize> {
-    let targets: BTreeSet<&str> = asked
-        .questions
+/// Genes that distances are computed on.
+fn distance_genes(options: &Options, predictions: &Predictions) -> Vec<usize> {
+    let targets: BTreeSet<&str> = predictions
+        .perturbations
         .iter()
-        .flat_map(|question| question.genes())
+        .flat_map(|perturbation| perturbation.genes())
         .collect();
-    let genes = &asked.model.settings.genes;
-    let is_looked_at =
+    let genes = &predictions.model.settings.genes;
+    let is_used =
         |gene: &usize| !options.ignore_targets || !targets.contains(genes[*gene].as_str());
-    (0..genes.len()).filter(is_looked_at).collect()
+    (0..genes.len()).filter(is_used).collect()
 }
 
 /// A candidate: votes of all cells, and its mean distance from them.
 struct Candidate {
-    question: usize,
+    perturbation: usize,
     votes: f64,
     distance: f64,
 }
@@ -245,15 +246,15 @@ fn rank(
     let order = random::permutation(&mut stream, query.cells.len());
     let cells: Vec<usize> = order.into_iter().map(|at| query.cells[at]).collect();
     let mut candidates: Vec<Candidate> = (0..profiles.nrows())
-        .map(|question| Candidate {
-            question,
+        .map(|perturbation| Candidate {
+            perturbation,
             votes: 0.0,
             distance: 0.0,
         })
         .collect();
-    let voters: Vec<&[usize]> = cells.chunks(options.pool).collect();
+    let voters: Vec<&[usize]> = cells.chunks(options.pseudobulk_size).collect();
     for voter in &voters {
-        let seen = perturbed::mean(counts, voter);
+        let seen = perturbation_data::mean(counts, voter);
         let far = |profile: ArrayView1<f32>| -> f64 {
             let difference = |&gene: &usize| (f64::from(profile[gene]) - seen[gene]).powi(2);
             genes.iter().map(difference).sum::<f64>().sqrt()
@@ -261,8 +262,8 @@ fn rank(
         let distances: Vec<f64> = profiles.rows().into_iter().map(far).collect();
         let mut order: Vec<usize> = (0..distances.len()).collect();
         order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]).then(a.cmp(&b)));
-        for (rank, &question) in order.iter().take(options.votes).enumerate() {
-            candidates[question].votes += 1.0 / (rank + 1) as f64;
+        for (rank, &perturbation) in order.iter().take(options.top_k).enumerate() {
+            candidates[perturbation].votes += 1.0 / (rank + 1) as f64;
         }
         for (candidate, distance) in candidates.iter_mut().zip(&distances) {
             candidate.distance += distance / voters.len() as f64;
@@ -272,21 +273,26 @@ fn rank(
         let by_votes = b.votes.total_cmp(&a.votes);
         by_votes
             .then(a.distance.total_cmp(&b.distance))
-            .then(a.question.cmp(&b.question))
+            .then(a.perturbation.cmp(&b.perturbation))
     });
     candidates
 }
 
-fn table(options: &Options, asked: &Asked, queries: &[Query], ranked: &[Vec<Candidate>]) -> String {
-    let mut text = String::from("query\trank\tperturbation\tpart\tvotes\tdistance\n");
+fn table(
+    options: &Options,
+    predictions: &Predictions,
+    queries: &[Query],
+    ranked: &[Vec<Candidate>],
+) -> String {
+    let mut text = String::from("query\trank\tperturbation\tsplit\tvotes\tdistance\n");
     for (query, candidates) in queries.iter().zip(ranked) {
         for (rank, candidate) in candidates.iter().take(options.top).enumerate() {
-            let question = &asked.questions[candidate.question];
+            let perturbation = &predictions.perturbations[candidate.perturbation];
             text.push_str(&format!(
-                "{}\t{}\t{question}\t{}\t{:.4}\t{:.6}\n",
+                "{}\t{}\t{perturbation}\t{}\t{:.4}\t{:.6}\n",
                 query.name,
                 rank + 1,
-                asked.part(question),
+                predictions.split(perturbation),
                 candidate.votes,
                 candidate.distance
             ));
@@ -295,73 +301,84 @@ fn table(options: &Options, asked: &Asked, queries: &[Query], ranked: &[Vec<Cand
     text
 }
 
-/// How often the cause, or one of its genes, is among the best candidates, beside what chance would give.
-fn evaluate(asked: &Asked, queries: &[Query], ranked: &[Vec<Candidate>], run: &mut Run) -> String {
+/// Top-k accuracy and partial matches of the candidates, with the values expected for random candidates.
+fn evaluate(
+    predictions: &Predictions,
+    queries: &[Query],
+    ranked: &[Vec<Candidate>],
+    run: &mut Run,
+) -> String {
     let mut text = String::from(
-        "part\tqueries\tamong\tcorrect\tcorrect_by_chance\trelevant\trelevant_by_chance\n",
+        "split\tqueries\ttop_k\taccuracy\taccuracy_random\tpartial_match\tpartial_match_random\n",
     );
-    let parts: BTreeSet<&str> = queries
+    let splits: BTreeSet<&str> = queries
         .iter()
-        .filter_map(|query| Some(asked.part(query.cause.as_ref()?)))
+        .filter_map(|query| Some(predictions.split(query.cause.as_ref()?)))
         .collect();
     let mut records = Vec::new();
-    for part in std::iter::once("all").chain(parts.iter().copied().filter(|_| parts.len() > 1)) {
+    for split in std::iter::once("all").chain(splits.iter().copied().filter(|_| splits.len() > 1)) {
         let own: Vec<(&Perturbation, &Vec<Candidate>)> = queries
             .iter()
             .zip(ranked)
             .filter_map(|(query, ranked)| Some((query.cause.as_ref()?, ranked)))
-            .filter(|(cause, _)| part == "all" || asked.part(cause) == part)
+            .filter(|(cause, _)| split == "all" || predictions.split(cause) == split)
             .collect();
-        for k in AMONG {
-            let shares = own
+        for k in TOP_K {
+            let fractions = own
                 .iter()
-                .map(|(cause, ranked)| hits(asked, cause, ranked, k));
-            let sums = shares.fold([0.0; 4], |sums, hits| {
+                .map(|(cause, ranked)| hits(predictions, cause, ranked, k));
+            let sums = fractions.fold([0.0; 4], |sums, hits| {
                 std::array::from_fn(|at| sums[at] + hits[at])
             });
-            let [correct, by_chance, relevant, relevant_by_chance] =
+            let [accuracy, random, partial_match, partial_match_random] =
                 sums.map(|sum| sum / own.len() as f64);
-            text.push_str(&format!("{part}\t{}\t{k}\t{correct:.4}\t{by_chance:.4}\t{relevant:.4}\t{relevant_by_chance:.4}\n", own.len()));
-            records.push(json!({"part": part, "queries": own.len(), "among": k, "correct": correct, "correct_by_chance": by_chance, "relevant": relevant, "relevant_by_chance": relevant_by_chance}));
+            text.push_str(&format!("{split}\t{}\t{k}\t{accuracy:.4}\t{random:.4}\t{partial_match:.4}\t{partial_match_random:.4}\n", own.len()));
+            records.push(json!({"split": split, "queries": own.len(), "top_k": k, "accuracy": accuracy, "accuracy_random": random, "partial_match": partial_match, "partial_match_random": partial_match_random}));
         }
     }
     run.metric("hits", records);
     text
 }
 
-/// Whether the cause is among the best, by how much chance it would be, and the same of a candidate with one of its genes.
-fn hits(asked: &Asked, cause: &Perturbation, ranked: &[Candidate], k: usize) -> [f64; 4] {
+/// Whether the true perturbation is among the best k, the probability of that for random candidates, and the same for a candidate
+/// with one of its genes.
+fn hits(
+    predictions: &Predictions,
+    cause: &Perturbation,
+    ranked: &[Candidate],
+    k: usize,
+) -> [f64; 4] {
     let genes: BTreeSet<&str> = cause.genes().into_iter().collect();
-    let question = |candidate: &Candidate| &asked.questions[candidate.question];
-    let is_relevant = |candidate: &Candidate| {
-        question(candidate)
+    let perturbation = |candidate: &Candidate| &predictions.perturbations[candidate.perturbation];
+    let has_common_gene = |candidate: &Candidate| {
+        perturbation(candidate)
             .genes()
             .iter()
             .any(|gene| genes.contains(gene))
     };
     let n = ranked.len();
-    let correct = ranked
+    let accuracy = ranked
         .iter()
         .take(k)
-        .any(|candidate| question(candidate) == cause);
-    let relevant = ranked.iter().take(k).any(is_relevant);
-    let by_chance = |good: usize| {
-        // Chance that none of k candidates drawn without replacement is good.
+        .any(|candidate| perturbation(candidate) == cause);
+    let partial_match = ranked.iter().take(k).any(has_common_gene);
+    let chance = |good: usize| {
+        // Probability that none of k candidates drawn without replacement is good.
         let miss = |i: usize| n.saturating_sub(good + i) as f64 / n.saturating_sub(i).max(1) as f64;
         1.0 - (0..k.min(n)).map(miss).product::<f64>()
     };
     let good = ranked
         .iter()
-        .filter(|candidate| question(candidate) == cause)
+        .filter(|candidate| perturbation(candidate) == cause)
         .count();
     let related = ranked
         .iter()
-        .filter(|candidate| is_relevant(candidate))
+        .filter(|candidate| has_common_gene(candidate))
         .count();
     [
-        f64::from(u8::from(correct)),
-        by_chance(good),
-        f64::from(u8::from(relevant)),
-        by_chance(related),
+        f64::from(u8::from(accuracy)),
+        chance(good),
+        f64::from(u8::from(partial_match)),
+        chance(related),
     ]
 }

@@ -1,4 +1,4 @@
-//! The corpora as cells to learn from: their vocabulary, which cells are set aside, and what one pass through them tells.
+//! Training and validation cells from the corpora: vocabulary, held-out cells, and a scan of all cells before training.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::Options;
-use crate::baselines::hidden_values::GeneMeans;
+use crate::baselines::imputation::GeneMeans;
 use crate::checkpoint::Checkpoint;
 use crate::corpus::{Collection, Group, Piece};
 use crate::failure::Failure;
@@ -23,31 +23,31 @@ use crate::tokens::conditions::Conditions;
 use crate::train::pretraining::{Cell, GeneConditions};
 use crate::vocabulary::Vocabulary;
 
-/// Cells that the simpler methods compare with.
+/// Maximum number of training cells for the baseline of similar cells.
 const COMPARED_CELLS: u64 = 4000;
 
 /// Everything about the cells of a run.
 pub struct Data {
     pub collection: Collection,
     pub vocabulary: Vocabulary,
-    /// Tokens that the model to go on from knows.
+    /// Number of tokens in the vocabulary of the checkpoint.
     pub known: usize,
     pub checkpoint: Option<Checkpoint>,
     pub classes: Vec<String>,
     pub conditions: Option<Conditions>,
     pub gene_conditions: Option<GeneConditions>,
-    /// Numbers of the cells set aside, in order, and those cells.
+    /// Numbers of the cells held out, in order, and those cells.
     pub held_out: Vec<u64>,
     pub validation: Vec<Cell>,
-    /// Training cells for simpler methods, and the mean of each gene over all training cells.
+    /// Training cells for baselines, and the mean of each gene over all training cells.
     pub compared: Vec<Cell>,
     pub means: GeneMeans,
     reader: Reader,
 }
 
-/// How groups of a corpus become cells.
+/// Converts groups of a corpus to cells.
 struct Reader {
-    /// For every corpus, the vocabulary id of each of its tokens, and whether its values are bins already.
+    /// For every corpus, the vocabulary id of each of its tokens, and whether its values are already binned.
     ids: Vec<Vec<Option<u32>>>,
     is_binned: Vec<bool>,
     cls: i64,
@@ -59,7 +59,7 @@ struct Reader {
     perturbed: Option<String>,
 }
 
-/// What a pass through some pieces found.
+/// Result of scanning some pieces.
 #[derive(Default)]
 struct Found {
     validation: Vec<(Cell, Option<String>)>,
@@ -99,22 +99,18 @@ impl Data {
             means: GeneMeans::default(),
             reader,
         };
-        data.survey(options, run)?;
+        data.scan(options, run)?;
         Ok(data)
     }
 
-    /// Goes through all cells once: damage shows before any training, and what is set aside is kept.
-    fn survey(&mut self, options: &Options, run: &mut Run) -> Result<()> {
+    /// Reads all cells once: detects damage before training, and keeps the held-out cells.
+    fn scan(&mut self, options: &Options, run: &mut Run) -> Result<()> {
         let compared = options
             .baselines
             .then(|| self.training_sample(Seed(options.seed)));
         let compared = compared.unwrap_or_default();
         let pieces = self.collection.pieces();
-        let mut progress = Progress::new(
-            "looking through the corpus",
-            self.collection.cells(),
-            "cells",
-        );
+        let mut progress = Progress::new("scanning the corpus", self.collection.cells(), "cells");
         let mut all = Found::default();
         for some in pieces.chunks(4 * run.threads().max(1)) {
             if run.interrupted() {
@@ -122,7 +118,7 @@ impl Data {
             }
             let found = some
                 .par_iter()
-                .map(|piece| self.look_through(piece, &compared));
+                .map(|piece| self.scan_piece(piece, &compared));
             found
                 .collect::<Result<Vec<_>>>()?
                 .into_iter()
@@ -132,11 +128,11 @@ impl Data {
         progress.finish();
         self.classes = all.labels.into_iter().collect();
         let class = |label: Option<String>| self.classes.binary_search(&label?).ok();
-        let settle = |(cell, label): (Cell, Option<String>)| Cell {
+        let with_class = |(cell, label): (Cell, Option<String>)| Cell {
             class: class(label).map(|class| class as i64),
             ..cell
         };
-        self.validation = all.validation.into_iter().map(settle).collect();
+        self.validation = all.validation.into_iter().map(with_class).collect();
         (self.compared, self.means) = (all.compared, all.means);
         self.report(all.empty, options, run)
     }
@@ -144,7 +140,7 @@ impl Data {
     fn report(&self, empty: u64, options: &Options, run: &mut Run) -> Result<()> {
         let total = self.collection.cells();
         run.note(format!(
-            "{} cells to learn from, {} to validate on, {} genes",
+            "{} training cells, {} validation cells, {} genes",
             self.training_cells(),
             self.held_out.len(),
             self.vocabulary.genes().count()
@@ -153,12 +149,12 @@ impl Data {
         run.metric("validation_cells", self.held_out.len());
         if empty > 0 {
             run.warning(format!(
-                "{empty} of {total} cells express no gene: nothing is learnt from them"
+                "{empty} of {total} cells have no expressed gene and do not contribute to training"
             ));
         }
         if self.training_cells() == 0 || empty == total {
             return Err(Failure::Input.error(format!(
-                "`{}`: there are no cells to learn from",
+                "`{}`: no training cells",
                 options
                     .input
                     .iter()
@@ -170,7 +166,7 @@ impl Data {
         if let Some(labels) = &options.labels {
             if options.goals.cls_weight > 0.0 && self.classes.len() < 2 {
                 return Err(Failure::Input.error(format!(
-                    "the annotation `{labels}` has {} values, expected at least two cell types to tell apart",
+                    "the annotation `{labels}` has {} values, expected at least two cell types",
                     self.classes.len()
                 )));
             }
@@ -192,7 +188,7 @@ impl Data {
             .collect()
     }
 
-    /// One cell of a piece that was read.
+    /// One cell of a piece.
     pub fn cell(&self, piece: &Piece, group: &Group, row: usize) -> Cell {
         let cell = self.reader.cell(&self.collection, piece, group, row);
         let label = self.label(piece, group, row);
@@ -215,7 +211,7 @@ impl Data {
         group.obs[column].label(row)
     }
 
-    /// Numbers of training cells, in order, for simpler methods.
+    /// Numbers of training cells, in order, for baselines.
     fn training_sample(&self, seed: Seed) -> Vec<u64> {
         let wanted = COMPARED_CELLS.min(self.training_cells()) + self.held_out.len() as u64;
         let mut sample = sample(
@@ -228,19 +224,19 @@ impl Data {
         sample
     }
 
-    fn look_through(&self, piece: &Piece, compared: &[u64]) -> Result<Found> {
+    fn scan_piece(&self, piece: &Piece, compared: &[u64]) -> Result<Found> {
         let group = self.collection.read(piece)?;
         let mut found = Found::default();
         for row in 0..group.cells() {
             let cell = self.cell(piece, &group, row);
             let label = self.label(piece, &group, row);
-            found.empty += u64::from(cell.sentence.len() == 1);
+            found.empty += u64::from(cell.tokens.len() == 1);
             found.labels.extend(label.clone());
             if self.held_out.binary_search(&cell.id).is_ok() {
                 found.validation.push((cell, label));
                 continue;
             }
-            found.means.add(&cell.sentence);
+            found.means.add(&cell.tokens);
             if compared.binary_search(&cell.id).is_ok() {
                 found.compared.push(cell);
             }
@@ -269,14 +265,14 @@ impl Reader {
             let has = |piece: &Piece| collection.column_of(piece, column).is_some();
             if !collection.pieces().iter().any(has) {
                 return Err(Failure::Input.error(format!(
-                    "no corpus has the annotation `{column}` that `--{flag}` names; keep it with `scgpt-tokenize --obs {column}`"
+                    "no corpus has the annotation `{column}` of `--{flag}`; keep it with `scgpt-tokenize --obs {column}`"
                 )));
             }
         }
         let is_binned = collection.corpora().iter().map(|corpus| {
             corpus
                 .manifest()
-                .is_some_and(|manifest| manifest.parameters["values"] == "bins")
+                .is_some_and(|manifest| manifest.parameters["values"] == "binned")
         });
         Ok(Self {
             ids: collection.translate(vocabulary),
@@ -312,7 +308,7 @@ impl Reader {
         }
         Cell {
             id,
-            sentence: Tokens {
+            tokens: Tokens {
                 genes: [&[self.cls], &genes[..]].concat(),
                 values: [&[self.cls_value], &values[..]].concat(),
             },
@@ -322,7 +318,7 @@ impl Reader {
     }
 }
 
-/// Some of `n` things, in order, in memory that grows with those chosen only (Floyd's method).
+/// A sorted random sample of 0..n, in memory proportional to the sample (Floyd's algorithm).
 fn sample(seed: Seed, purpose: &str, n: u64, wanted: u64) -> Vec<u64> {
     let mut stream = seed.stream(purpose, &[]);
     let mut chosen = BTreeSet::new();
@@ -336,16 +332,16 @@ fn sample(seed: Seed, purpose: &str, n: u64, wanted: u64) -> Vec<u64> {
 }
 
 fn held_out(options: &Options, cells: u64) -> Result<Vec<u64>> {
-    let share = (cells as f64 * options.validation_share).round() as u64;
+    let wanted = (cells as f64 * options.validation_fraction).round() as u64;
     Ok(sample(
         Seed(options.seed),
         "cells to validate on",
         cells,
-        share.min(options.validation_cells),
+        wanted.min(options.validation_cells),
     ))
 }
 
-/// The vocabulary of the model to go on from, or none, with the genes of the corpora appended; and how many tokens were there.
+/// The vocabulary of the checkpoint, if any, extended by the genes of the corpora, and the number of tokens before.
 fn vocabulary(
     collection: &Collection,
     checkpoint: Option<&Checkpoint>,
@@ -362,7 +358,7 @@ fn vocabulary(
     if !new.is_empty() {
         let examples = new.iter().take(5).copied().collect::<Vec<_>>().join(", ");
         run.note(format!(
-            "{} genes are new to the model and are added to it, such as {examples}",
+            "{} genes are not in the vocabulary and are added, such as {examples}",
             new.len()
         ));
     }
@@ -371,7 +367,7 @@ fn vocabulary(
     Ok((vocabulary, known.len()))
 }
 
-/// Conditions of genes, from a file and an annotation, or those of the model to go on from.
+/// Gene conditions, from a file and an annotation, or those of the checkpoint.
 fn conditions(
     options: &Options,
     checkpoint: Option<&Checkpoint>,
@@ -389,10 +385,10 @@ fn conditions(
     let given = Conditions::new(categories, options.perturbed.is_some());
     if stored.is_some_and(|stored| stored.names != given.names) {
         return Err(Failure::Input.error(
-            "the model to go on from knows other conditions of genes: give the same ones in the same order, or none to keep its own",
+            "the checkpoint has other gene conditions: provide the same ones in the same order, or none to keep those of the checkpoint",
         ));
     }
-    run.note(format!("{} conditions of genes", given.names.len()));
+    run.note(format!("{} gene conditions", given.names.len()));
     Ok(Some(given))
 }
 
@@ -419,7 +415,7 @@ fn read_categories(path: &Path) -> Result<Vec<(String, String)>> {
                     "a gene and its category"
                 };
                 return Err(Failure::Input.error(format!(
-                    "`{}`, line {}: found {} fields, expected {expected}, with tabs between them",
+                    "`{}`, line {}: found {} fields, expected {expected}, separated by tabs",
                     path.display(),
                     number + 1,
                     fields.len()

@@ -1,4 +1,4 @@
-//! The model, how it learns, and what is written of it.
+//! Model of `scgpt-pretrain`: construction, training and output.
 
 use std::path::Path;
 
@@ -9,25 +9,24 @@ use tch::{Device, Tensor, no_grad};
 use super::baselines::{self, Errors};
 use super::data::Data;
 use super::{Options, fingerprint, stream};
-use crate::checkpoint::directory::OWN_KEY;
+use crate::checkpoint::directory::{OWN_KEY, PRETRAINING_KEY};
 use crate::checkpoint::{Architecture, safetensors, write};
+use crate::distributed::Ranks;
+use crate::file_format;
 use crate::model::{Genes, Heads, Model, Store, weights};
 use crate::output::WorkFolder;
 use crate::programs::steps;
-use crate::programs::watch::{self, Watch};
+use crate::programs::training_progress::{self, ProgressObserver};
 use crate::progress;
 use crate::random::Seed;
-use crate::ranks::Ranks;
 use crate::run_record::Run;
 use crate::train::pretraining::{Example, Pretraining};
-use crate::train::{Fit, METRICS_FILES, Outcome, Plan, Usual};
+use crate::train::{Defaults, Fit, METRICS_FILES, Outcome, Plan};
 
-/// Key of `args.json` under which a model says how it was pre-trained.
-pub const ARGUMENTS: &str = "scgpt_pretraining";
 /// Dropout of a model from scratch.
 const DROPOUT: f64 = 0.1;
-/// Cells that a model from scratch is shown, every epoch's anew.
-const CELLS_SHOWN: u64 = 200_000;
+/// Training budget of a model from scratch: cells over all epochs.
+const TRAINING_BUDGET_CELLS: u64 = 200_000;
 
 /// The model being trained.
 pub struct Learner {
@@ -36,8 +35,8 @@ pub struct Learner {
     heads: Heads,
     store: Store,
     table: Option<weights::Table>,
-    /// What simpler methods reach.
-    simpler: Option<Errors>,
+    /// Errors of the baselines.
+    baselines: Option<Errors>,
 }
 
 impl Learner {
@@ -71,7 +70,7 @@ impl Learner {
         match &table {
             Some(table) => {
                 steps::report_weights(table, run);
-                table.require_trunk()?;
+                table.require_backbone()?;
             }
             None => start_at_mean(&store, data.means.overall()),
         }
@@ -84,7 +83,7 @@ impl Learner {
             heads,
             store,
             table,
-            simpler: None,
+            baselines: None,
         })
     }
 
@@ -122,18 +121,18 @@ impl Learner {
             // Minibatches are those of all processes together.
             fingerprint: format!("{} x {}", ranks.size(), fingerprint(options, run)),
         };
-        let asked = options.baselines && ranks.leads() && !data.validation.is_empty();
-        let simpler = asked.then(|| self.simpler(&objective, data));
+        let has_baselines = options.baselines && ranks.leads() && !data.validation.is_empty();
+        let baselines = has_baselines.then(|| self.baselines(&objective, data));
         let (stream, server, requests) =
             stream::connect(data, &objective, (Seed(options.seed), options.memory));
-        let mut watch = Watch::new(plan.epochs, data.training_cells(), run);
+        let mut observer = ProgressObserver::new(plan.epochs, data.training_cells(), run);
         let outcome = std::thread::scope(|scope| {
             scope.spawn(move || server.serve(requests));
-            let outcome = fit.run(&objective, &stream, &mut store, &mut watch);
+            let outcome = fit.run(&objective, &stream, &mut store, &mut observer);
             drop(stream);
             outcome
         })?;
-        watch::report(&outcome, run)?;
+        training_progress::report(&outcome, run)?;
         let Outcome::Finished {
             best_loss, last, ..
         } = outcome
@@ -141,32 +140,32 @@ impl Learner {
             unreachable!("an interrupted run is an error")
         };
         self.store = store;
-        if let (Some(loss), Some(simpler)) = (best_loss, &simpler) {
-            compare(loss / options.goals.gep_weight, simpler, run);
+        if let (Some(loss), Some(baselines)) = (best_loss, &baselines) {
+            compare(loss / options.goals.gep_weight, baselines, run);
         }
-        self.simpler = simpler;
+        self.baselines = baselines;
         Ok(last)
     }
 
-    /// The options of training with nothing left open, which is said.
+    /// Training options with all defaults filled in; prints them.
     fn plan(&self, options: &Options, data: &Data, run: &mut Run) -> Plan {
-        let usual = match data.checkpoint {
-            Some(_) => Usual {
+        let defaults = match data.checkpoint {
+            Some(_) => Defaults {
                 epochs: 6,
                 learning_rate: 1e-4,
                 dropout: self.architecture.dropout,
             },
-            None => Usual {
-                epochs: (CELLS_SHOWN / data.training_cells()).clamp(1, 30),
+            None => Defaults {
+                epochs: (TRAINING_BUDGET_CELLS / data.training_cells()).clamp(1, 30),
                 learning_rate: 1e-3,
                 dropout: DROPOUT,
             },
         };
-        watch::settle(&options.training, usual, run)
+        training_progress::resolve(&options.training, defaults, run)
     }
 
-    /// How simpler methods tell the hidden values: what the model must beat.
-    fn simpler(&self, objective: &Pretraining, data: &Data) -> Errors {
+    /// Evaluates the baselines on the masked values of the validation cells.
+    fn baselines(&self, objective: &Pretraining, data: &Data) -> Errors {
         let examples = data
             .validation
             .iter()
@@ -177,8 +176,8 @@ impl Learner {
             &data.compared,
         );
         progress::note(&format!(
-            "mean squared error of {} hidden values, in squared bins: by the mean of each gene {:.2}, by the mean of the most similar cells {:.2}",
-            errors.values, errors.gene_mean, errors.nearest_cells
+            "mean squared error of {} masked values, in squared bins: gene means {:.2}, most similar cells {:.2}",
+            errors.values, errors.baseline_gene_mean, errors.baseline_knn
         ));
         errors
     }
@@ -196,14 +195,17 @@ impl Learner {
             .checkpoint
             .as_ref()
             .map_or_else(Map::new, |checkpoint| checkpoint.arguments.clone());
-        // What a model that was fine-tuned said of its task no longer holds.
+        // Settings of an earlier fine-tuning are no longer valid.
         arguments.remove(OWN_KEY);
         arguments.insert("training_tasks".into(), json!(options.goals.task));
         arguments.insert("mask_ratio".into(), json!(options.goals.mask_ratio));
+        let statement = file_format::MODEL.statement();
         arguments.insert(
-            ARGUMENTS.into(),
+            PRETRAINING_KEY.into(),
             json!({
-                "version": env!("CARGO_PKG_VERSION"),
+                "format": statement.format,
+                "format_version": statement.format_version,
+                "scgpt_tools_version": statement.scgpt_tools_version,
                 "fingerprint": fingerprint(options, run),
                 "classes": data.classes,
                 "conditions": data.conditions,
@@ -216,8 +218,9 @@ impl Learner {
                 serde_json::to_vec_pretty(table)?,
             ));
         }
-        let course = super::course::draw(&work.join(METRICS_FILES[0]), self.simpler.as_ref())?;
-        files.push(("course.svg".into(), course.into_bytes()));
+        let curves =
+            super::training_curve::draw(&work.join(METRICS_FILES[0]), self.baselines.as_ref())?;
+        files.push(("training_curves.svg".into(), curves.into_bytes()));
         for name in METRICS_FILES {
             let path = work.join(name);
             let content = std::fs::read(&path)
@@ -234,7 +237,7 @@ impl Learner {
         Ok(write::write(&options.output, contents, write::Form::OWN)?)
     }
 
-    /// Does something while the model has other weights, given as one flat vector.
+    /// Runs `work` while the model has other weights, given as one flat vector.
     fn with_weights<T>(&self, flat: &Tensor, work: impl FnOnce() -> T) -> T {
         let exchange = |flat: &Tensor| {
             let mut start = 0;
@@ -257,30 +260,30 @@ impl Learner {
     }
 }
 
-/// Sets the model beside the simpler methods.
-fn compare(model: f64, simpler: &Errors, run: &mut Run) {
-    let best = simpler.gene_mean.min(simpler.nearest_cells);
+/// Compares the model with the baselines.
+fn compare(model: f64, baselines: &Errors, run: &mut Run) {
+    let best = baselines.baseline_gene_mean.min(baselines.baseline_knn);
     run.note(format!(
-        "mean squared error of hidden values: {model:.2}, which is {:.0} % of the best simpler method's {best:.2}",
+        "mean squared error of masked values: {model:.2}, {:.0} % of that of the best baseline ({best:.2})",
         100.0 * model / best
     ));
     if model >= best {
-        run.warning("a simpler method tells the hidden values better than this model: train it longer or on more cells");
+        run.warning("a baseline predicts the masked values as well as or better than this model: train longer or on more cells");
     }
     run.metric(
-        "validation_error",
-        json!({ "model": model, "baselines": simpler }),
+        "validation_mse",
+        json!({ "model": model, "baselines": baselines }),
     );
 }
 
-/// Lets the expression head start at the mean of all values instead of at 0.
+/// Initializes the bias of the expression head with the mean of all values.
 fn start_at_mean(store: &Store, mean: f64) {
     if let Some(bias) = store.tensor("decoder.fc.4.bias") {
         no_grad(|| drop(bias.shallow_clone().fill_(mean)));
     }
 }
 
-/// The heads that the goals need, and those of the model to go on from that they would otherwise lose.
+/// The heads that the objectives need, and those of the checkpoint, which are kept.
 fn heads(options: &Options, data: &Data) -> Heads {
     let needed = options.goals.heads(data.classes.len());
     let stored = data

@@ -1,4 +1,4 @@
-//! Training cells from disk in the order of an epoch: while one window of cells is trained on, the next is read.
+//! Streams training cells from disk in shuffled windows: while one window is trained on, the next is read.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -9,32 +9,32 @@ use rayon::prelude::*;
 
 use super::data::Data;
 use crate::corpus::{Group, Piece, TOKEN_BYTES};
+use crate::distributed::Share;
 use crate::options::Size;
 use crate::random::{self, Seed};
-use crate::ranks::Share;
 use crate::train::pretraining::{Example, Pretraining};
-use crate::train::{Cut, Examples, Minibatch, Minibatches, checksum};
+use crate::train::{BatchPlan, Examples, Minibatch, Minibatches, checksum};
 
-/// Minibatches that wait to be trained on.
+/// Minibatches buffered ahead of training.
 const WAITING: usize = 2;
 
-/// Wanted: the minibatches of an epoch, or those to validate on.
+/// A request for the minibatches of an epoch, or for those of validation.
 struct Request {
     epoch: Option<u64>,
-    cut: Cut,
+    cut: BatchPlan,
     reply: SyncSender<Result<Minibatch<Example>>>,
 }
 
-/// Where requests go, and what is known without asking.
+/// Sends requests to the server; numbers of cells are known without one.
 pub struct Stream<'a> {
     requests: Sender<Request>,
     data: &'a Data,
 }
 
-/// Requests on their way to a server.
+/// Requests to a server.
 pub struct Requests(Receiver<Request>);
 
-/// Answers requests, each on a thread of its own.
+/// Serves requests, each on its own thread.
 pub struct Server<'a> {
     data: &'a Data,
     objective: &'a Pretraining<'a>,
@@ -42,7 +42,7 @@ pub struct Server<'a> {
     window: u64,
 }
 
-/// Connects a stream and its server, which has the given memory.
+/// Connects a stream to a server with the given memory.
 pub fn connect<'a>(
     data: &'a Data,
     objective: &'a Pretraining<'a>,
@@ -53,18 +53,18 @@ pub fn connect<'a>(
         data,
         objective,
         seed,
-        // Two windows are in memory; half of it is for decoding and for what waits.
+        // Two windows are in memory; half of it is for decoding and buffered minibatches.
         window: memory.0 / 4 / TOKEN_BYTES,
     };
     (Stream { requests, data }, server, Requests(inbox))
 }
 
 impl Stream<'_> {
-    fn ask(&self, epoch: Option<u64>, cut: Cut) -> Minibatches<'_, Example> {
-        let (reply, answers) = sync_channel(WAITING);
+    fn request(&self, epoch: Option<u64>, cut: BatchPlan) -> Minibatches<'_, Example> {
+        let (reply, minibatches) = sync_channel(WAITING);
         match self.requests.send(Request { epoch, cut, reply }) {
-            Ok(()) => Box::new(answers.into_iter()),
-            Err(_) => Box::new(std::iter::once(Err(anyhow!("the reader of cells stopped")))),
+            Ok(()) => Box::new(minibatches.into_iter()),
+            Err(_) => Box::new(std::iter::once(Err(anyhow!("the reader thread stopped")))),
         }
     }
 }
@@ -83,29 +83,29 @@ impl Examples<Example> for Stream<'_> {
         self.data.validation.len() as u64
     }
 
-    fn epoch(&self, epoch: u64, cut: Cut) -> Minibatches<'_, Example> {
-        self.ask(Some(epoch), cut)
+    fn epoch(&self, epoch: u64, cut: BatchPlan) -> Minibatches<'_, Example> {
+        self.request(Some(epoch), cut)
     }
 
-    fn validation(&self, cut: Cut) -> Minibatches<'_, Example> {
-        self.ask(None, cut)
+    fn validation(&self, cut: BatchPlan) -> Minibatches<'_, Example> {
+        self.request(None, cut)
     }
 }
 
-/// A cell in a window that was read: which piece, which row.
-type Place = (usize, usize);
+/// Position of a cell in a window: piece and row.
+type Position = (usize, usize);
 
 /// The cells of some pieces, in the order in which they are trained on.
 struct Window {
     pieces: Vec<(Piece, Group)>,
-    order: Vec<Place>,
+    order: Vec<Position>,
 }
 
-/// Nobody waits for the answer any more.
+/// The receiver of the minibatches is gone.
 struct Unwanted;
 
 impl Server<'_> {
-    /// Answers until the stream is gone. Validation may be asked for in the middle of an epoch.
+    /// Serves requests until the stream is dropped. Validation may be requested in the middle of an epoch.
     pub fn serve(&self, requests: Requests) {
         std::thread::scope(|scope| {
             for request in requests.0 {
@@ -118,7 +118,7 @@ impl Server<'_> {
     }
 
     fn validation(&self, request: &Request) -> Result<(), Unwanted> {
-        let Cut { size, from, share } = request.cut;
+        let BatchPlan { size, from, share } = request.cut;
         for cells in self.data.validation.chunks(size).skip(from as usize) {
             let own = &cells[share.range(cells.len())];
             let examples = own
@@ -153,7 +153,7 @@ impl Server<'_> {
         })
     }
 
-    /// Reads window after window from the cell on that stands behind the skipped ones.
+    /// Reads window after window, starting after the skipped cells.
     fn read_windows(&self, epoch: u64, mut skipped: u64, sender: &SyncSender<Result<Window>>) {
         let windows = self.data.collection.windows(self.seed, epoch, self.window);
         for (number, pieces) in windows.into_iter().enumerate() {
@@ -178,17 +178,17 @@ impl Server<'_> {
         }
     }
 
-    fn order(&self, epoch: u64, window: u64, rows: &[Vec<usize>]) -> Vec<Place> {
+    fn order(&self, epoch: u64, window: u64, rows: &[Vec<usize>]) -> Vec<Position> {
         let pieces = rows.iter().enumerate();
-        let places: Vec<Place> = pieces
+        let positions: Vec<Position> = pieces
             .flat_map(|(piece, rows)| rows.iter().map(move |&row| (piece, row)))
             .collect();
         let mut stream = self.seed.stream("order of cells", &[epoch, window]);
-        let order = random::permutation(&mut stream, places.len());
-        order.into_iter().map(|at| places[at]).collect()
+        let order = random::permutation(&mut stream, positions.len());
+        order.into_iter().map(|at| positions[at]).collect()
     }
 
-    /// Adds the cells of a window to the minibatch that waits, and sends those that are full.
+    /// Adds the cells of a window to the unfinished minibatch, and sends full minibatches.
     fn send_window(
         &self,
         epoch: u64,
@@ -196,12 +196,12 @@ impl Server<'_> {
         waiting: &mut Waiting,
         request: &Request,
     ) -> Result<(), Unwanted> {
-        let mut places = &window.order[..];
-        while !places.is_empty() {
+        let mut positions = &window.order[..];
+        while !positions.is_empty() {
             let missing = waiting.size - waiting.cells as usize;
-            let (now, later) = places.split_at(places.len().min(missing));
+            let (now, later) = positions.split_at(positions.len().min(missing));
             let own = waiting.own(request.cut.share, now.len());
-            let example = |&(piece, row): &Place| {
+            let example = |&(piece, row): &Position| {
                 let (piece, group) = &window.pieces[piece];
                 let cell = self.data.cell(piece, group, row);
                 self.objective.example(&cell, Some(epoch))
@@ -214,7 +214,7 @@ impl Server<'_> {
                 .iter()
                 .map(|&(piece, row)| window.pieces[piece].0.first + row as u64);
             waiting.checksum = waiting.checksum.wrapping_add(checksum(ids));
-            places = later;
+            positions = later;
             if waiting.cells as usize == waiting.size {
                 let next = waiting.next(request.cut.size);
                 let full = std::mem::replace(waiting, next);
@@ -230,17 +230,17 @@ impl Server<'_> {
 
 /// A minibatch that is not full yet.
 struct Waiting {
-    /// Cells that it will have, and cells of the epoch that are behind it.
+    /// Cells that it will have, and cells of the epoch that follow it.
     size: usize,
     behind: u64,
-    /// Cells that it has, those of other ranks too, and examples of this rank's.
+    /// Cells that it has, over all ranks, and examples of this rank.
     cells: u64,
     checksum: u64,
     examples: Vec<Example>,
 }
 
 impl Waiting {
-    /// The first minibatch when so many cells of an epoch are to come.
+    /// The first minibatch when the given number of cells of an epoch is left.
     fn first(size: usize, left: u64) -> Self {
         let size = left.min(size as u64);
         Self {
@@ -257,17 +257,17 @@ impl Waiting {
         Self::first(size, self.behind)
     }
 
-    /// Of so many cells that are added, those that are this rank's.
+    /// Of the given number of added cells, those of this rank.
     fn own(&self, share: Share, added: usize) -> Range<usize> {
         let (own, here) = (share.range(self.size), self.cells as usize);
         let within = |at: usize| at.clamp(here, here + added) - here;
         within(own.start)..within(own.end)
     }
 
-    /// Cells of like length go through the model together.
+    /// The minibatch, with cells sorted by length so that cells of similar length share a forward pass.
     fn minibatch(mut self) -> Minibatch<Example> {
         self.examples
-            .sort_by_key(|example| Reverse(example.told.len() + example.asked.len()));
+            .sort_by_key(|example| Reverse(example.input.len() + example.queries.len()));
         Minibatch {
             examples: self.examples,
             cells: self.cells,

@@ -1,4 +1,4 @@
-//! The inputs: files and folders given one by one or in a sample sheet, opened when their turn comes.
+//! The inputs: files and directories of `--input` or a sample sheet, opened one after another.
 
 use std::cell::RefCell;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::vocabulary::Vocabulary;
 /// All tables to read, in order.
 pub struct Inputs {
     pub list: Vec<Input>,
-    /// The input that was opened last: a single one is opened once.
+    /// The input that was opened last, so that a single input is opened once.
     last: RefCell<Option<(usize, Rc<Opened>)>>,
 }
 
@@ -46,7 +46,7 @@ impl Inputs {
         })
     }
 
-    /// Opens an input; `known` is the vocabulary, if it was given.
+    /// Opens an input; `known` is the given vocabulary, if any.
     pub fn open(
         &self,
         number: usize,
@@ -57,14 +57,14 @@ impl Inputs {
         if let Some((_, opened)) = last.as_ref().filter(|(at, _)| *at == number) {
             return Ok(Rc::clone(opened));
         }
-        // The one before is closed first: it may hold as much memory as is allowed.
+        // The previous input is closed first: it may use all of the allowed memory.
         *last = None;
         let opened = Rc::new(open(options, &self.list[number], known)?);
         *last = Some((number, Rc::clone(&opened)));
         Ok(opened)
     }
 
-    /// What the inputs are, for a later run to tell whether they are the same.
+    /// Identity of the inputs, which a resumed run compares.
     pub fn fingerprint(&self) -> Result<serde_json::Value> {
         let mut found = Vec::new();
         for Input { path, annotations } in &self.list {
@@ -78,10 +78,10 @@ impl Inputs {
     }
 }
 
-/// A table whose matrix and gene names are chosen.
+/// An open table with its selected matrix and gene names.
 pub struct Opened {
     pub cells: Cells,
-    /// Names of the genes, empty for features of another kind than asked for.
+    /// Names of the genes, empty for features of another type than requested.
     pub genes: Vec<String>,
 }
 
@@ -102,18 +102,18 @@ fn open(options: &Options, input: &Input, known: Option<&Vocabulary>) -> Result<
     };
     let mut cells = Cells::of(table, &options.cells, known, Prefer::Counts)?;
     let mut genes = cells.genes.clone();
-    leave_out_other_features(options, &mut cells, &mut genes)?;
+    drop_other_features(options, &mut cells, &mut genes)?;
     Ok(Opened { cells, genes })
 }
 
-/// Whether a folder holds cells that were tokenised before.
+/// Whether a directory is a tokenized corpus.
 fn is_corpus(path: &Path) -> bool {
-    let holds = |name: &str| path.join(name).exists();
+    let contains = |name: &str| path.join(name).exists();
     path.is_dir()
-        && (holds(corpus::MANIFEST) || (holds(corpus::VOCABULARY) && !holds("matrix.mtx")))
+        && (contains(corpus::MANIFEST) || (contains(corpus::VOCABULARY) && !contains("matrix.mtx")))
 }
 
-/// A corpus or cell bank as a table again.
+/// Reads a corpus or cell bank as a table.
 fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Result<Plain> {
     let corpus = match Corpus::open(path) {
         Ok(corpus) => corpus,
@@ -147,7 +147,7 @@ fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Re
     }
     let vocabulary = corpus.vocabulary();
     let is_gene = |token: &&str| vocabulary.gene_id(token).is_some();
-    // Special tokens keep their place, but are no genes.
+    // Special tokens keep their column, but are not genes.
     let gene = |token| Some(token).filter(is_gene).unwrap_or_default().to_owned();
     let gene_names: Vec<String> = vocabulary.tokens().map(gene).collect();
     let matrix = spool.finish(n_cells, gene_names.len()).map_err(full)?;
@@ -169,14 +169,14 @@ fn read_corpus(options: &Options, path: &Path, known: Option<&Vocabulary>) -> Re
     })
 }
 
-/// A column of a corpus while its groups are read.
+/// A column of a corpus, read group by group.
 struct Annotation {
     name: String,
     kind: Kind,
     labels: Vec<Option<String>>,
 }
 
-/// Adds what a group, which starts with cell `first`, has of a column. One whose kind differs between files is text.
+/// Adds the values of a column in a group that starts with cell `first`. A column whose type differs between files is text.
 fn add_labels(
     columns: &mut Vec<Annotation>,
     (name, kind): &(String, Kind),
@@ -200,7 +200,7 @@ fn add_labels(
     column.labels.extend(values.to_labels());
 }
 
-/// A column of the kind that its labels were made from.
+/// A column of the type from which its labels were made.
 fn column_of(kind: Kind, labels: Vec<Option<String>>) -> Column {
     let labels = labels.into_iter();
     match kind {
@@ -210,36 +210,32 @@ fn column_of(kind: Kind, labels: Vec<Option<String>>) -> Column {
     }
 }
 
-/// Cell Ranger puts antibodies and guides beside the genes.
-fn leave_out_other_features(
-    options: &Options,
-    cells: &mut Cells,
-    genes: &mut [String],
-) -> Result<()> {
+/// Drops features of other types, such as antibodies and guides in files of Cell Ranger.
+fn drop_other_features(options: &Options, cells: &mut Cells, genes: &mut [String]) -> Result<()> {
     let source = cells.source.clone();
     let columns = cells.table.var_columns(&source)?;
     if !columns.iter().any(|name| name == "feature_types") {
         return Ok(());
     }
-    let kinds = cells.table.var(&source, "feature_types")?.to_labels();
+    let types = cells.table.var(&source, "feature_types")?.to_labels();
     let wanted = |kind: &Option<String>| kind.as_ref().is_none_or(|k| *k == options.feature_type);
-    let left_out = kinds.iter().filter(|kind| !wanted(kind)).count();
-    if left_out == kinds.len() && !kinds.is_empty() {
-        let found = kinds[0].as_deref().unwrap_or_default();
+    let dropped = types.iter().filter(|kind| !wanted(kind)).count();
+    if dropped == types.len() && !types.is_empty() {
+        let found = types[0].as_deref().unwrap_or_default();
         return Err(Failure::Input.error(format!(
-            "`{}` has no feature of the type `{}`, but such as `{found}`; choose one with `--feature-type`",
+            "`{}` has no feature of the type `{}`, but of the type `{found}`: choose one with `--feature-type`",
             cells.table.path().display(),
             options.feature_type
         )));
     }
-    if left_out > 0 {
+    if dropped > 0 {
         let note = format!(
-            "{left_out} features are not of the type `{}` and are left out",
+            "{dropped} features are not of the type `{}` and are dropped",
             options.feature_type
         );
         cells.notes.push(note);
     }
-    for (gene, kind) in genes.iter_mut().zip(&kinds) {
+    for (gene, kind) in genes.iter_mut().zip(&types) {
         if !wanted(kind) {
             gene.clear();
         }

@@ -1,4 +1,4 @@
-//! All cells of all inputs, in order, as tokens: read ahead while the cells before are packed.
+//! Tokenizes all cells of all inputs in order; the next block is read while the current one is written.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::Options;
 use super::inputs::{Inputs, Opened};
-use super::pack::{GROUP_CELLS, Packer};
-use super::survey::{COMPOSITION, Survey, column_of};
+use super::scan::{COMPOSITION, Scan, column_of};
+use super::shard_writer::{GROUP_CELLS, ShardWriter};
 use crate::cells::Cells;
 use crate::corpus::Group;
 use crate::counts::Counts;
@@ -22,44 +22,44 @@ use crate::random::Seed;
 use crate::run_record::Run;
 use crate::tokens::{Values, binning};
 
-/// Cells that a thread takes on at a time: those of a row group, which need not be put together then.
+/// Cells of a parallel task: those of a row group.
 const SLICE: usize = GROUP_CELLS;
 
-/// A column that is left out.
+/// Id of a dropped column.
 const NONE: u32 = u32::MAX;
 
-/// Tokens of some cells of an input that are kept, in their order.
+/// Tokens of some kept cells of an input, in order.
 pub struct Piece {
     pub input: Arc<Annotations>,
-    /// Which cells of the input they are.
+    /// Indices of the cells in the input.
     pub cells: Vec<usize>,
     pub tokens: Group,
 }
 
-/// What is kept of the annotations of an input's cells.
+/// Kept annotations of the cells of an input.
 pub struct Annotations {
-    /// Place of the input among all.
+    /// Index of the input.
     pub number: usize,
     /// Columns of the schema.
     pub obs: Vec<Column>,
-    /// Columns whose make-up the manifest tells.
+    /// Columns whose composition the manifest contains.
     pub composition: Vec<(&'static str, Vec<Option<String>>)>,
 }
 
-/// Packs all cells, from where an interrupted run stopped.
+/// Tokenizes and writes all cells, from where an interrupted run stopped.
 pub fn all(
     options: &Options,
     inputs: &Inputs,
-    survey: &Survey,
-    packer: &mut Packer,
+    scan: &Scan,
+    writer: &mut ShardWriter,
     run: &mut Run,
 ) -> Result<()> {
-    let mut progress = Progress::new("tokenising", survey.n_cells, "cells");
-    let (first_input, mut first_cell) = packer.next();
+    let mut progress = Progress::new("tokenizing", scan.n_cells, "cells");
+    let (first_input, mut first_cell) = writer.next();
     for (number, input) in inputs.list.iter().enumerate().skip(first_input) {
-        let opened = inputs.open(number, options, survey.known())?;
-        let source = Reader::new(options, survey, (number, input), &opened)?;
-        source.pack(first_cell, packer, (run, &mut progress))?;
+        let opened = inputs.open(number, options, scan.known())?;
+        let source = Reader::new(options, scan, (number, input), &opened)?;
+        source.tokenize(first_cell, writer, (run, &mut progress))?;
         first_cell = 0;
     }
     progress.finish();
@@ -71,13 +71,13 @@ pub struct Reader<'a> {
     options: &'a Options,
     cells: &'a Cells,
     matrix: Arc<Matrix>,
-    /// Id of the gene of every column, or [`NONE`]: in the vocabulary where all of its genes count for the values of the kept
-    /// ones, else in the corpus.
+    /// Id of the gene of every column, or [`NONE`]: in the vocabulary if values are normalized over all of its genes, else in the
+    /// corpus.
     ids: Vec<u32>,
     has_duplicates: bool,
     /// Ids of genes in the corpus, by id in the vocabulary.
     numbers: &'a [Option<u32>],
-    /// Cells that fulfil the conditions.
+    /// Cells that meet the filter expressions.
     wanted: Vec<bool>,
     annotations: Arc<Annotations>,
 }
@@ -85,23 +85,23 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub fn new(
         options: &'a Options,
-        survey: &'a Survey,
+        scan: &'a Scan,
         (number, input): (usize, &Input),
         opened: &'a Opened,
     ) -> Result<Self> {
         let cells = &opened.cells;
-        let ids = survey.recognised(opened)?.ids;
-        let all_count = options.values == Values::Logarithms;
+        let ids = scan.recognized(opened)?.ids;
+        let needs_all = options.values == Values::Log1p;
         let read_as = |id: &Option<u32>| match id {
-            Some(id) if all_count => *id,
-            Some(id) => survey.numbers[*id as usize].unwrap_or(NONE),
+            Some(id) if needs_all => *id,
+            Some(id) => scan.numbers[*id as usize].unwrap_or(NONE),
             None => NONE,
         };
-        let mut seen = vec![false; survey.vocabulary.len()];
+        let mut seen = vec![false; scan.vocabulary.len()];
         let mut repeated = |id: &u32| std::mem::replace(&mut seen[*id as usize], true);
-        let obs = survey.schema.obs.iter();
+        let obs = scan.schema.obs.iter();
         let existing = cells.table.obs_columns()?;
-        let told = COMPOSITION.into_iter().filter(|name| {
+        let composition = COMPOSITION.into_iter().filter(|name| {
             let from_sheet = input.annotations.iter().any(|(known, _)| known == name);
             from_sheet || existing.iter().any(|known| known == name)
         });
@@ -111,24 +111,24 @@ impl<'a> Reader<'a> {
             matrix: cells.by_cell(options.spool_memory())?,
             ids: ids.iter().map(read_as).collect(),
             has_duplicates: ids.iter().flatten().any(&mut repeated),
-            numbers: &survey.numbers,
-            wanted: wanted(survey, input, opened)?,
+            numbers: &scan.numbers,
+            wanted: wanted(scan, input, opened)?,
             annotations: Arc::new(Annotations {
                 number,
                 obs: obs
                     .map(|(name, _)| column_of(input, opened, name))
                     .collect::<Result<_>>()?,
-                composition: told
+                composition: composition
                     .map(|name| Ok((name, column_of(input, opened, name)?.to_labels())))
                     .collect::<Result<_>>()?,
             }),
         })
     }
 
-    fn pack(
+    fn tokenize(
         &self,
         first: usize,
-        packer: &mut Packer,
+        writer: &mut ShardWriter,
         (run, progress): (&Run, &mut Progress),
     ) -> Result<()> {
         let blocks = self.blocks(first)?;
@@ -136,21 +136,21 @@ impl<'a> Reader<'a> {
         for (at, block) in blocks.iter().enumerate() {
             if run.interrupted() {
                 return Err(Failure::Interrupted
-                    .error("stopped by a signal; the same command with `--resume` goes on"));
+                    .error("stopped by a signal: rerun with `--resume` to continue"));
             }
             let counts = ahead.take().expect("every block was read ahead");
-            let (packed, next) = rayon::join(
-                || packer.add(self.tokens(block.start, &counts)?),
+            let (written, next) = rayon::join(
+                || writer.add(self.tokens(block.start, &counts)?),
                 || blocks.get(at + 1).map(|next| self.read(next)).transpose(),
             );
-            packed?;
+            written?;
             ahead = next?;
             progress.advance(block.len() as u64);
         }
         Ok(())
     }
 
-    /// Blocks of cells, of which only the last holds a part of what may be in memory at once.
+    /// Blocks of cells that fit into memory.
     pub fn blocks(&self, first: usize) -> Result<Vec<Range<usize>>> {
         let blocks = self.matrix.blocks(self.options.values_at_once())?;
         let rest = |block: Range<usize>| block.start.max(first)..block.end;
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         Ok(self.matrix.read(block.clone())?)
     }
 
-    /// Tokens of the cells of a block, the first of which has the number `start`.
+    /// Tokens of the cells of a block that begins with cell `start`.
     pub fn tokens(&self, start: usize, counts: &Counts) -> Result<Vec<Piece>> {
         let slices = counts.n_cells().div_ceil(SLICE);
         let slice = |at: usize| {
@@ -217,24 +217,24 @@ impl<'a> Reader<'a> {
         if self.has_duplicates {
             add_up(start, tokens);
         }
-        if self.options.values == Values::Logarithms {
-            if self.cells.judgement.state == State::LogNormalised {
+        if self.options.values == Values::Log1p {
+            if self.cells.judgment.state == State::LogNormalized {
                 let values = tokens.values[start..].iter_mut();
                 values.for_each(|value| *value = value.exp_m1());
             }
-            take_logarithms(&mut tokens.values[start..]);
+            normalize_log1p(&mut tokens.values[start..]);
             self.keep(start, tokens);
         }
-        if self.options.values == Values::Bins {
-            let place = [self.annotations.number as u64, cell as u64];
-            let mut stream = Seed(self.options.seed).stream("bins", &place);
+        if self.options.values == Values::Binned {
+            let key = [self.annotations.number as u64, cell as u64];
+            let mut stream = Seed(self.options.seed).stream("bins", &key);
             let Options { n_bins, ties, .. } = *self.options;
             binning::bin(&mut tokens.values[start..], n_bins, ties, &mut stream);
         }
         Ok(())
     }
 
-    /// Appends what a cell expresses of the genes that count.
+    /// Appends the expressed genes of a cell that have an id.
     fn add_known(&self, (columns, values): (&[u32], &[f32]), tokens: &mut Group) {
         let start = tokens.tokens();
         tokens.genes.resize(start + columns.len(), 0);
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         let (genes, expressions) = (&mut tokens.genes[start..], &mut tokens.values[start..]);
         let mut end = 0;
         for (&column, &value) in columns.iter().zip(values) {
-            // Written in any case, and kept by going on to the next place: no branch to guess.
+            // Branch-free: always written, and kept by advancing `end`.
             let id = self.ids[column as usize];
             genes[end] = id;
             expressions[end] = value;
@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         tokens.values.truncate(start + end);
     }
 
-    /// Of the tokens of a cell, those whose genes are kept, under their ids in the corpus.
+    /// Keeps the tokens of a cell whose genes are kept, with their ids in the corpus.
     fn keep(&self, start: usize, tokens: &mut Group) {
         let mut end = start;
         for at in start..tokens.tokens() {
@@ -267,18 +267,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Cells that fulfil all conditions.
-fn wanted(survey: &Survey, input: &Input, opened: &Opened) -> Result<Vec<bool>> {
+/// Cells that meet all filter expressions.
+fn wanted(scan: &Scan, input: &Input, opened: &Opened) -> Result<Vec<bool>> {
     let mut wanted = vec![true; opened.cells.n_cells()];
-    for condition in &survey.conditions {
+    for condition in &scan.conditions {
         let column = column_of(input, opened, &condition.column)?;
-        let fulfils = condition.each(&column);
-        wanted.iter_mut().zip(fulfils).for_each(|(w, f)| *w &= f);
+        let meets = condition.each(&column);
+        wanted.iter_mut().zip(meets).for_each(|(w, f)| *w &= f);
     }
     Ok(wanted)
 }
 
-/// Values of tokens that are the same gene become one.
+/// Sums the values of tokens of the same gene.
 fn add_up(start: usize, tokens: &mut Group) {
     let genes = tokens.genes.drain(start..);
     let mut all: Vec<(u32, f32)> = genes.zip(tokens.values.drain(start..)).collect();
@@ -296,7 +296,7 @@ fn add_up(start: usize, tokens: &mut Group) {
     }
 }
 
-fn take_logarithms(values: &mut [f32]) {
+fn normalize_log1p(values: &mut [f32]) {
     let total: f64 = values.iter().map(|&value| f64::from(value)).sum();
     for value in values {
         *value = (f64::from(*value) / total * 1e4).ln_1p() as f32;

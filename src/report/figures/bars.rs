@@ -1,18 +1,18 @@
-//! Bars from left to right: one value each, or shares that add up to all.
+//! Horizontal bars: one value each, or stacked fractions.
 
 use maud::{Markup, html};
 
-use super::{area, colour, label, legend, rule, svg, tick, ticks, width_of};
+use super::{area, color, label, legend, rule, svg, tick, ticks, width_of};
 use crate::report::html::cut;
 
-/// Room for bars beside their names.
+/// Length of the longest bar.
 const SPAN: f64 = 340.0;
 const ROW: f64 = 22.0;
 const LONGEST: usize = 64;
-/// Room for the number at the end of a bar.
+/// Space for the number at the end of a bar.
 const END: f64 = 84.0;
 
-/// A bar with its name, value and group, which decides its colour.
+/// A bar with its name, value and group, which determines its color.
 #[derive(Debug, Clone)]
 pub struct Bar {
     pub name: String,
@@ -20,7 +20,7 @@ pub struct Bar {
     pub group: usize,
 }
 
-/// Large numbers of an axis are written with their unit of thousands.
+/// Tick of an axis, with SI prefixes for large numbers.
 fn axis_tick(value: f64) -> String {
     match value {
         1e9.. => format!("{} G", tick(value / 1e9)),
@@ -30,8 +30,8 @@ fn axis_tick(value: f64) -> String {
     }
 }
 
-/// Bars from zero; `shown` writes their values, `groups` explains the colours.
-pub fn bars(bars: &[Bar], axis: &str, shown: &dyn Fn(f64) -> String, groups: &[String]) -> Markup {
+/// Bars from zero; `format` writes their values, `groups` is the legend of colors.
+pub fn bars(bars: &[Bar], axis: &str, format: &dyn Fn(f64) -> String, groups: &[String]) -> Markup {
     let names: Vec<String> = bars.iter().map(|bar| cut(&bar.name, LONGEST)).collect();
     let left = names.iter().map(|name| width_of(name)).fold(40.0, f64::max) + 10.0;
     let most = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
@@ -48,8 +48,8 @@ pub fn bars(bars: &[Bar], axis: &str, shown: &dyn Fn(f64) -> String, groups: &[S
         @for (at, (bar, name)) in bars.iter().zip(&names).enumerate() {
             @let top = at as f64 * ROW + 3.0;
             (label((left - 7.0, top + 12.0), "end", name))
-            (area((left, top), (x(bar.value) - left, ROW - 6.0), (colour(bar.group), 1.0), &format!("{name}: {}", shown(bar.value))))
-            (label((x(bar.value) + 5.0, top + 12.0), "start", &shown(bar.value)))
+            (area((left, top), (x(bar.value) - left, ROW - 6.0), (color(bar.group), 1.0), &format!("{name}: {}", format(bar.value))))
+            (label((x(bar.value) + 5.0, top + 12.0), "start", &format(bar.value)))
         }
         (label((left + SPAN / 2.0, bottom + 32.0), "middle", axis))
         (explained)
@@ -57,8 +57,8 @@ pub fn bars(bars: &[Bar], axis: &str, shown: &dyn Fn(f64) -> String, groups: &[S
     svg((width, bottom + 44.0 + height), axis, &content)
 }
 
-/// Rows of counts as shares of their sums, with the sums at the end.
-pub fn shares(rows: &[String], parts: &[String], counts: &[Vec<u64>], axis: &str) -> Markup {
+/// Rows of counts as fractions of their sums, with the sums at the end.
+pub fn fractions(rows: &[String], parts: &[String], counts: &[Vec<u64>], axis: &str) -> Markup {
     let names: Vec<String> = rows.iter().map(|name| cut(name, LONGEST)).collect();
     let parts: Vec<String> = parts.iter().map(|name| cut(name, LONGEST)).collect();
     let left = names.iter().map(|name| width_of(name)).fold(40.0, f64::max) + 10.0;
@@ -72,8 +72,8 @@ pub fn shares(rows: &[String], parts: &[String], counts: &[Vec<u64>], axis: &str
             (label((left - 7.0, top + 12.0), "end", name))
             @for (part, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                 @let before = counts[..part].iter().sum::<u64>() as f64 / total as f64;
-                @let share = count as f64 / total as f64;
-                (area((left + before * span, top), ((share * span - 0.7).max(0.4), ROW - 6.0), (colour(part), 1.0), &format!("{name}, {}: {count} cells, {:.1} %", parts[part], share * 100.0)))
+                @let fraction = count as f64 / total as f64;
+                (area((left + before * span, top), ((fraction * span - 0.7).max(0.4), ROW - 6.0), (color(part), 1.0), &format!("{name}, {}: {count} cells, {:.1} %", parts[part], fraction * 100.0)))
             }
             (label((left + span + 5.0, top + 12.0), "start", &crate::report::html::number(total as f64, 0)))
         }

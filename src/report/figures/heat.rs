@@ -1,4 +1,4 @@
-//! A matrix as shades: blue above zero, orange below.
+//! Heat map: blue above zero, orange below.
 
 use maud::{Markup, html};
 use ndarray::Array2;
@@ -7,22 +7,22 @@ use super::{OPPOSITE, SHADE, area, label, slanted, svg, tick, width_of};
 use crate::report::html::cut;
 
 const LONGEST: usize = 28;
-/// Matrices up to this size have their numbers written into them.
+/// Matrices up to this size show their numbers.
 const WRITTEN: usize = 12;
-/// Larger matrices (entries) have no tooltips, which would make the page heavy.
+/// Maximum number of entries with tooltips, which limits the size of the report.
 const TIPS: usize = 2_000;
 
 /// A matrix with names.
 pub struct Heat<'a> {
     pub rows: &'a [String],
     pub columns: &'a [String],
-    /// Decide the shades.
+    /// Values of the shades.
     pub values: &'a Array2<f64>,
-    /// What rows, columns and values are.
+    /// Names of rows, columns and values.
     pub axes: [&'a str; 2],
     pub what: &'a str,
-    /// What is written of an entry (row, column).
-    pub shown: &'a dyn Fn((usize, usize)) -> String,
+    /// Text of an entry (row, column).
+    pub format: &'a dyn Fn((usize, usize)) -> String,
 }
 
 impl Heat<'_> {
@@ -78,15 +78,15 @@ impl Heat<'_> {
         most: f64,
     ) -> Markup {
         let value = self.values[(row, column)];
-        let share = if most > 0.0 && value.is_finite() {
+        let fraction = if most > 0.0 && value.is_finite() {
             value.abs() / most
         } else {
             0.0
         };
-        let shown = (self.shown)((row, column));
+        let text = (self.format)((row, column));
         let tip = if self.values.len() <= TIPS {
             format!(
-                "{}, {}: {shown}",
+                "{}, {}: {text}",
                 cut(&self.rows[row], LONGEST),
                 cut(&self.columns[column], LONGEST)
             )
@@ -94,17 +94,17 @@ impl Heat<'_> {
             String::new()
         };
         html! {
-            (area((x + 0.5, y + 0.5), (width - 1.0, height - 1.0), if value < 0.0 { (OPPOSITE, 0.03 + share * 0.85) } else { (SHADE, 0.03 + share * 0.85) }, &tip))
+            (area((x + 0.5, y + 0.5), (width - 1.0, height - 1.0), if value < 0.0 { (OPPOSITE, 0.03 + fraction * 0.85) } else { (SHADE, 0.03 + fraction * 0.85) }, &tip))
             @if self.columns.len() <= WRITTEN && value != 0.0 {
                 g stroke="Canvas" stroke-width="2.5" stroke-opacity="0.7" paint-order="stroke" {
-                    (label((x + width / 2.0, y + height / 2.0 + 4.0), "middle", &shown))
+                    (label((x + width / 2.0, y + height / 2.0 + 4.0), "middle", &text))
                 }
             }
         }
     }
 }
 
-/// What the shades mean.
+/// Legend of the shades.
 pub fn scale((x, y): (f64, f64), most: f64, is_signed: bool, what: &str) -> Markup {
     let steps = 24;
     html! {

@@ -1,23 +1,23 @@
-//! Curves over steps.
+//! Line plots.
 
 use maud::{Markup, html};
 
-use super::{colour, fixed, label, legend, rule, svg, tick, ticks};
+use super::{color, fixed, label, legend, rule, svg, tick, ticks};
 
 const SIZE: (f64, f64) = (560.0, 250.0);
 const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 38.0;
 
-/// A curve; points without a value are left out.
+/// A line; points without a value are dropped.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub name: String,
     pub points: Vec<(f64, f64)>,
-    /// Drawn with dashes and dots.
+    /// Dashed, with points.
     pub dashed: bool,
 }
 
-/// Curves with axes; the second axis is logarithmic where values span more than a factor of 20.
+/// Lines with axes; the y axis is logarithmic if values span more than a factor of 20.
 pub fn lines(lines: &[Line], axes: [&str; 2]) -> Markup {
     let points = || lines.iter().flat_map(|line| &line.points);
     let (x0, x1) = range(points().map(|point| point.0));
@@ -54,7 +54,7 @@ pub fn lines(lines: &[Line], axes: [&str; 2]) -> Markup {
         text transform=(format!("translate(13 {}) rotate(-90)", fixed((SIZE.1 - BOTTOM) / 2.0))) text-anchor="middle" {
             (axes[1]) @if is_log { ", logarithmic" }
         }
-        @for (at, line) in lines.iter().enumerate() { (curve(line, colour(at), (&x, &y))) }
+        @for (at, line) in lines.iter().enumerate() { (curve(line, color(at), (&x, &y))) }
         (names)
     };
     svg(
@@ -64,17 +64,17 @@ pub fn lines(lines: &[Line], axes: [&str; 2]) -> Markup {
     )
 }
 
-fn curve(line: &Line, colour: &str, (x, y): (&dyn Fn(f64) -> f64, &dyn Fn(f64) -> f64)) -> Markup {
+fn curve(line: &Line, color: &str, (x, y): (&dyn Fn(f64) -> f64, &dyn Fn(f64) -> f64)) -> Markup {
     let places: Vec<String> = line
         .points
         .iter()
         .map(|&(at, value)| format!("{},{}", fixed(x(at)), fixed(y(value))))
         .collect();
     html! {
-        polyline points=(places.join(" ")) fill="none" stroke=(colour) stroke-width="2" stroke-linejoin="round" stroke-dasharray=(if line.dashed { "5 4" } else { "none" }) {}
+        polyline points=(places.join(" ")) fill="none" stroke=(color) stroke-width="2" stroke-linejoin="round" stroke-dasharray=(if line.dashed { "5 4" } else { "none" }) {}
         @if line.points.len() <= 40 {
             @for &(at, value) in &line.points {
-                circle cx=(fixed(x(at))) cy=(fixed(y(value))) r="2.8" fill=(colour) { title { (line.name) ": " (tick(value)) " at " (tick(at)) } }
+                circle cx=(fixed(x(at))) cy=(fixed(y(value))) r="2.8" fill=(color) { title { (line.name) ": " (tick(value)) " at " (tick(at)) } }
             }
         }
     }

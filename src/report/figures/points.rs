@@ -1,37 +1,37 @@
-//! Cells in the plane: a PNG of all of them, which scripts replace by a canvas, within axes and with numbers at the groups.
+//! Scatter plot of cells: a PNG, which the script replaces by a canvas, with axes and numbered groups.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use super::{COLOURS, colour, fixed, label, svg};
+use super::{COLORS, color, fixed, label, svg};
 use crate::random::{self, Seed};
 use crate::report::cells::{Annotation, Values, View};
 use crate::report::html::{cut, number, shortened};
 
-/// Pixels of the picture on the page; the PNG has twice as many each way.
+/// Size of the figure in pixels; the PNG has twice the resolution.
 const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 const SCALE: usize = 2;
-/// Space around the outermost cells, as a share of the picture.
+/// Margin around the cells, as a fraction of the figure.
 const MARGIN: f64 = 0.04;
 /// Cells without a category.
-const GREY: &str = "#9A9A9A";
-/// Letters of all names together; else they are left out.
+const GRAY: &str = "#9A9A9A";
+/// Maximum characters of all cell names together; longer lists are dropped.
 const NAMES: usize = 1 << 20;
-/// Categories that the legend lists.
+/// Maximum number of categories in the legend.
 const LISTED: usize = 60;
 
-/// The cells with their legend and, for scripts, their data.
+/// The cells with their legend and their data for the script.
 pub fn points(view: &View, id: usize) -> Markup {
-    let places = unit(&view.places);
+    let coordinates = unit(&view.coordinates);
     let main = view.main();
     let [first, second] = &view.axes;
     let content = html! {
-        image href=(format!("data:image/png;base64,{}", STANDARD.encode(png(&places, view, main)))) width=(WIDTH) height=(HEIGHT) {}
+        image href=(format!("data:image/png;base64,{}", STANDARD.encode(png(&coordinates, view, main)))) width=(WIDTH) height=(HEIGHT) {}
         rect width=(WIDTH) height=(HEIGHT) fill="none" stroke="currentColor" stroke-opacity="0.25" {}
-        @for (at, (x, y)) in centres(&places, view, main) {
+        @for (at, (x, y)) in centers(&coordinates, view, main) {
             text x=(fixed(x)) y=(fixed(y + 4.0)) text-anchor="middle" font-weight="700" stroke="Canvas" stroke-width="3" paint-order="stroke" { (mark(main, at)) }
         }
         (label((WIDTH as f64 / 2.0, HEIGHT as f64 + 18.0), "middle", &cut(first, 60)))
@@ -43,11 +43,11 @@ pub fn points(view: &View, id: usize) -> Markup {
             div.plane id=(format!("points-{id}")) { (svg((WIDTH as f64 + 26.0, HEIGHT as f64 + 26.0), "Cells in two dimensions", &inner)) }
             (legend(view, main))
         }
-        script type="application/json" class="cells" data-for=(format!("points-{id}")) { (maud::PreEscaped(embedded(&data(view, &places)))) }
+        script type="application/json" class="cells" data-for=(format!("points-{id}")) { (maud::PreEscaped(embedded(&data(view, &coordinates)))) }
     }
 }
 
-/// What stands at the cells of a category: its name if all names are short, as numbers of clusters are, else its number.
+/// Label at the cells of a category: its name if all names are short, such as cluster numbers, else its number.
 fn mark(main: Option<&Annotation>, at: usize) -> String {
     match main.and_then(Annotation::categories) {
         Some((names, _)) if is_short(names) => cut(&names[at], 3),
@@ -59,7 +59,7 @@ fn is_short(names: &[String]) -> bool {
     names.iter().all(|name| name.len() <= 3 && name.is_ascii())
 }
 
-/// JSON that cannot end the script element it stands in.
+/// JSON that cannot end its script element.
 fn embedded(data: &Value) -> String {
     data.to_string()
         .replace('<', "\\u003c")
@@ -81,7 +81,7 @@ fn legend(view: &View, main: Option<&Annotation>) -> Markup {
             p { strong { (shortened(&main.map_or_else(String::new, |main| main.name.clone()))) } ", cells of " (number(view.n_cells as f64, 0)) }
             ol class=[is_short(names).then_some("plain")] {
                 @for (at, name) in names.iter().take(LISTED).enumerate() {
-                    li { svg width="11" height="11" aria-hidden="true" { rect width="11" height="11" rx="2" fill=(colour(at)) {} } " " bdi { (cut(name, 40)) } " " small { (number(f64::from(counts[at]), 0)) } }
+                    li { svg width="11" height="11" aria-hidden="true" { rect width="11" height="11" rx="2" fill=(color(at)) {} } " " bdi { (cut(name, 40)) } " " small { (number(f64::from(counts[at]), 0)) } }
                 }
             }
             @if names.len() > LISTED { p { "and " (names.len() - LISTED) " more" } }
@@ -89,33 +89,33 @@ fn legend(view: &View, main: Option<&Annotation>) -> Markup {
     }
 }
 
-/// Places as shares of the picture's width and height from its upper left corner: both axes at the same scale, so that distances
-/// are what they are in the layout, and its middle in the middle.
-fn unit(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
+/// Coordinates as fractions of the width and height of the figure from its upper left corner: centered, with both axes at the
+/// same scale, which preserves distances.
+fn unit(coordinates: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let range = |axis: usize| {
-        let values = places.iter().map(|place| place[axis]);
+        let values = coordinates.iter().map(|place| place[axis]);
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
         })
     };
     let (ranges, size) = ([range(0), range(1)], [WIDTH as f64, HEIGHT as f64]);
-    // Pixels that a step of the layout takes, if it is to fit both ways.
+    // Pixels per unit, so that both axes fit.
     let scale = [0, 1]
         .map(|axis| size[axis] * (1.0 - 2.0 * MARGIN) / (ranges[axis].1 - ranges[axis].0))
         .into_iter()
         .fold(f64::INFINITY, f64::min);
     let scale = if scale.is_finite() { scale } else { 0.0 };
-    let share = |place: &[f64; 2], axis: usize| {
+    let fraction = |place: &[f64; 2], axis: usize| {
         let (low, high) = ranges[axis];
         (place[axis] - (low + high) / 2.0) * scale / size[axis]
     };
-    let placed = |place: &[f64; 2]| [0.5 + share(place, 0), 0.5 - share(place, 1)];
-    places.iter().map(placed).collect()
+    let scaled = |place: &[f64; 2]| [0.5 + fraction(place, 0), 0.5 - fraction(place, 1)];
+    coordinates.iter().map(scaled).collect()
 }
 
-/// Where the cells of each category are in the middle, in pixels.
-fn centres(
-    places: &[[f64; 2]],
+/// Median position of the cells of each category, in pixels.
+fn centers(
+    coordinates: &[[f64; 2]],
     view: &View,
     main: Option<&Annotation>,
 ) -> Vec<(usize, (f64, f64))> {
@@ -130,7 +130,7 @@ fn centres(
         values[values.len() / 2]
     };
     let mut of: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; names.len()];
-    for (place, &cell) in places.iter().zip(&view.sample) {
+    for (place, &cell) in coordinates.iter().zip(&view.sample) {
         if let Some(code) = codes[cell] {
             of[code as usize][0].push(place[0] * WIDTH as f64);
             of[code as usize][1].push(place[1] * HEIGHT as f64);
@@ -145,7 +145,7 @@ fn centres(
         .collect()
 }
 
-/// Radius of a cell in pixels of the page.
+/// Radius of a cell in pixels.
 fn radius(n: usize) -> f64 {
     match n {
         0..1_500 => 3.0,
@@ -155,21 +155,24 @@ fn radius(n: usize) -> f64 {
     }
 }
 
-fn png(places: &[[f64; 2]], view: &View, main: Option<&Annotation>) -> Vec<u8> {
+fn png(coordinates: &[[f64; 2]], view: &View, main: Option<&Annotation>) -> Vec<u8> {
     let (width, height) = (WIDTH * SCALE, HEIGHT * SCALE);
-    // Colours of a palette: nothing, grey, then those of categories.
+    // Palette: transparent, gray, then the colors of categories.
     let mut pixels = vec![0_u8; width * height];
     let codes = main
         .and_then(Annotation::categories)
         .map(|(_, codes)| codes);
-    let order = random::permutation(&mut Seed(0).stream("order of drawing", &[]), places.len());
-    let reach = radius(places.len()) * SCALE as f64;
+    let order = random::permutation(
+        &mut Seed(0).stream("order of drawing", &[]),
+        coordinates.len(),
+    );
+    let reach = radius(coordinates.len()) * SCALE as f64;
     for cell in order {
         let code = codes.and_then(|codes| codes[view.sample[cell]]);
-        let ink = code.map_or(1, |code| 2 + (code as usize % COLOURS.len()) as u8);
+        let ink = code.map_or(1, |code| 2 + (code as usize % COLORS.len()) as u8);
         let (x, y) = (
-            places[cell][0] * width as f64,
-            places[cell][1] * height as f64,
+            coordinates[cell][0] * width as f64,
+            coordinates[cell][1] * height as f64,
         );
         for row in ((y - reach).max(0.0) as usize)..=((y + reach) as usize).min(height - 1) {
             for column in ((x - reach).max(0.0) as usize)..=((x + reach) as usize).min(width - 1) {
@@ -190,10 +193,10 @@ fn encode(pixels: &[u8], (width, height): (usize, usize)) -> Result<Vec<u8>, png
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
     let channels =
-        |colour: &str| [1, 3, 5].map(|at| u8::from_str_radix(&colour[at..at + 2], 16).unwrap_or(0));
-    let palette: Vec<u8> = ["#000000", GREY]
+        |color: &str| [1, 3, 5].map(|at| u8::from_str_radix(&color[at..at + 2], 16).unwrap_or(0));
+    let palette: Vec<u8> = ["#000000", GRAY]
         .into_iter()
-        .chain(COLOURS)
+        .chain(COLORS)
         .flat_map(channels)
         .collect();
     encoder.set_palette(palette);
@@ -203,10 +206,10 @@ fn encode(pixels: &[u8], (width, height): (usize, usize)) -> Result<Vec<u8>, png
     Ok(bytes)
 }
 
-/// Places as 16-bit numbers, codes as 8 or 16 bits, names, all little-endian and in base64.
-fn data(view: &View, places: &[[f64; 2]]) -> Value {
+/// Coordinates as 16-bit numbers, codes of 8 or 16 bits, both little-endian in base64, and names.
+fn data(view: &View, coordinates: &[[f64; 2]]) -> Value {
     let axis = |axis: usize| {
-        let steps = places
+        let steps = coordinates
             .iter()
             .flat_map(|place| ((place[axis] * 65535.0).round() as u16).to_le_bytes());
         STANDARD.encode(steps.collect::<Vec<_>>())
@@ -219,7 +222,7 @@ fn data(view: &View, places: &[[f64; 2]]) -> Value {
         .map(|column| annotation(column, &view.sample))
         .collect();
     json!({
-        "n": places.len(), "x": axis(0), "y": axis(1), "radius": radius(places.len()), "main": view.main, "columns": columns,
+        "n": coordinates.len(), "x": axis(0), "y": axis(1), "radius": radius(coordinates.len()), "main": view.main, "columns": columns,
         "names": if fit { json!(names) } else { Value::Null },
         "file": shortened(&view.name()), "axes": view.axes.clone().map(|axis| cut(&axis, 60)),
     })
@@ -229,7 +232,7 @@ fn annotation(column: &Annotation, sample: &[usize]) -> Value {
     let name = shortened(&column.name);
     match &column.values {
         Values::Categories { names, codes } => {
-            // The last code is that of cells without a category.
+            // The last code is for cells without a category.
             let wide = names.len() > 254;
             let missing = if wide { u16::MAX } else { 255 };
             let code = |&cell: &usize| codes[cell].map_or(missing, |code| code as u16);
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_hold_no_control_characters() {
+    fn short_names_have_no_control_characters() {
         let values = Values::Categories {
             names: vec!["\u{1}".into(), "1".into()],
             codes: Vec::new(),

@@ -1,4 +1,4 @@
-//! What genes attend to, and their programs.
+//! Attention between genes, and gene programs.
 
 use maud::{Markup, html};
 
@@ -9,8 +9,8 @@ use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened}
 use crate::report::page::Content;
 use crate::report::table::{self, Kind, MOST_ROWS};
 
-/// Edges of a network, and networks of a list.
-const DRAWN: usize = 60;
+/// Maximum number of edges of a network, and of networks of a table.
+const PLOTTED: usize = 60;
 const NETWORKS: usize = 3;
 
 /// The tab.
@@ -22,7 +22,7 @@ pub fn section(content: &Content) -> Markup {
         .partition(|(_, table)| matches!(table.kind, Kind::Edges(_)));
     html! {
         @if tables.is_empty() && content.attention.is_empty() {
-            (empty("No attention and no gene programs.", "Outputs of scgpt-grn fill this: its run records, or the tables of --edges and --scores and the h5ad file of genes."))
+            (empty("No attention and no gene programs.", "Provide outputs of scgpt-grn to show this section: run records, or the tables of --edges and --program-scores and the h5ad file of genes."))
         }
         @for matrix in &content.attention { (heat(matrix)) }
         @for (at, table) in lists.into_iter().chain(others) {
@@ -47,13 +47,13 @@ fn heat(matrix: &Matrix) -> Markup {
         shortened(&matrix.genes[most.0]),
         shortened(&matrix.genes[most.1]),
     );
-    let lesson = if matrix.is_difference() {
+    let result = if matrix.is_difference() {
         format!("the attention of {target} to {regulator} differs most from the control")
     } else {
         format!("{target} attends most to {regulator}")
     };
     let takeaway = format!(
-        "{n} of {}; among these, {lesson} ({}).",
+        "{n} of {}; among these, {result} ({}).",
         plural(matrix.n_genes, "gene"),
         number(matrix.scores[most], 4)
     );
@@ -61,19 +61,19 @@ fn heat(matrix: &Matrix) -> Markup {
     let (name, what) = if matrix.is_difference() {
         (
             format!("difference in attention of {condition} from the control"),
-            "attention, less that of the control",
+            "attention, difference from the control",
         )
     } else {
         (format!("{kind} of {condition}"), "attention")
     };
-    let shown = |at: (usize, usize)| format!("{:.4}", matrix.scores[at]);
+    let format = |at: (usize, usize)| format!("{:.4}", matrix.scores[at]);
     let heat = Heat {
         rows: &matrix.genes,
         columns: &matrix.genes,
         values: &matrix.scores,
-        axes: ["gene that attends (target)", "gene attended to (regulator)"],
+        axes: ["query gene (target)", "key gene (regulator)"],
         what,
-        shown: &shown,
+        format: &format,
     };
     figure(
         &format!(
@@ -89,7 +89,7 @@ fn heat(matrix: &Matrix) -> Markup {
     )
 }
 
-/// The strongest interactions of the list at a position as a table, and networks of conditions or programs.
+/// The strongest interactions of an edge table, and networks of conditions or programs.
 fn interactions(table: &table::Table, edges: &Edges, at: usize) -> Markup {
     let (title, kind, from, to) = if edges.is_directed {
         (
@@ -120,33 +120,32 @@ fn interactions(table: &table::Table, edges: &Edges, at: usize) -> Markup {
     let groups = edges.groups();
     let arrow = |n: usize| edges.is_directed.then(|| format!("arrow-{at}-{n}"));
     html! {
-        div.pair { @for (n, group) in groups.iter().take(NETWORKS).enumerate() { (drawn(edges, group, kind, arrow(n))) } }
-        @if groups.len() > NETWORKS { p.note { "Networks of " (NETWORKS) " of " (plural(groups.len(), kind)) " are drawn, those with most edges." } }
+        div.pair { @for (n, group) in groups.iter().take(NETWORKS).enumerate() { (network_figure(edges, group, kind, arrow(n))) } }
+        @if groups.len() > NETWORKS { p.note { "Networks of " (NETWORKS) " of " (plural(groups.len(), kind)) " are plotted, those with most edges." } }
         (rows.render())
     }
 }
 
-/// Which edges of the file are shown.
+/// Which edges of the file are included.
 fn edges_note(table: &table::Table, edges: &Edges, shown: usize) -> String {
     let mut note = format!("The {shown} strongest of {}.", plural(edges.n, "edge"));
     if edges.is_directed && edges.has_negative() {
-        note += " Scores are differences from a control: below zero, there is less attention than in it.";
+        note += " Scores are differences from the control: negative scores mean less attention than in the control.";
     }
     if table.is_cut {
-        note +=
-            " The file is too large to be read to its end: these are the edges of its beginning.";
+        note += " The file is too large to read completely: these are edges from its beginning.";
     }
-    if edges.n_left > 0 {
+    if edges.n_omitted > 0 {
         note += &format!(
-            " {} of very many programs or conditions were left out.",
-            plural(edges.n_left, "edge")
+            " {} of further programs or conditions are omitted.",
+            plural(edges.n_omitted, "edge")
         );
     }
     note
 }
 
-fn drawn(edges: &Edges, group: &str, kind: &str, arrow: Option<String>) -> Markup {
-    let top = edges.top(group, DRAWN);
+fn network_figure(edges: &Edges, group: &str, kind: &str, arrow: Option<String>) -> Markup {
+    let top = edges.top(group, PLOTTED);
     let mut degrees = std::collections::BTreeMap::new();
     for edge in &top {
         *degrees
@@ -189,7 +188,7 @@ fn listed(table: &table::Table, what: &str, header: &[String], rows: &[Vec<Strin
         title: shortened(&format!("{what}, {}", table.name())),
         note: match table.is_cut {
             true if rows.len() == MOST_ROWS => format!("The first {MOST_ROWS} rows."),
-            true => "The first rows of a file that is too large to be read to its end.".into(),
+            true => "The first rows of a file that is too large to read completely.".into(),
             false => String::new(),
         },
         columns: header.to_vec(),
@@ -207,7 +206,7 @@ mod tests {
     use ndarray::array;
 
     #[test]
-    fn differences_are_no_attention() {
+    fn differences_are_labeled_as_such() {
         let matrix = |name: &str| Matrix {
             name: name.into(),
             path: "genes.h5ad".into(),

@@ -1,4 +1,4 @@
-//! scGPT beside simpler methods: quality, time, memory, and what each run did.
+//! scGPT compared with baselines: metrics, time, memory, and settings of runs.
 
 use std::collections::HashSet;
 
@@ -6,25 +6,25 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::runs::first;
+use crate::report::collect::Found;
 use crate::report::figures::bars::{Bar, bars};
-use crate::report::gather::Found;
 use crate::report::html::{Cell, Table, bytes, empty, figure, plural, seconds, shortened};
-use crate::report::lineage::{self, Training};
 use crate::report::page::Content;
+use crate::report::provenance::{self, Training};
 use crate::report::scores::{self, Row};
 
-/// Bars of a figure.
-const DRAWN: usize = 24;
-/// Rows of a table.
+/// Maximum number of bars of a figure.
+const BARS: usize = 24;
+/// Maximum number of rows of a table.
 const ROWS: usize = 500;
-/// Scores of integration: key, name; the first three are those that the others are summed up in.
+/// Integration scores: key, name; the first three summarize the others.
 const INTEGRATION: [(&str, &str); 12] = [
     ("overall", "overall"),
-    ("avg_bio", "clusters (AvgBIO)"),
-    ("avg_batch", "batches (AvgBATCH)"),
+    ("avg_bio", "AvgBIO"),
+    ("avg_batch", "AvgBATCH"),
     ("nmi", "NMI"),
     ("ari", "ARI"),
-    ("asw_label", "ASW of types"),
+    ("asw_label", "ASW of cell types"),
     ("asw_batch", "ASW of batches"),
     ("graph_connectivity", "connectivity"),
     ("pcr_comparison", "PCR comparison"),
@@ -32,27 +32,27 @@ const INTEGRATION: [(&str, &str); 12] = [
     ("clisi", "cLISI"),
     ("kbet", "kBET"),
 ];
-/// Scores of predicted perturbations.
+/// Scores of perturbation response prediction.
 const PERTURBATION: [(&str, &str); 5] = [
-    ("pearson_delta", "Pearson of changes"),
-    ("pearson_de_delta", "Pearson of changes, DE genes"),
-    ("mse", "squared error"),
-    ("mse_de", "squared error, DE genes"),
+    ("pearson_delta", "Pearson delta"),
+    ("pearson_de_delta", "Pearson delta, DE genes"),
+    ("mse", "MSE"),
+    ("mse_de", "MSE, DE genes"),
     ("discrimination", "discrimination"),
 ];
-/// Settings that tell methods apart: option, heading.
+/// Settings that distinguish runs: option, heading.
 const SETTINGS: [(&str, &str); 14] = [
-    ("checkpoint", "starts from"),
+    ("checkpoint", "checkpoint"),
     ("labels", "labels"),
     ("batch", "batches"),
-    ("no_train", "without training"),
+    ("zero_shot", "zero-shot"),
     ("freeze", "frozen"),
-    ("layers", "layers"),
-    ("width", "width"),
-    ("heads", "heads"),
-    ("value_encoding", "values as"),
+    ("n_layers", "layers"),
+    ("embedding_dim", "embedding dimension"),
+    ("n_heads", "heads"),
+    ("value_encoding", "value encoder"),
     ("n_hvg", "variable genes"),
-    ("max_length", "longest sentence"),
+    ("max_length", "maximum length"),
     ("epochs", "epochs"),
     ("learning_rate", "learning rate"),
     ("precision", "precision"),
@@ -61,46 +61,46 @@ const SETTINGS: [(&str, &str); 14] = [
 /// The tab.
 pub fn section(content: &Content) -> Markup {
     let runs = &content.evidence.runs;
-    let (named, joined, told, hidden) = (
+    let (annotated, integrated, predicted, imputed) = (
         scores::annotation(runs),
         scores::integration(runs),
         scores::perturbation(runs),
-        scores::hidden(runs),
+        scores::imputation(runs),
     );
     html! {
-        h3.part { "Naming cells" }
-        @if named.is_empty() { (empty("No accuracy was measured.", "A run of scgpt-finetune-annotation (with its baselines), or of scgpt-annotate or scgpt-map-reference query with --truth, fills this.")) }
-        (accuracy(&named, runs))
-        h3.part { "Clusters and batches" }
-        @if joined.is_empty() { (empty("No integration was scored.", "A run of scgpt-integrate with --labels or --batch and its baselines fills this; of a pre-trained model with --no-train it is zero-shot.")) }
-        (integration(&joined, runs))
-        h3.part { "Predicting perturbations" }
-        @if told.is_empty() { (empty("No perturbation was predicted.", "A run of scgpt-finetune-perturbation with held-out perturbations fills this.")) }
-        (perturbation(&told, runs))
-        (hits(runs))
-        h3.part { "Telling hidden values" }
-        @if hidden.is_empty() { (empty("No hidden values were told.", "A run of scgpt-generate with --held-out, or of scgpt-integrate with --hide, fills this.")) }
-        (hidden_values(&hidden, runs))
+        h3.part { "Cell type annotation" }
+        @if annotated.is_empty() { (empty("No annotation scores.", "Provide a run of scgpt-finetune-annotation (with --baselines), or of scgpt-annotate or scgpt-map-reference query with --true-labels, to show this section.")) }
+        (accuracy(&annotated, runs))
+        h3.part { "Integration" }
+        @if integrated.is_empty() { (empty("No integration scores.", "Provide a run of scgpt-integrate with --labels or --batch and --baselines to show this section; --zero-shot evaluates a pre-trained model without training.")) }
+        (integration(&integrated, runs))
+        h3.part { "Perturbation response prediction" }
+        @if predicted.is_empty() { (empty("No predicted perturbations.", "Provide a run of scgpt-finetune-perturbation with held-out perturbations to show this section.")) }
+        (perturbation(&predicted, runs))
+        (reverse_perturbation(runs))
+        h3.part { "Imputation" }
+        @if imputed.is_empty() { (empty("No imputation results.", "Provide a run of scgpt-generate with --held-out-fraction, or of scgpt-integrate with --mask-modality, to show this section.")) }
+        (imputation(&imputed, runs))
         (pretraining(runs))
         h3.part { "Time and memory" }
-        (cost(&named, &joined, &told, runs))
-        h3.part { "What each run did" }
+        (cost(&annotated, &integrated, &predicted, runs))
+        h3.part { "Settings of runs" }
         (settings(runs))
     }
 }
 
-/// The two figures that the overview repeats.
+/// The two figures of the overview.
 pub fn summary(content: &Content) -> Markup {
     let runs = &content.evidence.runs;
-    let (named, joined) = (scores::annotation(runs), scores::integration(runs));
+    let (annotated, integrated) = (scores::annotation(runs), scores::integration(runs));
     html! {
-        @if named.is_empty() && joined.is_empty() { (empty("Nothing to compare.", "Runs of scgpt-finetune-annotation or scgpt-integrate with their baselines fill this.")) }
-        div.pair { (accuracy_figure(&named, runs)) (integration_figure(&joined, runs)) }
+        @if annotated.is_empty() && integrated.is_empty() { (empty("Nothing to compare.", "Provide runs of scgpt-finetune-annotation or scgpt-integrate with --baselines to show this section.")) }
+        div.pair { (accuracy_figure(&annotated, runs)) (integration_figure(&integrated, runs)) }
     }
 }
 
 fn accuracy(rows: &[Row], runs: &[Found]) -> Markup {
-    let note = "Macro averages give each class the same weight. Zero-shot rows come from runs that used a pre-trained model as it was. The time of naming cells after a reference is that of the search, without the run that embedded the cells.";
+    let note = "Macro averages weight all classes equally. Zero-shot rows are from runs that used a pre-trained model without training. The label transfer time is that of the search, without the embedding of the cells.";
     let mut table = Table::new(
         "Accuracy of methods",
         note,
@@ -137,7 +137,7 @@ fn accuracy(rows: &[Row], runs: &[Found]) -> Markup {
 }
 
 fn accuracy_figure(rows: &[Row], runs: &[Found]) -> Markup {
-    let takeaway = against(rows, runs, &["accuracy"], "accuracy");
+    let takeaway = headline(rows, runs, &["accuracy"], "accuracy");
     score_figure(
         rows,
         &["accuracy"],
@@ -159,7 +159,7 @@ fn integration_figure(rows: &[Row], runs: &[Found]) -> Markup {
         &[key],
         "Integration of methods",
         name,
-        &against(rows, runs, &[key], name),
+        &headline(rows, runs, &[key], name),
     )
 }
 
@@ -191,12 +191,12 @@ fn score_figure(rows: &[Row], path: &[&str], title: &str, axis: &str, takeaway: 
             .then_with(|| a.name.cmp(&b.name))
     });
     drawn.dedup_by(|a, b| a.name == b.name && a.value == b.value);
-    let note = if drawn.len() > DRAWN {
-        format!(" The {DRAWN} best of {}.", drawn.len())
+    let note = if drawn.len() > BARS {
+        format!(" Only the {BARS} best of {} are plotted.", drawn.len())
     } else {
         String::new()
     };
-    drawn.truncate(DRAWN);
+    drawn.truncate(BARS);
     figure(
         title,
         &format!("{takeaway}{note}"),
@@ -209,28 +209,29 @@ fn score_figure(rows: &[Row], path: &[&str], title: &str, axis: &str, takeaway: 
     )
 }
 
-/// The best of ours, beside the best of the others on the same data in the same run; and how often ours is ahead there.
-fn against(rows: &[Row], runs: &[Found], path: &[&str], what: &str) -> String {
+/// The best scGPT result, compared with the best baseline of the same run and data; and how often scGPT outperforms the
+/// baselines.
+fn headline(rows: &[Row], runs: &[Found], path: &[&str], what: &str) -> String {
     let Some((ours, score)) = best(rows.iter().filter(|row| row.is_ours()), path) else {
         return String::new();
     };
-    let beside = match beside(rows, ours, path) {
-        Some((other, beside)) => format!(
-            ", {} {} with {beside:.3}",
-            verdict(score, beside),
-            shortened(&other.method)
+    let comparison = match best_baseline(rows, ours, path) {
+        Some((baseline, other)) => format!(
+            ", {} {} with {other:.3}",
+            verdict(score, other),
+            shortened(&baseline.method)
         ),
-        None => "; no simpler method was run beside it".to_owned(),
+        None => "; no baseline available".to_owned(),
     };
     let training = match ours.training {
         Training::Unknown => String::new(),
-        told => format!(" ({})", told.name()),
+        known => format!(" ({})", known.name()),
     };
     format!(
-        "The best scGPT{training} has {what} {score:.3}{beside}. This is run {} on {}.{}",
-        shortened(&lineage::label(ours.run, &runs[ours.run].record)),
+        "The best scGPT run, {} on {}{training}, has {what} {score:.3}{comparison}.{}",
+        shortened(&provenance::label(ours.run, &runs[ours.run].record)),
         shortened(&ours.data),
-        ahead(rows, path)
+        wins(rows, path)
     )
 }
 
@@ -239,24 +240,25 @@ fn best<'a>(rows: impl Iterator<Item = &'a Row>, path: &[&str]) -> Option<(&'a R
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// The best simpler method on the same data in the same run.
-fn beside<'a>(rows: &'a [Row], ours: &Row, path: &[&str]) -> Option<(&'a Row, f64)> {
-    let is_beside = |row: &&Row| !row.is_ours() && (row.run, &row.data) == (ours.run, &ours.data);
-    best(rows.iter().filter(is_beside), path)
+/// The best baseline on the same data in the same run.
+fn best_baseline<'a>(rows: &'a [Row], ours: &Row, path: &[&str]) -> Option<(&'a Row, f64)> {
+    let is_comparable =
+        |row: &&Row| !row.is_ours() && (row.run, &row.data) == (ours.run, &ours.data);
+    best(rows.iter().filter(is_comparable), path)
 }
 
-fn verdict(score: f64, beside: f64) -> &'static str {
-    if score > beside {
-        "ahead of"
-    } else if score < beside {
-        "behind"
+fn verdict(score: f64, baseline: f64) -> &'static str {
+    if score > baseline {
+        "better than"
+    } else if score < baseline {
+        "worse than"
     } else {
-        "level with"
+        "equal to"
     }
 }
 
-/// In how many comparisons within a run ours is ahead, where there are several rows of ours.
-fn ahead(rows: &[Row], path: &[&str]) -> String {
+/// In how many comparisons within a run scGPT outperforms the baselines, if there are several scGPT rows.
+fn wins(rows: &[Row], path: &[&str]) -> String {
     let ours: Vec<(&Row, f64)> = rows
         .iter()
         .filter(|row| row.is_ours())
@@ -264,14 +266,14 @@ fn ahead(rows: &[Row], path: &[&str]) -> String {
         .collect();
     let compared: Vec<bool> = ours
         .iter()
-        .filter_map(|(row, score)| Some(*score > beside(rows, row, path)?.1))
+        .filter_map(|(row, score)| Some(*score > best_baseline(rows, row, path)?.1))
         .collect();
     if ours.len() < 2 || compared.is_empty() {
         return String::new();
     }
     format!(
-        " Beside simpler methods of the same run and data, scGPT is ahead in {} of {}.",
-        compared.iter().filter(|ahead| **ahead).count(),
+        " scGPT outperforms the baselines of the same run in {} of {}.",
+        compared.iter().filter(|is_win| **is_win).count(),
         plural(compared.len(), "comparison")
     )
 }
@@ -279,7 +281,7 @@ fn ahead(rows: &[Row], path: &[&str]) -> String {
 fn integration(rows: &[Row], runs: &[Found]) -> Markup {
     let mut table = Table::new(
         "Clustering and integration of methods",
-        "Higher is better, 1 is best. The worst is 0, but ARI is about 0 by chance and can be negative (Luecken et al. 2022).",
+        "Higher is better, 1 is best. The worst is 0, except ARI, which is about 0 for random labels and can be negative (Luecken et al. 2022).",
         &["method", "model", "data"],
     );
     table
@@ -304,7 +306,7 @@ fn integration(rows: &[Row], runs: &[Found]) -> Markup {
 fn perturbation(rows: &[(String, Row)], runs: &[Found]) -> Markup {
     let mut table = Table::new(
         "Predicted perturbations",
-        "Means over the held-out perturbations of a group.",
+        "Means over the held-out perturbations of each group.",
         &["method", "model", "data", "group"],
     );
     table
@@ -333,7 +335,7 @@ fn perturbation(rows: &[(String, Row)], runs: &[Found]) -> Markup {
         .collect();
     let path = ["pearson_delta", "mean"];
     html! {
-        @if !all.is_empty() { (score_figure(&all, &path, "Predicted changes of expression", "Pearson correlation of changes", &against(&all, runs, &path, "correlation"))) }
+        @if !all.is_empty() { (score_figure(&all, &path, "Predicted perturbation responses", "Pearson delta", &headline(&all, runs, &path, "Pearson delta"))) }
         (limited(table))
     }
 }
@@ -349,7 +351,7 @@ fn beginning(row: &Row) -> Vec<Cell> {
 fn model(training: Training) -> Cell {
     match training {
         Training::Unknown => Cell::Missing,
-        told => Cell::text(told.name()),
+        known => Cell::text(known.name()),
     }
 }
 
@@ -357,24 +359,24 @@ fn end(row: &Row, runs: &[Found]) -> [Cell; 3] {
     [
         row.seconds.map_or(Cell::Missing, Cell::Seconds),
         row.memory.map_or(Cell::Missing, Cell::Bytes),
-        Cell::text(lineage::label(row.run, &runs[row.run].record)),
+        Cell::text(provenance::label(row.run, &runs[row.run].record)),
     ]
 }
 
-/// How often the cause of a change was among the best candidates.
-fn hits(runs: &[Found]) -> Markup {
+/// How often the true perturbation was among the top candidates.
+fn reverse_perturbation(runs: &[Found]) -> Markup {
     let mut table = Table::new(
-        "Causes found for changes of expression",
-        "Share of changes whose cause is among so many best candidates; a candidate is relevant if it has one of the cause's genes. By chance: what guessing would give.",
+        "Reverse perturbation: top-k accuracy",
+        "Fraction of queries with the true perturbation among the k best candidates; a partial match has a gene in common with it. Random: expected for random candidates.",
         &[
             "run",
-            "part",
-            "changes",
-            "among",
-            "cause found",
-            "by chance",
-            "relevant found",
-            "relevant by chance",
+            "split",
+            "queries",
+            "k",
+            "accuracy",
+            "accuracy, random",
+            "partial match",
+            "partial match, random",
         ],
     );
     for (at, run) in runs.iter().enumerate() {
@@ -383,91 +385,92 @@ fn hits(runs: &[Found]) -> Markup {
             let number =
                 |key: &str, decimals| Cell::number(hit.get(key).and_then(Value::as_f64), decimals);
             table.rows.push(vec![
-                Cell::text(lineage::label(at, &run.record)),
-                hit.get("part")
+                Cell::text(provenance::label(at, &run.record)),
+                hit.get("split")
                     .and_then(Value::as_str)
                     .map_or(Cell::Missing, Cell::text),
                 number("queries", 0),
-                number("among", 0),
-                number("correct", 3),
-                number("correct_by_chance", 3),
-                number("relevant", 3),
-                number("relevant_by_chance", 3),
+                number("top_k", 0),
+                number("accuracy", 3),
+                number("accuracy_random", 3),
+                number("partial_match", 3),
+                number("partial_match_random", 3),
             ]);
         }
     }
     limited(table)
 }
 
-/// A table of the first rows that says so.
+/// Truncates a table to the first rows, with a note.
 fn limited(mut table: Table) -> Markup {
     table.note += &first(ROWS, table.rows.len(), "row");
     table.rows.truncate(ROWS);
     table.render()
 }
 
-/// Values of a modality or of genes that were hidden from the model.
-fn hidden_values(rows: &[Row], runs: &[Found]) -> Markup {
+/// Predictions of a masked modality or of held-out genes.
+fn imputation(rows: &[Row], runs: &[Found]) -> Markup {
     let mut table = Table::new(
-        "Hidden values",
-        "Correlation of told and true values, higher is better; mean squared error, lower is better: in squared bins for scgpt-generate.",
-        &[
-            "method",
-            "model",
-            "data",
-            "correlation",
-            "squared error",
-            "run",
-        ],
+        "Predicted and true values",
+        "Correlation of predicted and true values, higher is better; mean squared error (MSE), lower is better, in squared bins for scgpt-generate.",
+        &["method", "model", "data", "correlation", "MSE", "run"],
     );
     for row in rows {
-        let error = row.score(&["squared_error"]).or(row.score(&["error"]));
+        let error = row.score(&["squared_error"]).or(row.score(&["mse"]));
         let mut cells = beginning(row);
         cells.push(Cell::number(row.score(&["correlation"]), 3));
         cells.push(Cell::number(error, 3));
-        cells.push(Cell::text(lineage::label(row.run, &runs[row.run].record)));
+        cells.push(Cell::text(provenance::label(
+            row.run,
+            &runs[row.run].record,
+        )));
         table.rows.push(cells);
     }
     limited(table)
 }
 
-/// Errors of hidden values after pre-training.
+/// Errors of masked value prediction after pre-training.
 fn pretraining(runs: &[Found]) -> Markup {
     let mut table = Table::new(
-        "Hidden values after pre-training",
+        "Masked value prediction after pre-training",
         "Mean squared error, lower is better.",
-        &["run", "model", "mean of the gene", "nearest cells"],
+        &["run", "model", "gene mean", "kNN"],
     );
     for (at, run) in runs.iter().enumerate() {
-        let error = |path: &[&str]| Cell::number(lineage::number(&run.record.metrics, path), 3);
-        if run.record.metrics.contains_key("validation_error") {
+        let error = |path: &[&str]| Cell::number(provenance::number(&run.record.metrics, path), 3);
+        if run.record.metrics.contains_key("validation_mse") {
             table.rows.push(vec![
-                Cell::text(lineage::label(at, &run.record)),
-                error(&["validation_error", "model"]),
-                error(&["validation_error", "baselines", "gene_mean"]),
-                error(&["validation_error", "baselines", "nearest_cells"]),
+                Cell::text(provenance::label(at, &run.record)),
+                error(&["validation_mse", "model"]),
+                error(&["validation_mse", "baselines", "baseline_gene_mean"]),
+                error(&["validation_mse", "baselines", "baseline_knn"]),
             ]);
         }
     }
     table.render()
 }
 
-/// What methods took, where the record tells it.
-fn cost(named: &[Row], joined: &[Row], told: &[(String, Row)], runs: &[Found]) -> Markup {
-    let told = told.iter().map(|(_, row)| row);
-    let (times, peaks) = expenses(named.iter().chain(joined).chain(told), runs);
+/// Time and memory of methods, if recorded.
+fn cost(
+    annotated: &[Row],
+    integrated: &[Row],
+    predicted: &[(String, Row)],
+    runs: &[Found],
+) -> Markup {
+    let predicted = predicted.iter().map(|(_, row)| row);
+    let (times, peaks) = expenses(annotated.iter().chain(integrated).chain(predicted), runs);
     let longest = times.first().map(|bar| {
         format!(
-            "Longest: {}, {}. Scoring is not counted; methods that share a stage have no time of their own.",
+            "Longest: {}, {}. Scoring is excluded; methods that share a stage have no separate time.",
             shortened(&bar.name),
             seconds(bar.value)
         )
     });
-    let most = "The most that the process held while the method ran, data and program included.";
+    let most = "Maximum memory of the process while the method ran, including data and program.";
     html! {
-        @if times.is_empty() { (empty("No times.", "Run records of the programs above fill this.")) }
+        @if times.is_empty() { (empty("No times.", "Provide run records of the programs above to show this section.")) }
         @else { (cost_figure("Execution time", &longest.unwrap_or_default(), &times, ("seconds", &seconds))) }
-        @if peaks.is_empty() { (empty("No peak memory by method.", "Records of this version of the programs tell it; older ones do not.")) }
+        @if peaks.is_empty() { (empty("No peak memory by method.", "Provide run records of this version; those of older versions do not contain it.")) }
         @else { (cost_figure("Peak memory", most, &peaks, ("bytes", &|value| bytes(value as u64)))) }
         (stages(runs))
     }
@@ -481,7 +484,7 @@ fn expenses<'a>(rows: impl Iterator<Item = &'a Row>, runs: &[Found]) -> (Vec<Bar
             name: format!(
                 "{}: {}",
                 row.name(),
-                lineage::label(row.run, &runs[row.run].record)
+                provenance::label(row.run, &runs[row.run].record)
             ),
             value,
             group: usize::from(!row.is_ours()),
@@ -502,19 +505,19 @@ fn cost_figure(
     (axis, shown): (&str, &dyn Fn(f64) -> String),
 ) -> Markup {
     let groups = ["scGPT".to_owned(), "other methods".to_owned()];
-    let takeaway = format!("{takeaway}{}", first(DRAWN, all.len(), "bar"));
-    let drawn = &all[..all.len().min(DRAWN)];
+    let takeaway = format!("{takeaway}{}", first(BARS, all.len(), "bar"));
+    let drawn = &all[..all.len().min(BARS)];
     figure(title, &takeaway, &bars(drawn, axis, shown, &groups))
 }
 
 fn stages(runs: &[Found]) -> Markup {
     let mut table = Table::new(
         "Time and memory of runs",
-        "The time of a stage includes that of its parts.",
+        "The time of a stage includes nested stages.",
         &[
             "run",
             "stage",
-            "part of",
+            "within",
             "time",
             "peak memory",
             "device",
@@ -525,7 +528,7 @@ fn stages(runs: &[Found]) -> Markup {
     for (at, run) in runs.iter().enumerate() {
         for timing in &run.record.timings {
             table.rows.push(vec![
-                Cell::text(lineage::label(at, &run.record)),
+                Cell::text(provenance::label(at, &run.record)),
                 Cell::text(&timing.stage),
                 timing.within.as_ref().map_or(Cell::Missing, Cell::text),
                 Cell::Seconds(timing.seconds),
@@ -539,14 +542,14 @@ fn stages(runs: &[Found]) -> Markup {
             ]);
         }
     }
-    html! { details { summary { "Every stage of every run" } (limited(table)) } }
+    html! { details { summary { "All stages of all runs" } (limited(table)) } }
 }
 
-/// Qualities of runs, all as the records have them.
+/// Settings of runs, from their records.
 fn settings(runs: &[Found]) -> Markup {
     let mut table = Table::new(
-        "What runs used",
-        "As the run records tell it; – where a program has no such option or it was not given.",
+        "Settings of runs",
+        "From the run records; – if a program has no such option or it was not given.",
         &["run", "model", "seed"],
     );
     table
@@ -554,7 +557,7 @@ fn settings(runs: &[Found]) -> Markup {
         .extend(SETTINGS.map(|(_, name)| name.to_owned()));
     for (at, run) in runs.iter().enumerate() {
         let mut cells = vec![
-            Cell::text(lineage::label(at, &run.record)),
+            Cell::text(provenance::label(at, &run.record)),
             model(Training::of(at, runs)),
             run.record.seed.map_or(Cell::Missing, Cell::count),
         ];
@@ -597,38 +600,38 @@ mod tests {
 
     fn runs(count: usize) -> Vec<Found> {
         let record = json!({
-            "program": "scgpt-annotate", "version": "0.1.0", "started": "", "finished": "", "options": {}, "seed": 0, "device": null, "threads": 1,
+            "program": "scgpt-annotate", "format": "scgpt-run-record", "format_version": 2, "scgpt_tools_version": "0.1.0", "started": "", "finished": "", "options": {}, "seed": 0, "device": null, "threads": 1,
             "inputs": [], "outputs": [], "timings": [], "metrics": {}, "notes": [], "warnings": [], "exit_status": 0, "error": null,
         });
         let found = Found {
             record: serde_json::from_value(record).unwrap(),
             path: "run.json".into(),
-            course: Vec::new(),
+            curve: Vec::new(),
         };
         vec![found; count]
     }
 
     #[test]
-    fn methods_are_compared_within_a_run_alone() {
+    fn methods_are_compared_within_a_run() {
         let rows = [
             row(0, "scGPT", "A", 0.95),
             row(1, "scGPT", "B", 0.5),
             row(1, "PCA", "B", 0.6),
         ];
-        let told = |rows: &[Row]| against(rows, &runs(2), &["accuracy"], "accuracy");
+        let text = |rows: &[Row]| headline(rows, &runs(2), &["accuracy"], "accuracy");
         assert_eq!(
-            told(&rows),
-            "The best scGPT (fine-tuned) has accuracy 0.950; no simpler method was run beside it. This is run 1. annotate on A. Beside simpler methods of the same run and data, scGPT is ahead in 0 of 1 comparison."
+            text(&rows),
+            "The best scGPT run, 1. annotate on A (fine-tuned), has accuracy 0.950; no baseline available. scGPT outperforms the baselines of the same run in 0 of 1 comparison."
         );
         assert_eq!(
-            told(&rows[1..]),
-            "The best scGPT (fine-tuned) has accuracy 0.500, behind PCA with 0.600. This is run 2. annotate on B."
+            text(&rows[1..]),
+            "The best scGPT run, 2. annotate on B (fine-tuned), has accuracy 0.500, worse than PCA with 0.600."
         );
-        assert_eq!(told(&rows[2..]), "");
+        assert_eq!(text(&rows[2..]), "");
     }
 
     #[test]
-    fn a_method_of_several_groups_has_one_bar() {
+    fn a_method_with_several_groups_has_one_bar() {
         let rows = [
             row(0, "scGPT", "A, seen", 0.5),
             row(0, "PCA", "A, seen", 0.7),

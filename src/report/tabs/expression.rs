@@ -1,4 +1,4 @@
-//! Which genes mark the groups, and how well cells are named.
+//! Gene expression: marker genes of groups, and classification by class.
 
 use maud::{Markup, html};
 use ndarray::Array2;
@@ -9,33 +9,33 @@ use crate::report::figures::bars::{Bar, bars};
 use crate::report::figures::dots::dots;
 use crate::report::figures::heat::Heat;
 use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened};
-use crate::report::lineage;
-use crate::report::markers::{FEWEST, LeftOut, MOST_GROUPS, Markers};
+use crate::report::markers::{Excluded, FEWEST, MOST_GROUPS, Markers};
 use crate::report::page::Content;
+use crate::report::provenance;
 use crate::report::scores::{self, Row};
 
-/// Genes of a dot plot and rows of the table of markers.
-const DRAWN: usize = 48;
+/// Maximum number of genes of a dot plot, and of rows of the table of marker genes.
+const GENES: usize = 48;
 const ROWS: usize = 1_000;
-/// Classes of a figure.
+/// Maximum number of classes of a figure.
 const CLASSES: usize = 60;
-/// Runs whose classes are shown.
-const SHOWN: usize = 6;
+/// Maximum number of runs with figures by class.
+const RUNS: usize = 6;
 
 /// The tab.
 pub fn section(content: &Content) -> Markup {
-    let named: Vec<Row> = scores::annotation(&content.evidence.runs)
+    let annotated: Vec<Row> = scores::annotation(&content.evidence.runs)
         .into_iter()
         .filter(|row| row.is_ours())
         .collect();
     html! {
         h3.part { "Marker genes" }
-        @if content.markers.is_empty() { (empty("No marker genes.", "An h5ad file with expression, an embedding and a column of clusters or types fills this; --colour chooses the column.")) }
+        @if content.markers.is_empty() { (empty("No marker genes.", "Provide an h5ad file with expression, an embedding and a column of clusters or cell types to show this section; --color selects the column.")) }
         @for (at, markers) in &content.markers { (marked(&content.views[*at], markers, content)) }
         h3.part { "Classification by class" }
-        @if named.is_empty() { (empty("No cells were named.", "A run of scgpt-finetune-annotation, or of scgpt-annotate with --truth, fills this.")) }
-        @for row in named.iter().take(SHOWN) { (classes(row, content)) }
-        @if named.len() > SHOWN { p.note { (named.len() - SHOWN) " more runs are in the tab Method comparison alone." } }
+        @if annotated.is_empty() { (empty("No annotations.", "Provide a run of scgpt-finetune-annotation, or of scgpt-annotate with --true-labels, to show this section.")) }
+        @for row in annotated.iter().take(RUNS) { (classes(row, content)) }
+        @if annotated.len() > RUNS { p.note { (annotated.len() - RUNS) " more runs are only in the tab Method comparison." } }
     }
 }
 
@@ -44,39 +44,39 @@ fn marked(view: &View, markers: &Markers, content: &Content) -> Markup {
         .main()
         .map_or_else(String::new, |main| shortened(&main.name));
     let file = shortened(&view.name());
-    let each = (DRAWN / markers.groups.len()).clamp(1, content.choice.markers.max(1));
+    let each = (GENES / markers.groups.len()).clamp(1, content.choice.markers.max(1));
     let chosen = markers.find(&content.choice.genes);
     let genes = if chosen.is_empty() {
         markers.distinct(each)
     } else {
         chosen
     };
-    let genes = &genes[..genes.len().min(DRAWN.max(content.choice.genes.len()))];
+    let genes = &genes[..genes.len().min(GENES.max(content.choice.genes.len()))];
     let names: Vec<String> = genes
         .iter()
         .map(|&gene| markers.genes[gene].clone())
         .collect();
     let scaled = scaled(markers, genes);
-    let shares = Array2::from_shape_fn((markers.groups.len(), genes.len()), |(group, at)| {
-        markers.shares[(group, genes[at])]
+    let fractions = Array2::from_shape_fn((markers.groups.len(), genes.len()), |(group, at)| {
+        markers.fractions[(group, genes[at])]
     });
-    let shown = |(group, at): (usize, usize)| format!("{:.2}", markers.means[(group, genes[at])]);
+    let format = |(group, at): (usize, usize)| format!("{:.2}", markers.means[(group, genes[at])]);
     let heat = Heat {
         rows: &markers.groups,
         columns: &names,
         values: &scaled,
         axes: ["group", "gene"],
-        what: "mean, from the gene's lowest to its largest",
-        shown: &shown,
+        what: "mean expression, scaled per gene",
+        format: &format,
     };
     html! {
-        (figure(&format!("Marker genes by {column}, {file}"), &lesson(markers), &dots(&markers.groups, &names, &scaled, &shares)))
-        (figure(&format!("Mean expression by {column}, {file}"), &format!("Logarithms of counts scaled to 10,000 per cell ({}), from the lowest mean of each gene to its largest.", markers.matrix), &heat.draw()))
+        (figure(&format!("Marker genes by {column}, {file}"), &top_marker(markers), &dots(&markers.groups, &names, &scaled, &fractions)))
+        (figure(&format!("Mean expression by {column}, {file}"), &format!("Mean of log1p counts normalized to 10,000 per cell ({}), scaled per gene from its lowest to its highest mean.", markers.matrix), &heat.draw()))
         (table(markers, content.choice.markers, &format!("Marker genes of {file} by {column}")))
     }
 }
 
-/// Means of the chosen genes, from 0 for the lowest of each to 1 for its largest.
+/// Means of the selected genes, scaled per gene from 0 (lowest) to 1 (highest).
 fn scaled(markers: &Markers, genes: &[usize]) -> Array2<f64> {
     Array2::from_shape_fn((markers.groups.len(), genes.len()), |(group, at)| {
         let means = markers.means.column(genes[at]);
@@ -93,14 +93,14 @@ fn scaled(markers: &Markers, genes: &[usize]) -> Array2<f64> {
     })
 }
 
-fn lesson(markers: &Markers) -> String {
+fn top_marker(markers: &Markers) -> String {
     let others = |group: usize, gene: usize| {
         (0..markers.groups.len())
             .filter(move |&other| other != group)
-            .map(move |other| markers.shares[(other, gene)])
+            .map(move |other| markers.fractions[(other, gene)])
             .fold(0.0, f64::max)
     };
-    let gap = |group: usize, gene: usize| markers.shares[(group, gene)] - others(group, gene);
+    let gap = |group: usize, gene: usize| markers.fractions[(group, gene)] - others(group, gene);
     let candidates = (0..markers.groups.len()).flat_map(|group| {
         markers
             .of(group, 10)
@@ -109,18 +109,18 @@ fn lesson(markers: &Markers) -> String {
     });
     match candidates.max_by(|a, b| gap(a.0, a.1.gene).total_cmp(&gap(b.0, b.1.gene))) {
         Some((group, marker)) => format!(
-            "{} marks {} most clearly: {:.0} % of its cells have it, and at most {:.0} % of the cells of any other group.",
+            "{} distinguishes {} best: {:.0} % of its cells express it, and at most {:.0} % of the cells of any other group.",
             shortened(&markers.genes[marker.gene]),
             shortened(&markers.groups[group]),
-            markers.shares[(group, marker.gene)] * 100.0,
+            markers.fractions[(group, marker.gene)] * 100.0,
             others(group, marker.gene) * 100.0
         ),
-        None => "No gene marks a group.".into(),
+        None => "No marker genes.".into(),
     }
 }
 
-/// What no group is compared with.
-fn left_out(left: LeftOut) -> String {
+/// Excluded cells and groups.
+fn excluded(left: Excluded) -> String {
     let parts = [
         (
             left.cells,
@@ -149,14 +149,14 @@ fn left_out(left: LeftOut) -> String {
     if parts.is_empty() {
         String::new()
     } else {
-        format!(" Left out: {}.", parts.join("; "))
+        format!(" Excluded: {}.", parts.join("; "))
     }
 }
 
 fn table(markers: &Markers, each: usize, title: &str) -> Markup {
     let note = format!(
-        "Welch's t-test of each group against the cells of the other groups; p-values are two-sided, times the number of genes (Bonferroni). They rank genes: the same cells made the groups.{}",
-        left_out(markers.left_out)
+        "Welch's t-test of each group against the other groups; p-values are two-sided and Bonferroni-corrected. Use them only to rank genes, because the groups may be defined by the same expression data.{}",
+        excluded(markers.excluded)
     );
     let mut table = Table::new(
         title,
@@ -169,7 +169,7 @@ fn table(markers: &Markers, each: usize, title: &str) -> Markup {
             "t",
             "log2 fold change",
             "adjusted p",
-            "share of cells",
+            "fraction of cells",
             "mean",
         ],
     );
@@ -188,7 +188,7 @@ fn table(markers: &Markers, each: usize, title: &str) -> Markup {
                 Cell::Number(marker.score, 1),
                 Cell::Number(marker.log2_fold_change, 2),
                 Cell::Probability(marker.p_value),
-                Cell::Number(markers.shares[(group, marker.gene)], 3),
+                Cell::Number(markers.fractions[(group, marker.gene)], 3),
                 Cell::Number(markers.means[(group, marker.gene)], 3),
             ]);
         }
@@ -208,7 +208,7 @@ fn class_score(class: &Value, key: &str) -> Option<f64> {
     class.get(key).and_then(Value::as_f64)
 }
 
-/// Precision, recall and F1 of each class, and what was taken for what.
+/// Precision, recall and F1 of each class, and the confusion matrix.
 fn classes(row: &Row, content: &Content) -> Markup {
     let classes: Vec<&Value> = row
         .scores
@@ -219,7 +219,7 @@ fn classes(row: &Row, content: &Content) -> Markup {
         .collect();
     let run = shortened(&format!(
         "{}, {}",
-        lineage::label(row.run, &content.evidence.runs[row.run].record),
+        provenance::label(row.run, &content.evidence.runs[row.run].record),
         row.name()
     ));
     let bar = |class: &&Value| {
@@ -233,20 +233,23 @@ fn classes(row: &Row, content: &Content) -> Markup {
     let confusion = Confusion::of(row);
     html! {
         div.pair {
-            @if !drawn.is_empty() { (figure(&format!("F1 by class, {run}"), &named(row, &classes), &bars(&drawn, "F1", &|value| format!("{value:.2}"), &[]))) }
-            @if let Some(confusion) = &confusion { (figure(&format!("Confusion matrix, {run}"), &confusion.lesson(), &confusion.draw())) }
+            @if !drawn.is_empty() { (figure(&format!("F1 by class, {run}"), &class_summary(row, &classes), &bars(&drawn, "F1", &|value| format!("{value:.2}"), &[]))) }
+            @if let Some(confusion) = &confusion { (figure(&format!("Confusion matrix, {run}"), &confusion.top_error(), &confusion.draw())) }
         }
-        @if classes.len() > CLASSES { p.note { "F1 is drawn for the first " (CLASSES) " of " (classes.len()) " classes, and there is no confusion matrix of so many; the table has all classes." } }
+        @if classes.len() > CLASSES { p.note { "F1 is plotted for the first " (CLASSES) " of " (classes.len()) " classes, and the confusion matrix is omitted; the table contains all classes." } }
         (class_table(&classes, &run))
     }
 }
 
-/// How many cells are named correctly and how many classes are never found, as far as the record says.
-fn named(row: &Row, classes: &[&Value]) -> String {
-    let correct = row.score(&["accuracy"]).map(|share| {
+/// Accuracy, and number of classes without a correct prediction, if recorded.
+fn class_summary(row: &Row, classes: &[&Value]) -> String {
+    let correct = row.score(&["accuracy"]).map(|accuracy| {
         let cells = row.score(&["n_cells"]);
         let cells = cells.map_or("the cells".to_owned(), |n| plural(n as usize, "cell"));
-        format!("{:.1} % of {cells} are named correctly", share * 100.0)
+        format!(
+            "{:.1} % of {cells} are correctly classified",
+            accuracy * 100.0
+        )
     });
     let is_missed = |class: &&&Value| {
         class_score(class, "n_true") > Some(0.0) && class_score(class, "recall") == Some(0.0)
@@ -256,7 +259,7 @@ fn named(row: &Row, classes: &[&Value]) -> String {
         .any(|class| class_score(class, "recall").is_some());
     let missed = has_recall.then(|| {
         let n = classes.iter().filter(is_missed).count();
-        format!("{n} of {} classes are never found", classes.len())
+        format!("{n} of {} classes have a recall of 0", classes.len())
     });
     let parts: Vec<String> = correct.into_iter().chain(missed).collect();
     if parts.is_empty() {
@@ -290,7 +293,7 @@ fn class_table(classes: &[&Value], run: &str) -> Markup {
     table.render()
 }
 
-/// Cells by true and predicted class, with those left unassigned in a last column if there are any.
+/// Cells by true and predicted class, with unassigned cells in a last column if there are any.
 struct Confusion {
     truth: Vec<String>,
     predicted: Vec<String>,
@@ -298,7 +301,7 @@ struct Confusion {
 }
 
 impl Confusion {
-    /// None where the record has no matrix that fits its classes, or too large a one.
+    /// None if the record has no matrix that matches its classes, or one that is too large.
     fn of(row: &Row) -> Option<Self> {
         let counts: Vec<&Vec<Value>> = row
             .scores
@@ -340,34 +343,34 @@ impl Confusion {
         })
     }
 
-    fn lesson(&self) -> String {
+    fn top_error(&self) -> String {
         let wrong = self
             .counts
             .indexed_iter()
             .filter(|((row, column), count)| row != column && **count > 0.0);
         match wrong.max_by(|a, b| a.1.total_cmp(b.1)) {
             Some(((row, column), &count)) => format!(
-                "The most frequent mistake: {} cells of {} are called {}.",
+                "Most frequent error: {} cells of {} are misclassified as {}.",
                 number(count, 0),
                 shortened(&self.truth[row]),
                 shortened(&self.predicted[column])
             ),
-            None => "No cell is called something else.".into(),
+            None => "No misclassifications.".into(),
         }
     }
 
     fn draw(&self) -> Markup {
-        let shown = |at: (usize, usize)| number(self.counts[at], 0);
-        let shares = Array2::from_shape_fn(self.counts.dim(), |(row, column)| {
+        let format = |at: (usize, usize)| number(self.counts[at], 0);
+        let fractions = Array2::from_shape_fn(self.counts.dim(), |(row, column)| {
             self.counts[(row, column)] / self.counts.row(row).sum().max(1.0)
         });
         let heat = Heat {
             rows: &self.truth,
             columns: &self.predicted,
-            values: &shares,
-            axes: ["truth", "predicted"],
-            what: "share of the true class",
-            shown: &shown,
+            values: &fractions,
+            axes: ["true class", "predicted class"],
+            what: "fraction of the true class",
+            format: &format,
         };
         heat.draw()
     }

@@ -1,4 +1,4 @@
-//! What was done at a glance: numbers, training curves, cells, corpus.
+//! Overview: key numbers, cells, training curves, corpus.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use serde_json::Value;
 
 use super::runs::first;
 use crate::report::cells::{Annotation, View, crossed};
-use crate::report::figures::bars::{Bar, bars, shares};
+use crate::report::collect::Found;
+use crate::report::figures::bars::{Bar, bars, fractions};
 use crate::report::figures::lines::{Line, lines};
 use crate::report::figures::points::points;
-use crate::report::figures::{COLOURS, tick};
-use crate::report::gather::Found;
+use crate::report::figures::{COLORS, tick};
 use crate::report::html::{
     Cell, Table, bytes, empty, figure, figure_with, number, plural, seconds, shortened,
 };
-use crate::report::lineage;
 use crate::report::page::Content;
+use crate::report::provenance;
 use crate::report::scores;
 
-/// Columns that cells are counted by beside the main one, and categories of such a column.
+/// Maximum number of columns that are crossed with the main one, and of their categories.
 const CROSSED: usize = 3;
 const CATEGORIES: usize = 24;
-/// Rows of a figure of counts, and of a table of them.
+/// Maximum number of rows of a figure of counts, and of its table.
 const ROWS: usize = 40;
 const COUNTED: usize = 1_000;
-/// Points of a curve.
+/// Maximum number of points of a curve.
 const POINTS: usize = 400;
 
-/// The numbers at the top of the page.
+/// Key numbers at the top of the report.
 pub fn headline(content: &Content) -> Markup {
     let records: Vec<_> = content
         .evidence
@@ -38,7 +38,7 @@ pub fn headline(content: &Content) -> Markup {
         .collect();
     let time: f64 = records
         .iter()
-        .filter_map(|record| lineage::whole(record))
+        .filter_map(|record| provenance::total(record))
         .sum();
     let accuracy = best(
         scores::annotation(&content.evidence.runs)
@@ -46,7 +46,7 @@ pub fn headline(content: &Content) -> Markup {
             .filter(|row| row.is_ours())
             .filter_map(|row| row.score(&["accuracy"])),
     );
-    let joined = best(
+    let integration = best(
         scores::integration(&content.evidence.runs)
             .iter()
             .filter(|row| row.is_ours())
@@ -55,7 +55,7 @@ pub fn headline(content: &Content) -> Markup {
     let matched = best(
         records
             .iter()
-            .filter_map(|record| lineage::number(&record.metrics, &["genes_matched"])),
+            .filter_map(|record| provenance::number(&record.metrics, &["genes_matched"])),
     );
     let cells = content.views.iter().map(|view| view.n_cells).max();
     let memory = records.iter().filter_map(|record| record.peak_memory).max();
@@ -64,8 +64,8 @@ pub fn headline(content: &Content) -> Markup {
         (!records.is_empty()).then(|| ("runs", number(records.len() as f64, 0))),
         cells.map(|cells| ("cells in the largest file", number(cells as f64, 0))),
         matched.map(|genes| ("genes matched", number(genes, 0))),
-        accuracy.map(|share| ("best accuracy", format!("{:.1} %", share * 100.0))),
-        joined.map(|score| ("best integration score", format!("{score:.3}"))),
+        accuracy.map(|accuracy| ("best accuracy", format!("{:.1} %", accuracy * 100.0))),
+        integration.map(|score| ("best integration score", format!("{score:.3}"))),
         (time > 0.0).then(|| ("computing time", seconds(time))),
         memory.map(|peak| ("peak memory", bytes(peak))),
         Some(("warnings", number(warnings as f64, 0))),
@@ -81,31 +81,31 @@ fn best(values: impl Iterator<Item = f64>) -> Option<f64> {
 pub fn section(content: &Content) -> Markup {
     html! {
         h3.part { "Cells" }
-        @if content.views.is_empty() { (empty("No cells to draw.", "An h5ad file with an embedding fills this: give the output of scgpt-embed or scgpt-integrate.")) }
+        @if content.views.is_empty() { (empty("No cells.", "Provide an h5ad file with an embedding, such as the output of scgpt-embed or scgpt-integrate, to show this section.")) }
         @for (at, view) in content.views.iter().enumerate() { (cells(view, at, content.choice.cells)) }
         h3.part { "Training" }
         (training(&content.evidence.runs))
         h3.part { "Corpus" }
         (corpus(&content.evidence.runs))
-        h3.part { "Against traditional methods" }
+        h3.part { "Comparison with baselines" }
         (super::comparison::summary(content))
     }
 }
 
 fn cells(view: &View, at: usize, most: usize) -> Markup {
-    let shown = shown(view.sample.len(), view.n_cells, most);
+    let plotted = plotted(view.sample.len(), view.n_cells, most);
     let largest = view.main().and_then(|main| largest(view, main));
-    let left_out = view.n_columns.saturating_sub(view.annotations.len());
-    let columns = if left_out > 0 {
+    let omitted = view.n_columns.saturating_sub(view.annotations.len());
+    let columns = if omitted > 0 {
         format!(
-            " {left_out} of {} columns are identifiers or too many and are left out.",
+            " {omitted} of {} columns are omitted (identifiers, too many categories or too many columns).",
             view.n_columns
         )
     } else {
         String::new()
     };
     html! {
-        (figure(&format!("Cells of {}", view.name()), &format!("{shown} {}{columns}", largest.unwrap_or_default()), &points(view, at)))
+        (figure(&format!("Cells of {}", view.name()), &format!("{plotted} {}{columns}", largest.unwrap_or_default()), &points(view, at)))
         @if let Some(main) = view.main() {
             @if at == 0 { (counted(view, main)) }
             @else { details { summary { "Cells of " (shortened(&view.name())) " by group" } (counted(view, main)) } }
@@ -113,13 +113,13 @@ fn cells(view: &View, at: usize, most: usize) -> Markup {
     }
 }
 
-/// How many cells are drawn, and why not all: at most so many are, and those without a place never.
-fn shown(drawn: usize, all: usize, most: usize) -> String {
+/// Number of plotted cells, and why there are not more.
+fn plotted(drawn: usize, all: usize, most: usize) -> String {
     let (count, whole) = (number(drawn as f64, 0), plural(all, "cell"));
     if drawn == all {
         format!("All {whole}.")
     } else if drawn < most {
-        format!("{count} of {whole}; the others have no place in the file.")
+        format!("{count} of {whole}; the others have no coordinates.")
     } else {
         format!("A random sample of {count} of {whole}.")
     }
@@ -134,9 +134,9 @@ fn largest(view: &View, main: &Annotation) -> Option<String> {
         .flatten()
         .for_each(|&code| counts[code as usize] += 1);
     let most = (0..names.len()).max_by_key(|&at| (counts[at], std::cmp::Reverse(at)))?;
-    let share = counts[most] as f64 / view.n_cells.max(1) as f64;
+    let fraction = counts[most] as f64 / view.n_cells.max(1) as f64;
     Some(format!(
-        "{} has {}; the largest, {}, holds {:.0} % of the cells.",
+        "{} has {}; the largest, {}, contains {:.0} % of the cells.",
         shortened(&main.name),
         if names.len() == 1 {
             "1 category".into()
@@ -144,7 +144,7 @@ fn largest(view: &View, main: &Annotation) -> Option<String> {
             format!("{} categories", names.len())
         },
         shortened(&names[most]),
-        share * 100.0
+        fraction * 100.0
     ))
 }
 
@@ -167,13 +167,13 @@ fn counted(view: &View, main: &Annotation) -> Markup {
     others.sort_by_key(rank);
     let note = first(CROSSED, others.len(), "column");
     html! {
-        div.pair { @for other in others.into_iter().take(CROSSED) { (shared(view, main, other)) } }
+        div.pair { @for other in others.into_iter().take(CROSSED) { (crossed_figure(view, main, other)) } }
         @if !note.is_empty() { p.note { (note) } }
     }
 }
 
-/// Shares of the categories of another column in each group.
-fn shared(view: &View, main: &Annotation, other: &Annotation) -> Markup {
+/// Fractions of the categories of another column in each group.
+fn crossed_figure(view: &View, main: &Annotation, other: &Annotation) -> Markup {
     let (Some(counts), Some((rows, _)), Some((parts, _))) =
         (crossed(main, other), main.categories(), other.categories())
     else {
@@ -181,9 +181,9 @@ fn shared(view: &View, main: &Annotation, other: &Annotation) -> Markup {
     };
     let (kept, name) = (rows.len().min(ROWS), shortened(&other.name));
     let (drawn, drawn_counts) = distinct(parts, &counts[..kept]);
-    let grey = if drawn.len() < parts.len() {
+    let gray = if drawn.len() < parts.len() {
         format!(
-            " The {} most frequent of {} categories of {name} have a colour of their own.",
+            " Only the {} most frequent of {} categories of {name} have their own color.",
             drawn.len() - 1,
             parts.len()
         )
@@ -193,25 +193,25 @@ fn shared(view: &View, main: &Annotation, other: &Annotation) -> Markup {
     figure_with(
         &format!("{} by {name}", shortened(&main.name)),
         &format!(
-            "{} of {} hold cells of more than one {name}, none of which makes up 90 %.{}{grey}",
+            "In {} of {}, no {name} makes up 90 % of the cells.{}{gray}",
             mixed(&counts),
             plural(rows.len(), "group"),
             first(ROWS, rows.len(), "group")
         ),
-        &shares(&rows[..kept], &drawn, &drawn_counts, "share of cells"),
+        &fractions(&rows[..kept], &drawn, &drawn_counts, "fraction of cells"),
         &cross_table(view, (main, rows), (other, parts), &counts),
     )
 }
 
-/// At most as many parts as there are colours: the rarest are added up as others.
+/// At most as many categories as there are colors: the rarest are merged.
 fn distinct(parts: &[String], counts: &[Vec<u64>]) -> (Vec<String>, Vec<Vec<u64>>) {
-    if parts.len() <= COLOURS.len() {
+    if parts.len() <= COLORS.len() {
         return (parts.to_vec(), counts.to_vec());
     }
     let total = |part: usize| counts.iter().map(|row| row[part]).sum::<u64>();
     let mut order: Vec<usize> = (0..parts.len()).collect();
     order.sort_by_key(|&part| std::cmp::Reverse(total(part)));
-    let (kept, others) = order.split_at_mut(COLOURS.len() - 1);
+    let (kept, others) = order.split_at_mut(COLORS.len() - 1);
     kept.sort_unstable();
     let row = |row: &Vec<u64>| {
         let rest: u64 = others.iter().map(|&part| row[part]).sum();
@@ -263,19 +263,19 @@ fn training(runs: &[Found]) -> Markup {
     let trained: Vec<(usize, &Found)> = runs
         .iter()
         .enumerate()
-        .filter(|(_, run)| !run.course.is_empty())
+        .filter(|(_, run)| !run.curve.is_empty())
         .collect();
     html! {
-        @if trained.is_empty() { (empty("No training curves.", "The folder of a model that scgpt-pretrain, scgpt-finetune-annotation, scgpt-finetune-perturbation or scgpt-integrate --model wrote fills this.")) }
-        @if trained.iter().any(|(_, run)| run.course.len() > POINTS) { p.note { "Of longer curves up to " (POINTS) " points are drawn, evenly chosen." } }
-        div.pair { @for (at, run) in trained { (course(at, run)) } }
+        @if trained.is_empty() { (empty("No training curves.", "Provide the model directory of scgpt-pretrain, scgpt-finetune-annotation, scgpt-finetune-perturbation or scgpt-integrate --model to show this section.")) }
+        @if trained.iter().any(|(_, run)| run.curve.len() > POINTS) { p.note { "Longer curves are thinned evenly to about " (POINTS) " points." } }
+        div.pair { @for (at, run) in trained { (training_curves(at, run)) } }
     }
 }
 
-/// Values by step, by what they are, with whether they are of validation.
+/// Values by step, by name, with whether they are of validation.
 type Curves = BTreeMap<String, (bool, Vec<(f64, f64)>)>;
 
-/// Losses and other values of training and validation; a loss that has one part alone is told once.
+/// Losses and other values of training and validation; a loss with a single term is included once.
 fn curves(steps: &[Value]) -> Curves {
     let mut parts = Curves::new();
     for step in steps {
@@ -310,31 +310,31 @@ fn curves(steps: &[Value]) -> Curves {
     parts
 }
 
-/// Loss by part, validation, and learning rate of one run.
-fn course(at: usize, run: &Found) -> Markup {
-    let name = shortened(&lineage::label(at, &run.record));
-    let parts = curves(&run.course);
+/// Losses, accuracies and learning rate of a run.
+fn training_curves(at: usize, run: &Found) -> Markup {
+    let name = shortened(&provenance::label(at, &run.record));
+    let parts = curves(&run.curve);
     let number = |step: &Value, key: &str| step.get(key).and_then(Value::as_f64);
     let rates: Vec<(f64, f64)> = run
-        .course
+        .curve
         .iter()
         .filter_map(|step| Some((number(step, "step")?, number(step, "learning_rate")?)))
         .collect();
-    let [losses, shares] = [false, true].map(|is_share| drawn(&parts, is_share));
+    let [losses, accuracies] = [false, true].map(|is_accuracy| selected(&parts, is_accuracy));
     html! {
-        @if !losses.is_empty() { (figure(&format!("Loss of {name}"), &lesson(&parts), &lines(&losses, ["step", "loss"]))) }
-        @if !shares.is_empty() { (figure(&format!("Accuracy of {name}"), "Share of cells named correctly while learning.", &lines(&shares, ["step", "accuracy"]))) }
+        @if !losses.is_empty() { (figure(&format!("Loss of {name}"), &loss_summary(&parts), &lines(&losses, ["step", "loss"]))) }
+        @if !accuracies.is_empty() { (figure(&format!("Accuracy of {name}"), "Accuracy during training.", &lines(&accuracies, ["step", "accuracy"]))) }
         @if rates.len() > 1 {
             (figure(&format!("Learning rate of {name}"), &format!("From {} to {}.", tick(rates[0].1), tick(rates[rates.len() - 1].1)), &lines(&[line("learning rate", &rates, false)], ["step", "learning rate"])))
         }
     }
 }
 
-/// Lines of the accuracies, or of everything else.
-fn drawn(parts: &Curves, is_share: bool) -> Vec<Line> {
+/// Lines of the accuracies, or of all other values.
+fn selected(parts: &Curves, is_accuracy: bool) -> Vec<Line> {
     parts
         .iter()
-        .filter(|(name, _)| name.starts_with("accuracy") == is_share)
+        .filter(|(name, _)| name.starts_with("accuracy") == is_accuracy)
         .map(|(name, (dashed, points))| line(name, points, *dashed))
         .collect()
 }
@@ -347,7 +347,7 @@ fn line(name: &str, points: &[(f64, f64)], dashed: bool) -> Line {
     }
 }
 
-fn lesson(parts: &Curves) -> String {
+fn loss_summary(parts: &Curves) -> String {
     let ends = |name: &str| {
         parts
             .get(name)
@@ -361,19 +361,19 @@ fn lesson(parts: &Curves) -> String {
                 .map(|point| point.1)
                 .fold(f64::INFINITY, f64::min);
             format!(
-                "The training loss went from {:.3} to {:.3}, the validation loss from {:.3} to {:.3} (lowest {lowest:.3}).",
+                "The training loss changed from {:.3} to {:.3}, the validation loss from {:.3} to {:.3} (lowest {lowest:.3}).",
                 training.0, training.1, validation.0, validation.1
             )
         }
         (Some(training), None) => format!(
-            "The training loss went from {:.3} to {:.3}.",
+            "The training loss changed from {:.3} to {:.3}.",
             training.0, training.1
         ),
         _ => String::new(),
     }
 }
 
-/// Evenly chosen points of a curve, the last among them.
+/// Evenly thinned points of a curve, including the last.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let every = points.len().div_ceil(POINTS).max(1);
     let last = points.len().saturating_sub(1);
@@ -385,7 +385,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// What corpora were made of, as the records of tokenising tell.
+/// Composition of corpora, from the records of scgpt-tokenize.
 fn corpus(runs: &[Found]) -> Markup {
     let made: Vec<_> = runs
         .iter()
@@ -393,12 +393,12 @@ fn corpus(runs: &[Found]) -> Markup {
         .filter(|(_, run)| run.record.program == "scgpt-tokenize")
         .collect();
     html! {
-        @if made.is_empty() { (empty("No corpus.", "The folder that scgpt-tokenize wrote fills this; with --obs it counts cells by tissue, study or disease.")) }
+        @if made.is_empty() { (empty("No corpus.", "Provide the output directory of scgpt-tokenize to show this section: cells by tissue, study or disease.")) }
         @for (at, run) in made {
             @let composition = run.record.metrics.get("composition").and_then(Value::as_object);
-            @let cells = lineage::number(&run.record.metrics, &["cells"]).unwrap_or(0.0);
+            @let cells = provenance::number(&run.record.metrics, &["cells"]).unwrap_or(0.0);
             @if composition.is_none_or(|composition| composition.is_empty()) {
-                (empty(&format!("{}: {} cells.", shortened(&lineage::label(at, &run.record)), number(cells, 0)), "Which annotations they had was not kept: tokenise with --obs tissue,study,disease to count cells by these."))
+                (empty(&format!("{}: {} cells.", shortened(&provenance::label(at, &run.record)), number(cells, 0)), "The inputs had no annotations such as tissue, study or disease: add them to obs or to the sample sheet to count cells by these."))
             }
             div.pair { @for (column, counts) in composition.into_iter().flatten() { (composed((at, run), column, counts, cells)) } }
         }
@@ -416,7 +416,7 @@ fn composed((at, run): (usize, &Found), column: &str, counts: &Value, cells: f64
     let title = format!(
         "{} of {}",
         shortened(column),
-        shortened(&lineage::label(at, &run.record))
+        shortened(&provenance::label(at, &run.record))
     );
     let Some(&(name, count)) = counts.first() else {
         return html! {};
@@ -458,30 +458,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_that_are_not_drawn_are_told_by_their_reason() {
-        assert_eq!(shown(200, 200, 200), "All 200 cells.");
-        assert_eq!(shown(100, 200, 100), "A random sample of 100 of 200 cells.");
+    fn omitted_cells_are_explained() {
+        assert_eq!(plotted(200, 200, 200), "All 200 cells.");
         assert_eq!(
-            shown(190, 200, 1_000),
-            "190 of 200 cells; the others have no place in the file."
+            plotted(100, 200, 100),
+            "A random sample of 100 of 200 cells."
+        );
+        assert_eq!(
+            plotted(190, 200, 1_000),
+            "190 of 200 cells; the others have no coordinates."
         );
     }
 
     #[test]
-    fn no_two_parts_of_a_bar_share_a_colour() {
-        let many = COLOURS.len() + 4;
+    fn all_parts_of_a_bar_have_distinct_colors() {
+        let many = COLORS.len() + 4;
         let parts: Vec<String> = (0..many).map(|part| format!("part {part}")).collect();
         // The first parts are the rarest.
         let counts = vec![(0..many as u64).collect::<Vec<_>>(); 2];
         let (names, merged) = distinct(&parts, &counts);
-        assert_eq!(
-            (names.len(), merged[0].len()),
-            (COLOURS.len(), COLOURS.len())
-        );
+        assert_eq!((names.len(), merged[0].len()), (COLORS.len(), COLORS.len()));
         assert_eq!(names[0], "part 5");
         assert_eq!(names.last().map(String::as_str), Some("5 others"));
         assert_eq!((merged[1][0], merged[1].last()), (5, Some(&10)));
-        let few = distinct(&parts[..COLOURS.len()], &counts);
-        assert_eq!(few.0, parts[..COLOURS.len()]);
+        let few = distinct(&parts[..COLORS.len()], &counts);
+        assert_eq!(few.0, parts[..COLORS.len()]);
     }
 }

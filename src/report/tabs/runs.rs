@@ -1,27 +1,27 @@
-//! What the runs were: versions, options, files with checksums, warnings.
+//! Runs: versions, options, files with checksums, warnings.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::report::gather::Found;
+use crate::report::collect::Found;
 use crate::report::html::{Cell, Table, bytes, cut, empty, number, plural, shortened, text};
-use crate::report::lineage;
 use crate::report::page::Content;
+use crate::report::provenance;
 use crate::run_record::Artefact;
 
-/// Runs, files or options, notes of a run, and warnings that are listed.
+/// Maximum number of runs, of files or options, of notes of a run, and of warnings.
 const RUNS: usize = 200;
 const FILES: usize = 100;
-const SENTENCES: usize = 100;
+const NOTES: usize = 100;
 const WARNINGS: usize = 500;
 
-/// What is said where a list is too long to be shown: ` The first 40 of 62 groups are shown.` Nothing of shorter ones.
+/// Note for truncated lists, such as ` Only the first 40 of 62 groups are included.`; empty for complete ones.
 pub fn first(shown: usize, all: usize, what: &str) -> String {
     if all <= shown {
         return String::new();
     }
     format!(
-        " The first {} of {} are shown.",
+        " Only the first {} of {} are included.",
         number(shown as f64, 0),
         plural(all, what)
     )
@@ -31,7 +31,7 @@ pub fn first(shown: usize, all: usize, what: &str) -> String {
 pub fn section(content: &Content) -> Markup {
     let runs = &content.evidence.runs;
     html! {
-        @if runs.is_empty() { (empty("No run records.", "The run.json files that every program writes fill this.")) }
+        @if runs.is_empty() { (empty("No run records.", "Provide the run.json files that every program writes to show this section.")) }
         (warnings(content))
         (list(runs))
         (cells(content))
@@ -41,13 +41,13 @@ pub fn section(content: &Content) -> Markup {
 }
 
 fn warnings(content: &Content) -> Markup {
-    let mut table = Table::new("Warnings", "", &["where", "what"]);
+    let mut table = Table::new("Warnings", "", &["source", "message"]);
     for (at, run) in content.evidence.runs.iter().enumerate() {
-        let name = lineage::label(at, &run.record);
-        let said = run.record.error.iter().chain(&run.record.warnings);
+        let name = provenance::label(at, &run.record);
+        let messages = run.record.error.iter().chain(&run.record.warnings);
         table
             .rows
-            .extend(said.map(|said| vec![Cell::text(&name), Cell::text(said)]));
+            .extend(messages.map(|message| vec![Cell::text(&name), Cell::text(message)]));
     }
     table.rows.extend(
         content
@@ -83,14 +83,14 @@ fn list(runs: &[Found]) -> Markup {
         .map(|(at, run)| {
             let record = &run.record;
             vec![
-                Cell::text(lineage::label(at, record)),
-                Cell::text(&record.version),
+                Cell::text(provenance::label(at, record)),
+                Cell::text(&record.statement.scgpt_tools_version),
                 Cell::text(&record.started),
-                lineage::whole(record).map_or(Cell::Missing, Cell::Seconds),
+                provenance::total(record).map_or(Cell::Missing, Cell::Seconds),
                 record.peak_memory.map_or(Cell::Missing, Cell::Bytes),
                 record.device.as_ref().map_or(Cell::Missing, Cell::text),
                 Cell::count(record.exit_status),
-                Cell::number(lineage::number(&record.metrics, &["genes_matched"]), 0),
+                Cell::number(provenance::number(&record.metrics, &["genes_matched"]), 0),
                 Cell::count(record.warnings.len()),
             ]
         })
@@ -98,24 +98,24 @@ fn list(runs: &[Found]) -> Markup {
     table.render()
 }
 
-/// Files whose cells the page shows.
+/// h5ad files whose cells are plotted.
 fn cells(content: &Content) -> Markup {
     let columns = [
         "file",
         "cells",
-        "cells shown",
+        "cells plotted",
         "columns",
         "grouped by",
         "written by",
     ];
-    let mut table = Table::new("Files of cells", "", &columns);
+    let mut table = Table::new("h5ad files", "", &columns);
     table.rows = content
         .views
         .iter()
         .map(|view| {
             let run = view
                 .run
-                .map(|at| lineage::label(at, &content.evidence.runs[at].record));
+                .map(|at| provenance::label(at, &content.evidence.runs[at].record));
             vec![
                 Cell::text(view.path.to_string_lossy()),
                 Cell::count(view.n_cells),
@@ -134,9 +134,9 @@ fn details(at: usize, run: &Found) -> Markup {
     let record = &run.record;
     html! {
         details.run {
-            summary { (text(&lineage::label(at, record))) }
-            @if !record.notes.is_empty() { ul { @for note in record.notes.iter().take(SENTENCES) { li { (long(note)) } } } }
-            (rest(SENTENCES, record.notes.len(), "note"))
+            summary { (text(&provenance::label(at, record))) }
+            @if !record.notes.is_empty() { ul { @for note in record.notes.iter().take(NOTES) { li { (long(note)) } } } }
+            (rest(NOTES, record.notes.len(), "note"))
             dl { @for (name, value) in record.options.iter().take(FILES) { @if !value.is_null() { div { dt { (text(name)) } dd { (text(&plain(value))) } } } } }
             (rest(FILES, record.options.len(), "option"))
             (files("Inputs", &record.inputs))
@@ -155,9 +155,9 @@ fn plain(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A sentence of a record, which may be a long one.
-fn long(sentence: &str) -> Markup {
-    html! { bdi { (cut(sentence, 600)) } }
+/// A note of a record, which may be long.
+fn long(note: &str) -> Markup {
+    html! { bdi { (cut(note, 600)) } }
 }
 
 fn files(what: &str, files: &[Artefact]) -> Markup {

@@ -1,11 +1,11 @@
-//! `meta.yml` and the conda environments of a module. Texts in YAML are written as JSON writes them, which is YAML too.
+//! `meta.yml` and the conda environments of a module. Strings are written as JSON, which is valid YAML.
 
 use super::process::{Output, Process};
 use crate::artefacts::libtorch;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// Pattern and EDAM format of files; folders have neither.
+/// Pattern and EDAM format of files; directories have neither.
 const FORMATS: [(&str, &str, &str); 9] = [
     ("h5ad", "*.h5ad", "format_3590"),
     ("csv", "*.csv", "format_3752"),
@@ -18,33 +18,33 @@ const FORMATS: [(&str, &str, &str); 9] = [
     ("html", "*.html", "format_2331"),
 ];
 
-/// What programs write beside the files that options name: name, format, description.
+/// Outputs without an option of their own: name, format, description.
 const WRITTEN: [(&str, &str, &str); 4] = [
     (
         "gene_report",
         "tsv",
-        "What became of every gene of the inputs: the name under which it was found, or why it was left out.",
+        "TSV with the mapping status of every input gene: its name in the vocabulary, or why it was dropped.",
     ),
     (
         "metrics",
         "json",
-        "Scores on the test cells, of the model and of simpler methods.",
+        "JSON with test metrics of the model and the baselines.",
     ),
     (
         "figures",
         "svg",
-        "What each perturbation was used for, and the changes that were told and observed.",
+        "SVG figures: split of each perturbation, and predicted and observed responses.",
     ),
     (
         "report",
         "json",
-        "What the model is, what it can be used for, and what is wrong with it.",
+        "JSON report: architecture, vocabulary, weights, supported tasks and problems of the checkpoint.",
     ),
 ];
 
-const SAMPLE: &str = "Groovy map with the name of the sample as `id`, as in `[id: 'sample1']`.";
+const SAMPLE: &str = "Groovy map with sample information, e.g. `[id: 'sample1']`.";
 
-/// Name under which a file of the descriptor is emitted: its option, or its kind where it is the program's main result.
+/// Name of the output channel of a file: its option, or its format if it is the main output.
 pub fn emit(output: &Value) -> &str {
     match (
         output["name"].as_str(),
@@ -56,12 +56,12 @@ pub fn emit(output: &Value) -> &str {
     }
 }
 
-/// The whole of `meta.yml`.
+/// Content of `meta.yml`.
 pub fn text(process: &Process, descriptor: &Value) -> String {
     let word = |text: &Value| json!(text.as_str().unwrap_or_default().to_lowercase());
     let name = process.name.to_lowercase();
     let mut yaml = format!(
-        "# Made from the program's descriptor: change the program, not this file.\n\
+        "# Generated from the descriptor of the program: change the program, not this file.\n\
          name: {name}\ndescription: {}\nkeywords:\n  - single-cell\n  - scgpt\n  - {}\n\
          tools:\n  - {}:\n      description: {}\n      doi: {}\n      licence: [\"MIT\"]\n      identifier: \"\"\n\ninput:\n",
         descriptor["summary"],
@@ -92,7 +92,7 @@ pub fn text(process: &Process, descriptor: &Value) -> String {
     yaml + "\nauthors:\n  - \"@scgpt-tools\"\nmaintainers:\n  - \"@scgpt-tools\"\n"
 }
 
-/// A channel: a list of lists for a tuple, else the element alone.
+/// An input channel: a list of lists for a tuple, else a single element.
 fn input(yaml: &mut String, channel: &[(String, String)], descriptor: &Value) {
     let is_tuple = channel.len() > 1;
     for (position, (_, name)) in channel.iter().enumerate() {
@@ -128,7 +128,7 @@ fn emitted(yaml: &mut String, output: &Output, descriptor: &Value) {
         (Some(named), _) => (named["format"].as_str(), named["description"].as_str()),
         (_, Some(written)) => (Some(written.1), Some(written.2)),
         _ => panic!(
-            "`{}` is emitted but neither an output of the program nor described here",
+            "`{}` is emitted, but is neither an output of the program nor described here",
             output.emit
         ),
     };
@@ -140,7 +140,7 @@ fn emitted(yaml: &mut String, output: &Output, descriptor: &Value) {
     );
 }
 
-/// A file or folder.
+/// A file or directory.
 fn file(yaml: &mut String, indent: usize, format: &str, description: &str) {
     let Some((_, pattern, edam)) = FORMATS.iter().find(|known| known.0 == format) else {
         let kind = if format == "matrix" || format.contains(',') {
@@ -176,8 +176,8 @@ fn version(process: &Process) -> String {
     )
 }
 
-/// A conda environment: with CUDA where the flavour says so, as in `cu130`.
-pub fn environment(descriptor: &Value, flavour: &str) -> String {
+/// A conda environment, with CUDA for flavors such as `cu130`.
+pub fn environment(descriptor: &Value, flavor: &str) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let conda = &descriptor["conda"];
     let channels = conda["channels"].as_array().into_iter().flatten();
@@ -189,10 +189,10 @@ pub fn environment(descriptor: &Value, flavour: &str) -> String {
         text(&conda["package"]),
         text(&conda["version"])
     );
-    let cuda = flavour
+    let cuda = flavor
         .strip_prefix("cu")
         .and_then(|version| version.split_at_checked(version.len() - 1));
-    // Environments are also made where there is no accelerator, so that the flavour of libtorch must be asked for.
+    // Environments may be solved on a machine without a GPU, so the CUDA build of libtorch is requested explicitly.
     let cuda = cuda.map(|(major, minor)| {
         format!(
             "  - \"conda-forge::cuda-version={major}.{minor}\"\n  - \"conda-forge::libtorch={}=cuda*\"\n",
@@ -206,7 +206,7 @@ pub fn environment(descriptor: &Value, flavour: &str) -> String {
     )
 }
 
-/// What nf-test compares of a stub: the version that the program reports.
+/// nf-test snapshot of a stub: the version of the program.
 pub fn snapshot(process: &Process, descriptor: &Value) -> String {
     let versions = json!([[process.name, process.version.0, descriptor["version"]]]);
     let snapshot = json!({"stub": {"content": [{"versions_scgpt": versions}]}});

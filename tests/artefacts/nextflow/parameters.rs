@@ -1,13 +1,13 @@
-//! `nextflow_schema.json`: what pipelines take, all options of their programs included.
+//! `nextflow_schema.json`: parameters of the pipelines, with all options of their programs.
 
-use super::process::{Process, folder};
+use super::process::{Process, directory};
 use crate::artefacts::committed;
 use scgpt_tools::descriptor;
 use scgpt_tools::programs::{ALL, Entry};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Programs whose options are parameters, with the word before them.
+/// Programs whose options are parameters, with the prefix of the parameters.
 const PROGRAMS: [(&str, &str); 14] = [
     ("finetune", "scgpt-finetune-annotation"),
     ("annotate", "scgpt-annotate"),
@@ -25,108 +25,116 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("evaluate", "scgpt-grn evaluate"),
 ];
 
-/// The pipelines' own parameters: name, kind, description.
+/// Parameters of the pipelines: name, type, description. Further lines of a description become the help text.
 const OWN: [(&str, &str, &str); 21] = [
     (
         "analysis",
         "annotate|tokenize|pretrain|integrate|map|perturb|grn|all",
-        "What to do: name the cell types of all samples, turn them into one corpus of tokenised cells, pre-train a model on them and embed them with it, bring them into one space, map them into the space of a model that did so, ask what perturbing their genes would do, find gene programs and networks in them, or do all of this with one model that is pre-trained on the samples.",
+        "Analysis to run.\n\
+         annotate: predict cell types of all samples\n\
+         tokenize: write one corpus of tokenized cells\n\
+         pretrain: pre-train a model and embed all samples with it\n\
+         integrate: integrate batches and modalities\n\
+         map: map samples with the model of an integration\n\
+         perturb: predict perturbation responses and rank perturbations towards a target state\n\
+         grn: infer gene programs and gene networks\n\
+         all: pre-train one model on the samples and run the other analyses with it",
     ),
     (
         "input",
         "file",
-        "Sample sheet: a CSV with the columns sample and path, and any others, such as batch. To integrate, a sample may have a row for each modality, which the column modality names.",
+        "Sample sheet: CSV with the columns sample and path, and optional columns such as batch. For integrate and map, a sample may have one row per modality (column modality).",
     ),
-    ("outdir", "folder", "Folder for the results."),
+    ("outdir", "directory", "Output directory."),
     (
-        "skip_unusable",
+        "skip_unreadable",
         "boolean",
-        "Go on without samples whose files cannot be used; the summary then lacks them.",
+        "Skip unreadable samples; they are missing from the summary.",
     ),
     (
         "model",
-        "folder",
-        "Fine-tuned model to annotate with; without it one is trained on the reference. To map: the model of an integration. To ask about perturbations: a model that learnt from perturbed cells.",
+        "directory",
+        "Model directory. annotate: model fine-tuned on cell types (default: trained on the reference). map: model of an integration. perturb: model fine-tuned on perturbed cells.",
     ),
     (
         "reference",
         "file",
-        "Labelled cells to train a model on; to ask about perturbations: perturbed cells.",
+        "AnnData to train on. annotate, all: labeled cells. perturb: perturbed and control cells.",
     ),
     (
-        "questions",
+        "perturbation_queries",
         "file",
-        "Questions about perturbations: a CSV with the columns question, and perturb, query, or column and target; lists have semicolons between their items.",
+        "perturb, all: perturbation queries, a CSV with the column query_id, and perturb, query, or column and target; items of lists are separated by semicolons.",
     ),
     (
-        "perturbed",
+        "perturbed_cells",
         "file",
-        "To do all: perturbed and control cells, about which the questions are asked. Without it none are.",
+        "all: AnnData with perturbed and control cells to train on and query. Without it, perturbations are skipped.",
     ),
     (
         "labels",
         "text",
-        "Column of obs of the reference that holds the cell types.",
+        "Column of obs of the reference with the cell types.",
     ),
     (
         "checkpoint",
-        "folder",
-        "Pre-trained model to start training, pre-training or integration from. Without it a model is trained from scratch. For networks: the model whose genes and attention are looked at.",
+        "directory",
+        "Pre-trained model to start from (default: train from scratch). grn: model whose gene embeddings and attention are analyzed.",
     ),
     (
         "vocab",
         "path",
-        "Vocabulary of the corpus: a vocab.json, or the folder of a pre-trained model. Without it, the genes of all samples.",
+        "Vocabulary of the corpus: a vocab.json, or the directory of a pre-trained model. Default: the genes of all samples.",
     ),
     (
         "genes",
         "file",
-        "File of the genes to keep or to look at, one a line.",
+        "Text file with one gene per line. tokenize, pretrain: genes to keep. perturb: genes to perturb. grn: genes to include.",
     ),
     (
         "gene_map",
         "file",
-        "Table of the names of genes in the files and in the vocabulary.",
+        "Table of gene names in the files and in the vocabulary.",
     ),
-    ("aliases", "file", "Table of other names of genes."),
+    ("aliases", "file", "Table of gene aliases."),
     (
         "gene_conditions",
         "file",
-        "Category of genes, such as their pathway, that pre-training is told: gene sets (.gmt), or a table (.tsv).",
+        "pretrain: gene-level condition tokens, such as pathways: gene sets (.gmt), or a table (.tsv).",
     ),
     (
         "conditions",
         "text",
-        "Networks: column of obs with the conditions, such as perturbations or cell types. Without it all cells are one condition.",
+        "grn: column of obs with the conditions, such as perturbations or cell types. Default: all cells are one condition.",
     ),
     (
         "compare",
         "text",
-        "Networks: conditions to look at, with commas between them, each in a task of its own. Without it all, in one task for each sample.",
+        "grn: conditions to compare, separated by commas, one task each. Default: all conditions, in one task per sample.",
     ),
     (
         "control",
         "text",
-        "Networks: condition that the others are compared with.",
+        "grn: control condition that the others are compared with.",
     ),
     (
         "regulators",
         "file",
-        "Networks: regulators whose targets are asked for, such as transcription factors, one a line.",
+        "grn: text file with regulators to report, such as transcription factors, one per line.",
     ),
     (
         "gene_sets",
         "file",
-        "Networks: known gene sets, a GMT file, by which programs and targets are explained.",
+        "grn: GMT file with gene sets for the enrichment of programs and targets.",
     ),
     (
-        "truth",
+        "known_edges",
         "file",
-        "Networks: known regulation, a table with columns for regulator and target, against which networks are held.",
+        "grn: table of known edges (gold standard), with columns for regulator and target, to evaluate networks.",
     ),
 ];
 
-/// The whole schema.
+/// Content of the schema.
 pub fn text() -> String {
     let mut groups = Map::from_iter([("pipeline".to_owned(), own())]);
     for (word, program) in PROGRAMS {
@@ -148,7 +156,7 @@ pub fn text() -> String {
     format!("{schema:#}\n")
 }
 
-/// Parameters of `nextflow.config` that are not described, and the other way round.
+/// Parameters of `nextflow.config` without description, and descriptions without parameter.
 pub fn problems() -> Vec<String> {
     let config = committed(Path::new("nextflow.config")).unwrap_or_default();
     let block = config
@@ -181,7 +189,7 @@ fn own() -> Value {
             "boolean" => json!({"type": "boolean", "default": false}),
             "text" => json!({"type": "string"}),
             "file" => json!({"type": "string", "format": "file-path", "exists": true}),
-            "folder" => json!({"type": "string", "format": "directory-path"}),
+            "directory" => json!({"type": "string", "format": "directory-path"}),
             "path" => json!({"type": "string", "format": "path", "exists": true}),
             choices => {
                 json!({"type": "string", "enum": choices.split('|').collect::<Vec<_>>(), "default": "annotate"})
@@ -192,22 +200,26 @@ fn own() -> Value {
             "outdir" => property["default"] = "results".into(),
             _ => {}
         }
+        let (description, help) = description.split_once('\n').unwrap_or((description, ""));
         property["description"] = description.into();
+        if !help.is_empty() {
+            property["help_text"] = help.into();
+        }
         (name.to_owned(), property)
     };
     json!({
         "title": "Pipeline",
         "type": "object",
-        "description": "What to do, with which files.",
+        "description": "Analysis, inputs and outputs.",
         "properties": Map::from_iter(OWN.map(property)),
         "required": ["input"],
     })
 }
 
-/// Options of a program that no channel and no resource decides.
+/// Options of a program that are not set by channels or resources.
 fn options(word: &str, entry: &Entry) -> Value {
     let descriptor = descriptor::of(entry);
-    let module = committed(&folder(entry).join("main.nf")).unwrap_or_default();
+    let module = committed(&directory(entry).join("main.nf")).unwrap_or_default();
     let process = Process::read(&module);
     let is_open = |(name, property): &(&String, &Value)| {
         let flag = format!("--{} ", name.replace('_', "-"));
@@ -228,7 +240,7 @@ fn options(word: &str, entry: &Entry) -> Value {
     })
 }
 
-/// A property as Nextflow's users can give it: one type, lists with commas between the items, no default of nothing.
+/// A property as Nextflow parameter: one type, lists separated by commas, no null default.
 fn parameter(property: &Value) -> Value {
     let branches = ["anyOf", "oneOf"].map(|key| property[key].as_array());
     let branches: Vec<&Value> = branches.into_iter().flatten().flatten().collect();

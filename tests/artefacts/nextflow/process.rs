@@ -1,12 +1,12 @@
-//! A process as `main.nf` declares it, read line by line: one channel a line, as these modules are written.
+//! Parser for the processes of the modules, line by line: these modules declare one channel per line.
 
 use scgpt_tools::programs::Entry;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Where the module of a program lies.
-pub fn folder(entry: &Entry) -> PathBuf {
+/// Directory of the module of a program.
+pub fn directory(entry: &Entry) -> PathBuf {
     Path::new("modules/scgpttools/scgpt").join(word(entry))
 }
 
@@ -15,7 +15,7 @@ fn word(entry: &Entry) -> String {
     entry.name.replace("scgpt-", "").replace([' ', '-'], "")
 }
 
-/// What is emitted under a name.
+/// An output channel.
 pub struct Output {
     pub emit: String,
     /// As declared, such as `${prefix}.h5ad`.
@@ -27,15 +27,15 @@ pub struct Process {
     pub label: String,
     /// Elements of each channel: `val` or `path`, and the name.
     pub inputs: Vec<Vec<(String, String)>>,
-    /// All but the version.
+    /// All outputs except the version.
     pub outputs: Vec<Output>,
-    /// Program and command that prints its version.
+    /// Program, and the command that prints its version.
     pub version: (String, String),
     pub script: String,
 }
 
 impl Process {
-    /// The name that the process of a program must have.
+    /// Name of the process of a program.
     pub fn name(entry: &Entry) -> String {
         format!("SCGPT_{}", word(entry).to_uppercase())
     }
@@ -61,14 +61,14 @@ impl Process {
         }
     }
 
-    /// Flags that the script gives.
+    /// Flags in the script.
     fn flags(&self) -> BTreeSet<String> {
         let words = self.script.split(|c: char| c.is_whitespace() || c == '"');
         let flags = words.filter_map(|word| word.strip_prefix("--"));
         flags.map(str::to_owned).collect()
     }
 
-    /// What is wrong with name, label, flags and version of the process of a program.
+    /// Problems of name, label, flags and version of a process.
     pub fn disagreements(&self, entry: &Entry, parameters: &Value) -> Vec<String> {
         let (name, label) = (Self::name(entry), label(entry));
         let mut problems = Vec::new();
@@ -79,17 +79,14 @@ impl Process {
         };
         demand(
             self.name == name,
-            format!("the process must be called `{name}`"),
+            format!("the name of the process must be `{name}`"),
         );
-        demand(
-            self.label == label,
-            format!("the label that fits the program is `{label}`"),
-        );
+        demand(self.label == label, format!("the label must be `{label}`"));
         let binary = entry.binary();
         let print = format!("{binary} --version | sed \"s/.* //\"");
         demand(
             self.version == (binary.to_owned(), print.clone()),
-            format!("the version of `{binary}` is that which `{print}` prints"),
+            format!("the version of `{binary}` must come from `{print}`"),
         );
         demand(
             self.script.contains(&format!("{} \\\\\n", entry.name)),
@@ -105,14 +102,14 @@ impl Process {
         for required in required(entry, parameters) {
             demand(
                 flags.contains(&required),
-                format!("`--{required}` must be given"),
+                format!("`--{required}` is missing"),
             );
         }
         problems
     }
 }
 
-/// Flags of options that must be given, and of those that the engine decides. Options without a flag are seen by the program.
+/// Flags of required options, and of those that the engine sets. Positional arguments are checked by the program.
 fn required(entry: &Entry, parameters: &Value) -> Vec<String> {
     let command = (entry.define)().command;
     let flag = |name: &str| {
@@ -129,7 +126,7 @@ fn required(entry: &Entry, parameters: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The resource label of nf-core that the program's resources ask for.
+/// nf-core resource label for the resources of a program.
 fn label(entry: &Entry) -> &'static str {
     match entry.facts.resources.cpus {
         0..=1 => "process_single",
@@ -139,7 +136,7 @@ fn label(entry: &Entry) -> &'static str {
     }
 }
 
-/// Lines of a section that ends at an empty line.
+/// Lines of a section, up to an empty line.
 fn section<'a>(text: &'a str, title: &str) -> Vec<&'a str> {
     let lines = text.lines().map(str::trim);
     lines
@@ -149,7 +146,7 @@ fn section<'a>(text: &'a str, title: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What stands after `start` and before `end`, or nothing.
+/// Text between `start` and `end`, or an empty string.
 fn between(text: &str, start: &str, end: &str) -> String {
     let rest = text.split_once(start).map(|(_, rest)| rest);
     let found = rest.and_then(|rest| rest.split_once(end));
@@ -182,7 +179,7 @@ fn output(line: &str) -> Output {
 }
 
 #[test]
-fn a_process_is_read() {
+fn a_process_is_parsed() {
     let text = "process A_B {\n    label 'x'\n\n    input:\n    tuple val(meta), path(input, stageAs: 'in/*')\n    val labels\n    path p\n\n    output:\n    tuple val(meta), path(\"${prefix}.a\"), emit: a, optional: true\n    tuple val(\"${task.process}\"), val('p'), eval('p --version'), topic: versions, emit: versions_p\n\n    script:\n    \"\"\"\n    p \\\\\n        --flag-a x \"--flag-b y\"\n    \"\"\"\n\n    stub:\n";
     let process = Process::read(text);
     let pair = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());

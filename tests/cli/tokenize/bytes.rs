@@ -1,17 +1,17 @@
-//! The same cells give the same bytes, however they are stored and whatever they are read with.
+//! The same cells give the same bytes, independently of storage, threads and memory.
 
 use super::{LARGE, assert_same, bytes, from_sheet, tokenize};
-use crate::support::formats;
+use crate::support::needs::formats;
 use crate::support::programs::succeed;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use tempfile::tempdir;
 
-/// Random draws take part, and shards end within groups of cells.
-const COURSE: [&str; 8] = [
+/// Options with random choices, and with shards that end within groups of cells.
+const OPTIONS: [&str; 8] = [
     "--values",
-    "bins",
+    "binned",
     "--ties",
     "both-sided",
     "--seed",
@@ -27,9 +27,9 @@ const COMPUTING: [[&str; 4]; 4] = [
 ];
 
 fn corpus(input: &OsStr, arguments: &[&str]) -> BTreeMap<String, Vec<u8>> {
-    let folder = tempdir().unwrap();
-    let output = folder.path().join("corpus");
-    succeed(tokenize(input, &output).args(COURSE).args(arguments));
+    let directory = tempdir().unwrap();
+    let output = directory.path().join("corpus");
+    succeed(tokenize(input, &output).args(OPTIONS).args(arguments));
     bytes(&output)
 }
 
@@ -45,14 +45,13 @@ fn assert_computing_changes_nothing(input: &OsStr, arguments: &[&str]) {
 #[test]
 fn threads_and_memory_change_no_byte() {
     assert_computing_changes_nothing(LARGE.as_os_str(), &["--obs", "cell_type"]);
-    let Some(folder) = formats() else { return };
     for file in [
-        "odd/csc_float32.h5ad",
-        "odd/dense_float32.h5ad",
-        "10x/v3.0.0/filtered_feature_bc_matrix",
-        "text/sc_dropseq.count.csv.gz",
+        "csc_float32.h5ad",
+        "dense_float32.h5ad",
+        "cell_ranger_3",
+        "genes_by_cells_of_r.csv.gz",
     ] {
-        assert_computing_changes_nothing(folder.join(file).as_os_str(), &[]);
+        assert_computing_changes_nothing(formats("made").join(file).as_os_str(), &[]);
     }
 }
 
@@ -63,29 +62,24 @@ fn chosen_genes_do_not_depend_on_threads_and_memory() {
 }
 
 #[test]
-fn several_inputs_are_one_corpus_whatever_it_takes() {
-    let Some(folder) = formats() else { return };
-    let file = |name: &str| folder.join(name).display().to_string();
-    let inputs = [
-        file("odd/csr_float32.h5ad"),
-        file("10x/v3.0.0/filtered_feature_bc_matrix"),
-        file("odd/csc_float32.h5ad"),
-    ];
+fn several_inputs_do_not_depend_on_threads_and_memory() {
+    let inputs = ["csr_float32.h5ad", "cell_ranger_3", "csc_float32.h5ad"];
+    let inputs = inputs.map(|name| formats("made").join(name).display().to_string());
     let inputs = inputs.join(",");
     assert_computing_changes_nothing(inputs.as_ref(), &[]);
 }
 
 #[test]
-fn a_sample_sheet_is_one_corpus_whatever_it_takes() {
-    let folder = tempdir().unwrap();
-    let sheet = folder.path().join("samples.csv");
-    fs::hard_link(&*LARGE, folder.path().join("a.h5ad"))
-        .or_else(|_| fs::copy(&*LARGE, folder.path().join("a.h5ad")).map(drop))
+fn a_sample_sheet_does_not_depend_on_threads_and_memory() {
+    let directory = tempdir().unwrap();
+    let sheet = directory.path().join("samples.csv");
+    fs::hard_link(&*LARGE, directory.path().join("a.h5ad"))
+        .or_else(|_| fs::copy(&*LARGE, directory.path().join("a.h5ad")).map(drop))
         .unwrap();
     fs::write(&sheet, "sample,path\none,a.h5ad\ntwo,a.h5ad\n").unwrap();
     let found = COMPUTING.map(|computing| {
-        let output = folder.path().join(computing.concat());
-        succeed(from_sheet(&sheet, &output).args(COURSE).args(computing));
+        let output = directory.path().join(computing.concat());
+        succeed(from_sheet(&sheet, &output).args(OPTIONS).args(computing));
         bytes(&output)
     });
     for (other, computing) in found.iter().zip(&COMPUTING) {
@@ -94,28 +88,27 @@ fn a_sample_sheet_is_one_corpus_whatever_it_takes() {
 }
 
 #[test]
-fn the_same_cells_stored_otherwise_are_the_same_corpus() {
-    let Some(folder) = formats() else { return };
-    let of = |file: &str| corpus(folder.join(file).as_os_str(), &[]);
-    let expected = of("odd/csr_float32.h5ad");
+fn other_storage_of_the_same_cells_gives_the_same_corpus() {
+    let of = |file: &str| corpus(formats("made").join(file).as_os_str(), &[]);
+    let expected = of("csr_float32.h5ad");
     for file in [
-        "odd/csc_float32.h5ad",
-        "odd/csr_int32.h5ad",
-        "odd/csr_int64_values_and_indices.h5ad",
-        "odd/csr_unsorted_indices.h5ad",
-        "odd/dense_float32.h5ad",
-        "odd/dense_float64_uncompressed.h5ad",
-        "odd/dense_uint16_lzf.h5ad",
-        "odd/lognorm_X_counts_layer.h5ad",
-        "odd/no_X_counts_layer.h5ad",
-        "odd/scaled_X_counts_in_raw.h5ad",
-        "odd/genes_by_cells.loom",
+        "csc_float32.h5ad",
+        "csr_int32.h5ad",
+        "csr_int64_values_and_indices.h5ad",
+        "csr_unsorted_indices.h5ad",
+        "dense_float32.h5ad",
+        "dense_float64_uncompressed.h5ad",
+        "dense_uint16_lzf.h5ad",
+        "lognorm_X_counts_layer.h5ad",
+        "no_X_counts_layer.h5ad",
+        "scaled_X_counts_in_raw.h5ad",
+        "genes_by_cells.loom",
     ] {
         assert_same(&of(file), &expected, file);
     }
     assert_same(
-        &of("10x/v3.0.0/filtered_feature_bc_matrix.h5"),
-        &of("10x/v3.0.0/filtered_feature_bc_matrix"),
-        "a 10x file and folder",
+        &of("cell_ranger_3.h5"),
+        &of("cell_ranger_3"),
+        "a 10x file and directory",
     );
 }

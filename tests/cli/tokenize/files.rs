@@ -1,7 +1,7 @@
-//! Every file of the collection: what the library reads of it, and what the program makes of it.
+//! Every file of the collection, as read by the library and by the program.
 
 use super::{INPUT, Made, assert_says, tokenize};
-use crate::support::formats;
+use crate::support::needs::{formats, real};
 use crate::support::programs::fail;
 use scgpt_tools::formats::{self, Matrix, Orientation, Source, Table};
 use std::collections::BTreeSet;
@@ -11,40 +11,31 @@ use tempfile::tempdir;
 
 const MEMORY: usize = 1 << 26;
 
-/// What becomes of a file.
+/// Expected result of a file.
 enum Outcome {
     /// Cells and tokens of the corpus.
     Corpus(u64, u64),
-    /// What the message says.
-    Refused(&'static [&'static str]),
+    /// Fragments of the message.
+    Rejected(&'static [&'static str]),
 }
-use Outcome::{Corpus, Refused};
+use Outcome::{Corpus, Rejected};
 
-const ODD: Outcome = Corpus(300, 81155);
-const NOT_ZIP: Outcome = Refused(&["zip archive", "write the table as .h5ad"]);
-const WHICH_SIDE: Outcome = Refused(&["are cells or genes", "--orientation"]);
-const NO_FIELDS: Outcome = Refused(&["line 1", "to separate fields"]);
+const MADE: Outcome = Corpus(300, 9839);
+const NOT_ZIP: Outcome = Rejected(&["zip archive", "write the table as .h5ad"]);
+const WHICH_SIDE: Outcome = Rejected(&["orientation cannot be inferred", "--orientation"]);
+const NO_FIELDS: Outcome = Rejected(&["line 1", "to separate fields"]);
 
-/// File or folder, options, and what becomes of it.
+/// File or directory, options, and expected result.
 const FILES: &[(&str, &[&str], Outcome)] = &[
-    ("anndata_v0.5.0.h5ad", &[], Corpus(700, 174400)),
     ("anndata_v0.7.0.h5ad", &[], Corpus(30, 228)),
     ("anndata_v0.7.8.h5ad", &[], Corpus(30, 239)),
-    ("anndata_v0.11.4.h5ad", &[], Refused(&["no matrix at all"])),
+    ("anndata_v0.11.4.h5ad", &[], Rejected(&["no matrix at all"])),
     ("anndata_v0.7.0.zarr.zip", &[], NOT_ZIP),
     ("anndata_v0.11.4.zarr.zip", &[], NOT_ZIP),
-    ("cellxgene_example_invalid_CL.h5ad", &[], Corpus(320, 20991)),
-    (
-        "cellxgene_example_with_labels.h5ad",
-        &[],
-        Corpus(320, 19430),
-    ),
-    ("norman2019_50x50_gears_style.h5ad", &[], Corpus(50, 167)),
-    ("pbmc68k_reduced_scanpy.h5ad", &[], Corpus(700, 174400)),
     (
         "mudata_v0.1.2.h5mu",
         &[],
-        Refused(&["no modality `rna`", "`mod1`", "`mod2`", "--modality"]),
+        Rejected(&["no modality `rna`", "`mod1`", "`mod2`", "--modality"]),
     ),
     (
         "mudata_v0.1.2.h5mu",
@@ -59,7 +50,7 @@ const FILES: &[(&str, &[&str], Outcome)] = &[
     (
         "mudata_v0.4.1.h5mu",
         &["--modality", "mod3"],
-        Refused(&["no modality `mod3`", "`mod1`"]),
+        Rejected(&["no modality `mod3`", "`mod1`"]),
     ),
     (
         "mudata_v0.4.1.h5mu",
@@ -71,41 +62,108 @@ const FILES: &[(&str, &[&str], Outcome)] = &[
         &["--modality", "mod2"],
         Corpus(100, 3000),
     ),
-    ("odd/categorical_with_nan_ordered_unused.h5ad", &[], ODD),
-    ("odd/csc_float32.h5ad", &[], ODD),
-    ("odd/csr_float32.h5ad", &[], ODD),
-    ("odd/csr_int32.h5ad", &[], ODD),
-    ("odd/csr_int64_values_and_indices.h5ad", &[], ODD),
-    ("odd/csr_unsorted_indices.h5ad", &[], ODD),
-    ("odd/dense_float32.h5ad", &[], ODD),
-    ("odd/dense_float64_uncompressed.h5ad", &[], ODD),
-    ("odd/dense_uint16_lzf.h5ad", &[], ODD),
-    ("odd/duplicate_cell_names.h5ad", &[], ODD),
-    // Columns of one gene are added up, which makes fewer tokens.
-    ("odd/duplicate_gene_names.h5ad", &[], Corpus(300, 80936)),
-    // Two cells express nothing.
-    ("odd/empty_cells_and_gene.h5ad", &[], Corpus(298, 80327)),
-    ("odd/ensembl_versioned_index.h5ad", &[], ODD),
-    ("odd/lognorm_X_counts_layer.h5ad", &[], ODD),
-    ("odd/lognorm_X_counts_layer.h5ad", &["--matrix", "X"], ODD),
-    ("odd/lowercase_gene_names.h5ad", &[], ODD),
-    ("odd/no_X_counts_layer.h5ad", &[], ODD),
-    ("odd/nullable_columns.h5ad", &[], ODD),
-    ("odd/obsm_obsp_varm_uns.h5ad", &[], ODD),
-    ("odd/scaled_X_counts_in_raw.h5ad", &[], ODD),
+    ("made/categorical_with_nan_ordered_unused.h5ad", &[], MADE),
+    ("made/csc_float32.h5ad", &[], MADE),
+    ("made/csr_float32.h5ad", &[], MADE),
+    ("made/csr_int32.h5ad", &[], MADE),
+    ("made/csr_int64_values_and_indices.h5ad", &[], MADE),
+    ("made/csr_unsorted_indices.h5ad", &[], MADE),
+    ("made/dense_float32.h5ad", &[], MADE),
+    ("made/dense_float64_uncompressed.h5ad", &[], MADE),
+    ("made/dense_uint16_lzf.h5ad", &[], MADE),
+    ("made/duplicate_cell_names.h5ad", &[], MADE),
+    // Columns of the same gene are summed, which gives fewer tokens.
+    ("made/duplicate_gene_names.h5ad", &[], Corpus(300, 9821)),
+    // Two cells express no gene.
+    ("made/empty_cells_and_gene.h5ad", &[], Corpus(298, 9552)),
+    ("made/ensembl_versioned_index.h5ad", &[], MADE),
+    ("made/lognorm_X_counts_layer.h5ad", &[], MADE),
+    ("made/lognorm_X_counts_layer.h5ad", &["--matrix", "X"], MADE),
+    ("made/lowercase_gene_names.h5ad", &[], MADE),
+    ("made/no_X_counts_layer.h5ad", &[], MADE),
+    ("made/nullable_columns.h5ad", &[], MADE),
+    ("made/obsm_obsp_varm_uns.h5ad", &[], MADE),
+    ("made/scaled_X_counts_in_raw.h5ad", &[], MADE),
     (
-        "odd/scaled_X_counts_in_raw.h5ad",
+        "made/scaled_X_counts_in_raw.h5ad",
         &["--matrix", "X"],
-        Refused(&["matrix `X`", "scaled", "`raw`", "--matrix"]),
+        Rejected(&["matrix `X`", "scaled", "`raw`", "--matrix"]),
     ),
-    ("odd/string_labels_numeric_codes.h5ad", &[], ODD),
-    ("odd/unicode_and_named_index.h5ad", &[], ODD),
-    ("odd/zero_cells.h5ad", &[], Refused(&["holds no cells"])),
-    ("odd/genes_by_cells.loom", &[], ODD),
+    ("made/string_labels_numeric_codes.h5ad", &[], MADE),
+    ("made/unicode_and_named_index.h5ad", &[], MADE),
+    ("made/zero_cells.h5ad", &[], Rejected(&["holds no cells"])),
+    ("made/genes_by_cells.loom", &[], MADE),
     ("10x/int-ids", &[], Corpus(1, 3)),
     ("10x/int-ids/matrix.mtx", &[], Corpus(1, 3)),
     ("10x/int-ids/barcodes.tsv", &[], NO_FIELDS),
     ("10x/int-ids/features.tsv", &[], WHICH_SIDE),
+    ("text/adata.csv", &[], WHICH_SIDE),
+    (
+        "text/adata.csv",
+        &["--orientation", "cells-by-genes"],
+        Corpus(3, 4),
+    ),
+    ("text/adata-comments.tsv", &[], WHICH_SIDE),
+    (
+        "text/adata-comments.tsv",
+        &["--orientation", "genes-by-cells"],
+        Corpus(2, 4),
+    ),
+    ("text/umi_tools.tsv.gz", &[], Corpus(2, 22)),
+    ("made/compound_tables.h5ad", &[], MADE),
+    ("made/gears_style.h5ad", &[], Corpus(48, 1365)),
+    ("made/cellxgene_style.h5ad", &[], Corpus(120, 2521)),
+    ("made/citeseq.h5mu", &[], Corpus(40, 1387)),
+    (
+        "made/citeseq.h5mu",
+        &["--modality", "prot"],
+        Corpus(40, 118),
+    ),
+    ("made/citeseq_prot.h5ad", &[], Corpus(40, 118)),
+    ("made/citeseq_rna.h5ad", &[], Corpus(40, 1387)),
+    ("made/genes_by_cells_of_r.csv.gz", &[], MADE),
+    ("made/cell_ranger_2.h5", &[], Corpus(12, 48)),
+    (
+        "made/cell_ranger_2_two_genomes.h5",
+        &[],
+        Rejected(&["--genome", "`hg19`", "`mm10`"]),
+    ),
+    (
+        "made/cell_ranger_2_two_genomes.h5",
+        &["--genome", "hg19"],
+        Corpus(12, 48),
+    ),
+    (
+        "made/cell_ranger_2_two_genomes.h5",
+        &["--genome", "mm10"],
+        Corpus(12, 88),
+    ),
+    ("made/cell_ranger_2", &[], Corpus(12, 48)),
+    ("made/cell_ranger_2/matrix.mtx", &[], Corpus(12, 48)),
+    ("made/cell_ranger_2/barcodes.tsv", &[], NO_FIELDS),
+    ("made/cell_ranger_2/genes.tsv", &[], WHICH_SIDE),
+    ("made/cell_ranger_3.h5", &[], Corpus(877, 3807)),
+    ("made/cell_ranger_3", &[], Corpus(877, 3807)),
+    ("made/cell_ranger_3/matrix.mtx.gz", &[], Corpus(877, 3807)),
+    ("made/cell_ranger_3/barcodes.tsv.gz", &[], NO_FIELDS),
+    (
+        "made/cell_ranger_3/features.tsv.gz",
+        &[],
+        Rejected(&["line 2", "is not a finite number"]),
+    ),
+];
+
+/// Files that are too large for this repository or have other licenses.
+const REAL: &[(&str, &[&str], Outcome)] = &[
+    ("anndata_v0.5.0.h5ad", &[], Corpus(700, 174400)),
+    ("cellxgene_example_invalid_CL.h5ad", &[], Corpus(320, 20991)),
+    (
+        "cellxgene_example_with_labels.h5ad",
+        &[],
+        Corpus(320, 19430),
+    ),
+    ("norman2019_50x50_gears_style.h5ad", &[], Corpus(50, 167)),
+    ("pbmc68k_reduced_scanpy.h5ad", &[], Corpus(700, 174400)),
     (
         "10x/v1.2.0/filtered_gene_bc_matrices_h5.h5",
         &[],
@@ -114,7 +172,7 @@ const FILES: &[(&str, &[&str], Outcome)] = &[
     (
         "10x/v1.2.0/multiple_genomes.h5",
         &[],
-        Refused(&["--genome", "`hg19_chr21`", "`another_genome`"]),
+        Rejected(&["--genome", "`hg19_chr21`", "`another_genome`"]),
     ),
     (
         "10x/v1.2.0/multiple_genomes.h5",
@@ -153,42 +211,39 @@ const FILES: &[(&str, &[&str], Outcome)] = &[
     (
         "10x/v3.0.0/filtered_feature_bc_matrix/features.tsv.gz",
         &[],
-        Refused(&["line 2", "is not a finite number"]),
+        Rejected(&["line 2", "is not a finite number"]),
     ),
     (
         "10x/visium_2.1.0_raw_probe_bc_matrix.h5",
         &[],
         Corpus(717, 858),
     ),
-    ("text/adata.csv", &[], WHICH_SIDE),
-    (
-        "text/adata.csv",
-        &["--orientation", "cells-by-genes"],
-        Corpus(3, 4),
-    ),
-    ("text/adata-comments.tsv", &[], WHICH_SIDE),
-    (
-        "text/adata-comments.tsv",
-        &["--orientation", "genes-by-cells"],
-        Corpus(2, 4),
-    ),
     ("text/sc_dropseq.count.csv.gz", &[], Corpus(225, 1290921)),
     ("text/sc_dropseq.metadata.csv.gz", &[], WHICH_SIDE),
-    ("text/umi_tools.tsv.gz", &[], Corpus(2, 22)),
 ];
 
 #[test]
-fn every_file_becomes_a_corpus_or_is_refused_for_a_reason() {
-    let Some(folder) = formats() else { return };
-    for (file, arguments, outcome) in FILES {
-        let input = folder.join(file);
+fn every_file_is_tokenized_or_rejected_with_a_reason() {
+    assert_outcomes(&formats(""), FILES);
+}
+
+#[test]
+fn every_real_file_is_tokenized_or_rejected_with_a_reason() {
+    if let Some(directory) = real("formats") {
+        assert_outcomes(&directory, REAL);
+    }
+}
+
+fn assert_outcomes(directory: &Path, files: &[(&str, &[&str], Outcome)]) {
+    for (file, arguments, outcome) in files {
+        let input = directory.join(file);
         match outcome {
             Corpus(cells, tokens) => {
                 let manifest = Made::from(&input, arguments).manifest();
                 let found = [&manifest["cells"], &manifest["tokens"]];
                 assert_eq!(found, [cells, tokens], "{file} {arguments:?}");
             }
-            Refused(parts) => {
+            Rejected(parts) => {
                 let output = tempdir().unwrap();
                 let output = output.path().join("corpus");
                 let message = fail(tokenize(&input, &output).args(*arguments), INPUT);
@@ -201,24 +256,24 @@ fn every_file_becomes_a_corpus_or_is_refused_for_a_reason() {
 }
 
 #[test]
-fn no_file_is_forgotten() {
-    let Some(folder) = formats() else { return };
+fn all_files_are_tested() {
+    let directory = formats("");
     let known: BTreeSet<&str> = FILES.iter().map(|(file, ..)| *file).collect();
-    let mut folders = vec![folder.clone()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.clone()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(&folder).unwrap().to_str().unwrap();
+            let name = path.strip_prefix(&directory).unwrap().to_str().unwrap();
             if path.is_dir() {
-                folders.push(path);
-            } else if name != "EXPECTED.tsv" {
+                directories.push(path);
+            } else if !["EXPECTED.tsv", "README.md", "make.py"].contains(&name) {
                 assert!(known.contains(name), "`{name}` has no expectation");
             }
         }
     }
 }
 
-/// Values that are not zero, and their sum.
+/// Number of nonzero values, and their sum.
 fn summary(matrix: &Matrix) -> (usize, f64) {
     let (mut n_values, mut sum) = (0, 0.0);
     for block in matrix.blocks(100_000).unwrap() {
@@ -281,8 +336,18 @@ fn assert_raw(table: &Table, note: &str, what: &str) {
 
 #[test]
 fn every_matrix_has_the_shape_and_sum_that_other_programs_read() {
-    let Some(folder) = formats() else { return };
-    let expected = fs::read_to_string(folder.join("EXPECTED.tsv")).unwrap();
+    assert_matrices(&formats(""));
+}
+
+#[test]
+fn every_real_matrix_has_the_shape_and_sum_that_other_programs_read() {
+    if let Some(directory) = real("formats") {
+        assert_matrices(&directory);
+    }
+}
+
+fn assert_matrices(directory: &Path) {
+    let expected = fs::read_to_string(directory.join("EXPECTED.tsv")).unwrap();
     for line in expected.lines().skip(1) {
         let row: Vec<&str> = line.split('\t').collect();
         let [file, kind, cells, genes, storage, n_values, sum, obs] = row[..8] else {
@@ -290,7 +355,7 @@ fn every_matrix_has_the_shape_and_sum_that_other_programs_read() {
         };
         let note = row.get(8).copied().unwrap_or_default();
         let genome = kind.split_once("genome=").map(|(_, genome)| genome);
-        let table = open(&folder.join(file), None, genome);
+        let table = open(&directory.join(file), None, genome);
         if matches!(kind, "zarr.zip" | "h5mu") {
             assert!(table.is_err(), "{file}");
             continue;
@@ -317,9 +382,8 @@ fn every_matrix_has_the_shape_and_sum_that_other_programs_read() {
 
 #[test]
 fn modalities_are_what_mudata_reads() {
-    let Some(folder) = formats() else { return };
     for file in ["mudata_v0.1.2.h5mu", "mudata_v0.4.1.h5mu"] {
-        let modality = |name| open(&folder.join(file), Some(name), None).unwrap();
+        let modality = |name| open(&formats(file), Some(name), None).unwrap();
         assert_matrix(&modality("mod1"), [100, 20], 1999, 199_900.0, file);
         assert_matrix(&modality("mod2"), [100, 30], 3000, 4_801_500.0, file);
         let genes = modality("mod2").gene_names(&Source::X).unwrap();

@@ -1,9 +1,10 @@
-//! Which gene of which vocabulary every name becomes, and what `genes.tsv` says of it.
+//! Mapping of gene names to vocabularies, and its report in `genes.tsv`.
 
 use super::{INPUT, Input, Made, assert_says, expressions, tokenize};
 use crate::support::cells::Simulated;
+use crate::support::needs::formats;
 use crate::support::programs::{fail, json};
-use crate::support::{cells, data, formats};
+use crate::support::{cells, data};
 use scgpt_tools::counts::Counts;
 use scgpt_tools::formats::{self as tables, Source};
 use serde_json::{Map, Value};
@@ -12,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-/// Files that options name, by what is in them.
+/// Input files of options, by content.
 struct Files(TempDir);
 
 impl Files {
@@ -95,7 +96,7 @@ fn a_given_vocabulary_keeps_its_ids() {
 }
 
 #[test]
-fn a_model_lends_its_vocabulary() {
+fn the_vocabulary_of_a_model_can_be_used() {
     let input = Input::small();
     let model = data("embedding/checkpoint");
     let made = Made::from(&input.path, &["--vocab", model.to_str().unwrap()]);
@@ -115,7 +116,7 @@ fn special_tokens_are_added_to_a_list_of_genes() {
 }
 
 #[test]
-fn maps_aliases_and_names_are_told_apart_in_the_report() {
+fn maps_aliases_and_names_are_distinguished_in_the_table() {
     let files = Files::new();
     let given = files.vocabulary(["CD4", "TP53", "ACTB"]);
     let map = files.write("map.tsv", "# old\tnew\nmine\tACTB\n");
@@ -132,7 +133,7 @@ fn maps_aliases_and_names_are_told_apart_in_the_report() {
     assert_eq!(made.gene("CD4"), ["CD4", "0", "name"]);
     assert_eq!(made.gene("p53"), ["TP53", "1", "alias"]);
     assert_eq!(made.gene("mine"), ["ACTB", "2", "map"]);
-    assert_eq!(made.gene("nothing"), ["", "left out", "unmatched"]);
+    assert_eq!(made.gene("nothing"), ["", "dropped", "unmatched"]);
     assert_says(
         &made.messages,
         &[
@@ -144,7 +145,7 @@ fn maps_aliases_and_names_are_told_apart_in_the_report() {
 }
 
 #[test]
-fn maps_and_aliases_name_the_genes_of_a_new_vocabulary() {
+fn maps_and_aliases_apply_to_a_new_vocabulary() {
     let files = Files::new();
     let map = files.write("map.tsv", "old\tnew\n");
     let aliases = files.write("aliases.tsv", "ENSG00000000003\tTSPAN6\n");
@@ -164,7 +165,7 @@ fn maps_and_aliases_name_the_genes_of_a_new_vocabulary() {
 }
 
 #[test]
-fn columns_of_one_gene_are_added_up_or_the_first_is_taken_or_refused() {
+fn duplicate_genes_are_summed_or_the_first_is_read_or_rejected() {
     let files = Files::new();
     let (input, output) = (files.cells(&["B", "A", "B"]), files.0.path().join("corpus"));
     let made = Made::from(&input, &[]);
@@ -172,19 +173,18 @@ fn columns_of_one_gene_are_added_up_or_the_first_is_taken_or_refused() {
     let made = Made::from(&input, &["--duplicates", "first"]);
     assert_eq!(first_cell(&made), genes([("A", 2.0), ("B", 1.0)]));
     let message = fail(
-        tokenize(&input, &output).args(["--duplicates", "refuse"]),
+        tokenize(&input, &output).args(["--duplicates", "error"]),
         INPUT,
     );
     assert_says(
         &message,
         &["cells.h5ad", "both the gene `B`", "--duplicates"],
     );
-    let Some(folder) = formats() else { return };
-    let odd = folder.join("odd/duplicate_gene_names.h5ad");
+    let odd = formats("made/duplicate_gene_names.h5ad");
     let tokens = |rule| Made::from(&odd, &["--duplicates", rule]).manifest()["tokens"].as_u64();
     assert!(tokens("first") < tokens("sum"));
     let message = fail(
-        tokenize(&odd, &output).args(["--duplicates", "refuse"]),
+        tokenize(&odd, &output).args(["--duplicates", "error"]),
         INPUT,
     );
     assert_says(&message, &["duplicate_gene_names.h5ad", "--duplicates"]);
@@ -192,56 +192,51 @@ fn columns_of_one_gene_are_added_up_or_the_first_is_taken_or_refused() {
 
 #[test]
 fn versions_of_ensembl_ids_do_not_matter() {
-    let Some(folder) = formats() else { return };
-    let (input, files) = (
-        folder.join("odd/ensembl_versioned_index.h5ad"),
-        Files::new(),
-    );
+    let (input, files) = (formats("made/ensembl_versioned_index.h5ad"), Files::new());
     let names = gene_names(&input);
     let given = files.vocabulary(names.iter().map(|name| name.split('.').next().unwrap()));
     let made = Made::from(&input, &["--vocab", &given]);
     let found = made.manifest();
     assert_eq!(
         (&found["cells"], &found["tokens"]),
-        (&300.into(), &81155.into())
+        (&300.into(), &9839.into())
     );
     let [_, id, how] = made.gene(&names[7]);
     assert_eq!([id.as_str(), how.as_str()], ["7", "version removed"]);
-    // Symbols are in a column, which is taken where the vocabulary knows it.
-    let symbols = files.vocabulary(gene_names(&folder.join("odd/csr_float32.h5ad")));
+    // The symbols are in a column, which is used if the vocabulary matches it.
+    let symbols = files.vocabulary(gene_names(&formats("made/csr_float32.h5ad")));
     let made = Made::from(&input, &["--vocab", &symbols, "--gene-column", "symbol"]);
-    assert_eq!(made.manifest()["tokens"], 81155);
+    assert_eq!(made.manifest()["tokens"], 9839);
 }
 
 #[test]
-fn names_in_small_letters_are_refused_with_what_might_help() {
-    let Some(folder) = formats() else { return };
+fn lower_case_names_are_rejected_with_advice() {
     let files = Files::new();
-    let given = files.vocabulary(gene_names(&folder.join("odd/csr_float32.h5ad")));
+    let given = files.vocabulary(gene_names(&formats("made/csr_float32.h5ad")));
     let (input, output) = (
-        folder.join("odd/lowercase_gene_names.h5ad"),
+        formats("made/lowercase_gene_names.h5ad"),
         files.0.path().join("corpus"),
     );
     let message = fail(tokenize(input, &output).args(["--vocab", &given]), INPUT);
     let parts = [
-        "of its 500 genes",
-        "`rpl22`",
-        "`RPL22`",
-        "in capital letters",
+        "of the 60 genes",
+        "`gene000`",
+        "`GENE000`",
+        "in upper case",
         "--gene-map",
     ];
     assert_says(&message, &parts);
 }
 
 #[test]
-fn too_few_known_genes_are_refused_unless_that_is_asked_for() {
+fn too_few_known_genes_are_rejected_unless_allowed() {
     let files = Files::new();
     let given = files.vocabulary(["A", "CD4", "CD8", "TP53", "ACTB", "GAPDH"]);
     let input = files.cells(&["A", "x1", "x2", "x3", "x4", "x5"]);
     let output = files.0.path().join("corpus");
     let message = fail(tokenize(&input, &output).args(["--vocab", &given]), INPUT);
     let parts = [
-        "only 1 of its 6 genes",
+        "only 1 of the 6 genes",
         "`x1`",
         "`CD4`",
         "--gene-column",
@@ -250,7 +245,7 @@ fn too_few_known_genes_are_refused_unless_that_is_asked_for() {
     assert_says(&message, &parts);
     let made = Made::from(&input, &["--vocab", &given, "--min-match", "0.1"]);
     assert_eq!(first_cell(&made), genes([("A", 1.0)]));
-    // None at all is never right.
+    // No match at all is always an error.
     let none = files.vocabulary(["CD4", "CD8"]);
     fail(
         tokenize(&input, &output).args(["--vocab", &none, "--min-match", "0"]),
@@ -259,7 +254,7 @@ fn too_few_known_genes_are_refused_unless_that_is_asked_for() {
 }
 
 #[test]
-fn antibodies_are_left_out_unless_they_are_asked_for() {
+fn antibodies_are_dropped_unless_requested() {
     let files = Files::new();
     let matrix =
         "%%MatrixMarket matrix coordinate integer general\n3 2 4\n1 1 5\n3 1 7\n2 2 1\n3 2 2\n";
@@ -296,8 +291,7 @@ fn antibodies_are_left_out_unless_they_are_asked_for() {
 
 #[test]
 fn files_of_cellxgene_need_no_options() {
-    let Some(folder) = formats() else { return };
-    let made = Made::from(folder.join("norman2019_50x50_gears_style.h5ad"), &[]);
+    let made = Made::from(formats("made/gears_style.h5ad"), &[]);
     let named = made
         .genes()
         .iter()
@@ -306,9 +300,9 @@ fn files_of_cellxgene_need_no_options() {
     assert!(named > 40, "{named} genes have symbols");
     let parts = ["column `feature_name`", "`layers/counts`: raw counts"];
     assert_says(&made.messages, &parts);
-    let made = Made::from(folder.join("odd/scaled_X_counts_in_raw.h5ad"), &[]);
+    let made = Made::from(formats("made/scaled_X_counts_in_raw.h5ad"), &[]);
     assert_says(
         &made.messages,
-        &["`X` is not used", "matrix `raw`: raw counts"],
+        &["instead of `X`", "matrix `raw`: raw counts"],
     );
 }

@@ -1,12 +1,12 @@
-//! Which cells and genes are kept, and what is written of them.
+//! Filters of cells and genes, and expression values.
 
 use super::{Cell, INPUT, Input, Made, assert_says, bytes, expressions, tokenize};
 use crate::support::cells::{self, Simulated};
-use crate::support::formats;
+use crate::support::needs::formats;
 use crate::support::programs::{fail, json, program};
 use scgpt_tools::counts::Counts;
-use scgpt_tools::expression::normalise::{Target, log1p, normalise_total};
-use scgpt_tools::expression::select_genes::{Flavour, select_genes};
+use scgpt_tools::expression::normalize::{Target, log1p, normalize_total};
+use scgpt_tools::expression::select_genes::{Flavor, select_genes};
 use scgpt_tools::formats::Column;
 use scgpt_tools::random::Seed;
 use scgpt_tools::tokens::binning::{Ties, bin};
@@ -15,10 +15,10 @@ use std::fs;
 use std::path::PathBuf;
 use tempfile::{TempDir, tempdir};
 
-/// Ten cells that express three genes, described by every kind of column.
+/// Ten cells that express three genes, with every type of column.
 fn described() -> (TempDir, PathBuf) {
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("cells.h5ad");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("cells.h5ad");
     let row = |cell: usize| (0..3).map(move |gene| (gene, (cell + 1) as f32 * (gene + 1) as f32));
     let types = ["T cell", "CD4-positive, alpha-beta T cell", "neuron"];
     let kind = |cell: usize| (cell < 9).then(|| types[cell % 3]);
@@ -32,25 +32,25 @@ fn described() -> (TempDir, PathBuf) {
     ];
     let names = ["A", "B", "C"].map(str::to_owned);
     cells::write(&path, &Counts::from_rows(3, (0..10).map(row)), &names, obs);
-    (folder, path)
+    (directory, path)
 }
 
-/// The cells, by their count of `A`, that fulfil conditions.
+/// The cells, by their count of `A`, that meet filter expressions.
 fn kept(conditions: &[&str]) -> Vec<u32> {
-    let (_folder, path) = described();
+    let (_directory, path) = described();
     let flags = conditions
         .iter()
-        .flat_map(|condition| ["--where", condition]);
+        .flat_map(|condition| ["--filter", condition]);
     let made = Made::from(path, &Vec::from_iter(flags));
     let cell = |cell: &Cell| cell.genes["A"] as u32 - 1;
     made.cells().iter().map(cell).collect()
 }
 
 #[test]
-fn conditions_choose_cells() {
+fn filters_select_cells() {
     assert_eq!(kept(&["cell_type == neuron"]), [2, 5, 8]);
     assert_eq!(kept(&["cell_type == neuron|T cell"]), [0, 2, 3, 5, 6, 8]);
-    // A cell without a type is of none.
+    // A cell without a type does not equal any.
     assert_eq!(kept(&["cell_type != neuron"]), [0, 1, 3, 4, 6, 7, 9]);
     assert_eq!(kept(&["age >= 7"]), [7, 8, 9]);
     assert_eq!(kept(&["age<2"]), [0, 1]);
@@ -60,7 +60,7 @@ fn conditions_choose_cells() {
 }
 
 #[test]
-fn values_of_conditions_may_hold_commas() {
+fn filter_values_may_contain_commas() {
     assert_eq!(
         kept(&["cell_type == CD4-positive, alpha-beta T cell"]),
         [1, 4, 7]
@@ -72,44 +72,44 @@ fn values_of_conditions_may_hold_commas() {
 }
 
 #[test]
-fn conditions_of_a_parameter_file_are_those_of_the_flag() {
-    let (folder, path) = described();
-    let params = folder.path().join("params.json");
+fn filters_of_a_parameter_file_are_those_of_the_flag() {
+    let (directory, path) = described();
+    let params = directory.path().join("params.json");
     fs::write(
         &params,
-        r#"{"where": ["cell_type == neuron", "age > 2"], "obs": ["age"]}"#,
+        r#"{"filter": ["cell_type == neuron", "age > 2"], "obs": ["age"]}"#,
     )
     .unwrap();
     let made = Made::from(&path, &["--params", params.to_str().unwrap()]);
     let flags = Made::from(
         &path,
-        &["--where", "cell_type == neuron,age > 2", "--obs", "age"],
+        &["--filter", "cell_type == neuron,age > 2", "--obs", "age"],
     );
     assert_eq!(made.cells(), flags.cells());
     assert_eq!(made.cells().len(), 2);
     let run = json(flags.path().join("run.json"));
     assert_eq!(
-        run["options"]["where"],
+        run["options"]["filter"],
         serde_json::json!(["cell_type == neuron", "age > 2"])
     );
 }
 
 #[test]
-fn what_is_no_condition_is_wrong_usage() {
-    let (folder, path) = described();
-    let output = folder.path().join("corpus");
-    let message = fail(tokenize(&path, &output).args(["--where", "neuron"]), 2);
+fn invalid_filters_are_wrong_usage() {
+    let (directory, path) = described();
+    let output = directory.path().join("corpus");
+    let message = fail(tokenize(&path, &output).args(["--filter", "neuron"]), 2);
     assert_says(
         &message,
         &[
-            "`--where`",
+            "`--filter`",
             "`neuron` is not a condition",
             "COLUMN == VALUE",
         ],
     );
-    let message = fail(tokenize(&path, &output).args(["--where", "age > old"]), 2);
-    assert_says(&message, &["`--where`", "`age > old`"]);
-    for flags in [["--where", "celltype == neuron"], ["--obs", "celltype"]] {
+    let message = fail(tokenize(&path, &output).args(["--filter", "age > old"]), 2);
+    assert_says(&message, &["`--filter`", "`age > old`"]);
+    for flags in [["--filter", "celltype == neuron"], ["--obs", "celltype"]] {
         let message = fail(tokenize(&path, &output).args(flags), INPUT);
         assert_says(
             &message,
@@ -117,16 +117,16 @@ fn what_is_no_condition_is_wrong_usage() {
         );
     }
     let message = fail(
-        tokenize(&path, &output).args(["--where", "age > 100"]),
+        tokenize(&path, &output).args(["--filter", "age > 100"]),
         INPUT,
     );
-    assert_says(&message, &["no cell is left", "conditions"]);
+    assert_says(&message, &["no cell is left", "`--filter`"]);
     assert!(!output.exists());
 }
 
 #[test]
-fn annotations_keep_their_kind_and_missing_values() {
-    let (_folder, path) = described();
+fn annotations_keep_their_type_and_missing_values() {
+    let (_directory, path) = described();
     let made = Made::from(path, &["--obs", "age,cell_type,age"]);
     let obs = |cell: usize| made.cells()[cell].obs.clone();
     let expected = |age: Option<&str>, kind: Option<&str>| {
@@ -143,7 +143,7 @@ fn annotations_keep_their_kind_and_missing_values() {
 }
 
 #[test]
-fn cells_with_few_genes_are_left_out() {
+fn cells_with_few_genes_are_dropped() {
     let input = Input::small();
     let expected = Vec::from_iter(input.cells.iter().filter(|cell| cell.genes.len() >= 42));
     assert!((1..240).contains(&expected.len()));
@@ -165,7 +165,7 @@ fn cells_by_gene(input: &Input) -> BTreeMap<&str, usize> {
     counts
 }
 
-/// The cells with only those genes.
+/// The cells with only the kept genes.
 fn with_genes(input: &Input, keeps: impl Fn(&str) -> bool) -> Vec<BTreeMap<String, f32>> {
     let kept = |cell: &Cell| {
         let mut genes = cell.genes.clone();
@@ -186,7 +186,7 @@ fn vocabulary(made: &Made) -> BTreeSet<String> {
 }
 
 #[test]
-fn genes_of_few_cells_are_left_out() {
+fn genes_of_few_cells_are_dropped() {
     let input = Input::small();
     let cells = cells_by_gene(&input);
     let made = Made::from(&input.path, &["--min-cells", "160"]);
@@ -196,14 +196,14 @@ fn genes_of_few_cells_are_left_out() {
         vocabulary(&made).len(),
         cells.values().filter(|cells| **cells >= 160).count()
     );
-    let left_out = cells.iter().find(|(_, cells)| **cells < 160).unwrap().0;
-    assert_eq!(made.gene(left_out)[1], "left out");
+    let dropped = cells.iter().find(|(_, cells)| **cells < 160).unwrap().0;
+    assert_eq!(made.gene(dropped)[1], "dropped");
 }
 
 #[test]
 fn genes_of_a_list_are_kept() {
-    let (input, folder) = (Input::small(), tempdir().unwrap());
-    let list = folder.path().join("genes.txt");
+    let (input, directory) = (Input::small(), tempdir().unwrap());
+    let list = directory.path().join("genes.txt");
     fs::write(&list, "GENE003\nGENE050\r\n\nGENE007\nunheard-of\n").unwrap();
     let made = Made::from(&input.path, &["--genes", list.to_str().unwrap()]);
     let listed = ["GENE003", "GENE007", "GENE050"];
@@ -212,9 +212,9 @@ fn genes_of_a_list_are_kept() {
     expected.retain(|genes| !genes.is_empty());
     assert_eq!(expressions(&made.cells()), Vec::from_iter(&expected));
     assert_eq!(made.gene("GENE003"), ["GENE003", "0", "name"]);
-    assert_eq!(made.gene("GENE004"), ["GENE004", "left out", "name"]);
+    assert_eq!(made.gene("GENE004"), ["GENE004", "dropped", "name"]);
     fs::write(&list, "unheard-of\n").unwrap();
-    let mut command = tokenize(&input.path, &folder.path().join("corpus"));
+    let mut command = tokenize(&input.path, &directory.path().join("corpus"));
     let message = fail(command.arg("--genes").arg(&list), INPUT);
     assert_says(&message, &["no gene is left"]);
 }
@@ -222,7 +222,7 @@ fn genes_of_a_list_are_kept() {
 #[test]
 fn highly_variable_genes_are_those_of_the_library() {
     let (input, simulated) = (Input::small(), Simulated::SMALL);
-    let chosen = select_genes(&simulated.counts(), 24, Flavour::SeuratV3, None).unwrap();
+    let chosen = select_genes(&simulated.counts(), 24, Flavor::SeuratV3, None).unwrap();
     let names = simulated.gene_names();
     let expected = chosen.kept.iter().map(|&gene| names[gene].clone());
     let expected = BTreeSet::from_iter(expected);
@@ -230,19 +230,19 @@ fn highly_variable_genes_are_those_of_the_library() {
     assert_eq!(vocabulary(&made), expected);
     assert_says(
         &made.messages,
-        &["24 highly variable genes chosen on 240 cells"],
+        &["24 highly variable genes selected from 240 cells"],
     );
     let found = with_genes(&input, |gene| expected.contains(gene));
     assert_eq!(expressions(&made.cells()), Vec::from_iter(&found));
 }
 
 #[test]
-fn a_given_vocabulary_stays_whole_when_genes_are_chosen() {
-    let (input, folder) = (Input::small(), tempdir().unwrap());
+fn a_given_vocabulary_is_unchanged_by_gene_filters() {
+    let (input, directory) = (Input::small(), tempdir().unwrap());
     let all = Made::from(&input.path, &[]);
     let given = all.path().join("vocab.json");
     let given = given.to_str().unwrap();
-    let list = folder.path().join("genes.txt");
+    let list = directory.path().join("genes.txt");
     fs::write(&list, "GENE030\n").unwrap();
     let made = Made::from(
         &input.path,
@@ -250,16 +250,16 @@ fn a_given_vocabulary_stays_whole_when_genes_are_chosen() {
     );
     assert_eq!(json(made.path().join("vocab.json")), json(given));
     assert_eq!(made.gene("GENE030"), ["GENE030", "30", "name"]);
-    assert_eq!(made.gene("GENE031"), ["GENE031", "left out", "name"]);
+    assert_eq!(made.gene("GENE031"), ["GENE031", "dropped", "name"]);
 }
 
 #[test]
-fn logarithms_are_those_of_the_library() {
+fn log1p_values_are_those_of_the_library() {
     let input = Input::small();
     let mut counts = Simulated::SMALL.counts();
-    normalise_total(&mut counts, Target::Sum(1e4)).unwrap();
+    normalize_total(&mut counts, Target::Sum(1e4)).unwrap();
     log1p(&mut counts).unwrap();
-    let made = Made::from(&input.path, &["--values", "logarithms"]);
+    let made = Made::from(&input.path, &["--values", "log1p"]);
     for (cell, (_, expected)) in made.cells().iter().zip(counts.rows()) {
         for (found, expected) in cell.genes.values().zip(expected) {
             assert!(
@@ -271,10 +271,9 @@ fn logarithms_are_those_of_the_library() {
 }
 
 #[test]
-fn logarithms_of_logarithms_are_not_taken() {
-    let Some(folder) = formats() else { return };
-    let input = folder.join("odd/lognorm_X_counts_layer.h5ad");
-    let of = |matrix| Made::from(&input, &["--values", "logarithms", "--matrix", matrix]).cells();
+fn log_normalized_values_are_not_transformed_twice() {
+    let input = formats("made/lognorm_X_counts_layer.h5ad");
+    let of = |matrix| Made::from(&input, &["--values", "log1p", "--matrix", matrix]).cells();
     for (a, b) in of("X").iter().zip(of("layers/counts")) {
         assert_eq!(
             Vec::from_iter(a.genes.keys()),
@@ -293,7 +292,7 @@ fn bins_are_those_of_the_library() {
         (Ties::BothSided, "both-sided"),
     ] {
         let flags = [
-            "--values", "bins", "--n-bins", "11", "--seed", "9", "--ties", name,
+            "--values", "binned", "--n-bins", "11", "--seed", "9", "--ties", name,
         ];
         let made = Made::from(&input.path, &flags);
         for (at, (cell, expected)) in made.cells().iter().zip(&input.cells).enumerate() {
@@ -314,7 +313,7 @@ fn bins_are_those_of_the_library() {
 }
 
 #[test]
-fn shards_hold_as_many_cells_as_asked_for() {
+fn shards_have_the_requested_number_of_cells() {
     let made = Made::from(&Input::small().path, &["--shard-cells", "100"]);
     let manifest = made.manifest();
     let shards = manifest["shards"].as_array().unwrap();
@@ -333,7 +332,7 @@ fn shards_hold_as_many_cells_as_asked_for() {
 }
 
 #[test]
-fn the_record_and_the_manifest_say_how_the_corpus_was_made() {
+fn record_and_manifest_contain_the_parameters() {
     let made = Made::from(&Input::small().path, &["--min-genes", "3", "--seed", "5"]);
     let (manifest, run) = (made.manifest(), json(made.path().join("run.json")));
     assert_eq!(
@@ -348,19 +347,19 @@ fn the_record_and_the_manifest_say_how_the_corpus_was_made() {
 }
 
 #[test]
-fn problems_of_options_are_told_together() {
-    let folder = tempdir().unwrap();
+fn all_invalid_options_are_reported() {
+    let directory = tempdir().unwrap();
     let mut command = program("scgpt-tokenize");
-    command.arg("--output").arg(folder.path().join("corpus"));
+    command.arg("--output").arg(directory.path().join("corpus"));
     let message = fail(
-        command.args(["--memory", "1M", "--n-bins", "2", "--where", "x"]),
+        command.args(["--memory", "1M", "--n-bins", "2", "--filter", "x"]),
         2,
     );
     let parts = [
         "`--input` or `--samples`",
-        "`--memory`: 1M is not enough",
+        "`--memory`: 1M is too small",
         "`--n-bins`",
-        "`--where`",
+        "`--filter`",
     ];
     assert_says(&message, &parts);
 }

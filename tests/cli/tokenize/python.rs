@@ -1,7 +1,7 @@
-//! Round trips: what anndata reads of a file is what pyarrow and `datasets` read of its corpus.
+//! Round trips: anndata reads the same from a file as pyarrow and `datasets` from its corpus.
 
 use super::Made;
-use crate::support::formats;
+use crate::support::needs::{formats, real};
 use crate::support::programs::json;
 use crate::support::python::{check, python};
 use scgpt_tools::formats::{self, Source};
@@ -10,35 +10,46 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
 
-/// File, matrix that is to be taken, where the gene names are, and columns of obs.
+/// File, expected matrix, location of the gene names, and columns of obs.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
 const CASES: &[Case] = &[
-    ("odd/csr_float32.h5ad", "X", "index", "celltype,batch"),
-    ("odd/csc_float32.h5ad", "X", "index", "celltype_coarse"),
-    ("odd/dense_uint16_lzf.h5ad", "X", "index", "batch"),
-    ("odd/duplicate_gene_names.h5ad", "X", "index", "batch"),
-    ("odd/empty_cells_and_gene.h5ad", "X", "index", "celltype"),
+    ("made/csr_float32.h5ad", "X", "index", "celltype,batch"),
+    ("made/csc_float32.h5ad", "X", "index", "celltype_coarse"),
+    ("made/dense_uint16_lzf.h5ad", "X", "index", "batch"),
+    ("made/duplicate_gene_names.h5ad", "X", "index", "batch"),
+    ("made/empty_cells_and_gene.h5ad", "X", "index", "celltype"),
     (
-        "odd/lognorm_X_counts_layer.h5ad",
+        "made/lognorm_X_counts_layer.h5ad",
         "counts",
         "index",
         "batch",
     ),
-    ("odd/scaled_X_counts_in_raw.h5ad", "raw", "index", "batch"),
+    ("made/scaled_X_counts_in_raw.h5ad", "raw", "index", "batch"),
     (
-        "odd/nullable_columns.h5ad",
+        "made/nullable_columns.h5ad",
         "X",
         "index",
         "n_int,flag,plain_bool,score,note",
     ),
     (
-        "odd/categorical_with_nan_ordered_unused.h5ad",
+        "made/categorical_with_nan_ordered_unused.h5ad",
         "X",
         "index",
         "celltype,stage",
     ),
-    ("odd/unicode_and_named_index.h5ad", "X", "index", "type α"),
+    ("made/unicode_and_named_index.h5ad", "X", "index", "type α"),
+    (
+        "made/gears_style.h5ad",
+        "counts",
+        "feature_name",
+        "condition,control",
+    ),
+    ("made/cellxgene_style.h5ad", "X", "index", "tissue,assay"),
+    ("anndata_v0.7.8.h5ad", "X", "index", "obs_cat,int64,uint8"),
+];
+
+const REAL: &[Case] = &[
     (
         "norman2019_50x50_gears_style.h5ad",
         "counts",
@@ -57,30 +68,38 @@ const CASES: &[Case] = &[
         "index",
         "tissue,assay",
     ),
-    ("anndata_v0.7.8.h5ad", "X", "index", "obs_cat,int64,uint8"),
 ];
 
 #[test]
 fn random_cells_are_those_that_anndata_reads() {
-    let (Some(folder), Some(python)) = (formats(), python()) else {
-        return;
-    };
-    let made = CASES.iter().map(|(file, _, _, obs)| {
+    assert_anndata_reads_the_same(&formats(""), CASES);
+}
+
+#[test]
+fn random_cells_of_real_files_are_those_that_anndata_reads() {
+    if let Some(directory) = real("formats") {
+        assert_anndata_reads_the_same(&directory, REAL);
+    }
+}
+
+fn assert_anndata_reads_the_same(directory: &Path, cases: &[Case]) {
+    let Some(python) = python() else { return };
+    let made = cases.iter().map(|(file, _, _, obs)| {
         let arguments = ["--obs", obs, "--shard-cells", "70", "--quiet"];
-        Made::from(folder.join(file), &arguments)
+        Made::from(directory.join(file), &arguments)
     });
     let made = Vec::from_iter(made);
     let case = |((file, matrix, genes, _), made): (&Case, &Made)| {
-        let file = folder.join(file);
+        let file = directory.join(file);
         json!({"folder": made.path(), "file": file, "matrix": matrix, "genes": genes})
     };
-    let cases: Value = CASES.iter().zip(&made).map(case).collect();
-    let path = made[0].folder.path().join("cases.json");
+    let cases: Value = cases.iter().zip(&made).map(case).collect();
+    let path = made[0].directory.path().join("cases.json");
     fs::write(&path, cases.to_string()).unwrap();
     check(&python, "check_cells.py", &[&path]);
 }
 
-/// Rows of some cells as the library reads them from the file; `columns` are kept of its annotations.
+/// Rows of some cells as the library reads them from the file, with `columns` of obs.
 fn rows(file: &Path, vocabulary: &Value, columns: &[&str]) -> Map<String, Value> {
     let table = formats::open(file, &formats::Options::default(), None, 1 << 26).unwrap();
     let matrix = table.matrix(&Source::X).unwrap();
@@ -116,11 +135,9 @@ fn rows(file: &Path, vocabulary: &Value, columns: &[&str]) -> Map<String, Value>
 }
 
 #[test]
-fn pyarrow_and_datasets_read_what_the_manifest_says() {
-    let (Some(folder), Some(python)) = (formats(), python()) else {
-        return;
-    };
-    let file = folder.join("odd/nullable_columns.h5ad");
+fn pyarrow_and_datasets_read_what_the_manifest_states() {
+    let Some(python) = python() else { return };
+    let file = formats("made/nullable_columns.h5ad");
     let made = Made::from(
         &file,
         &[
@@ -136,7 +153,7 @@ fn pyarrow_and_datasets_read_what_the_manifest_says() {
         "columns": {"celltype": "string", "n_int": "double", "flag": "bool", "score": "double", "note": "string"},
         "rows": rows(&file, &vocabulary, &["celltype", "n_int", "flag", "score", "note"]),
     });
-    let path = made.folder.path().join("expected.json");
+    let path = made.directory.path().join("expected.json");
     fs::write(&path, expected.to_string()).unwrap();
     check(&python, "check_corpus.py", &[&made.path(), &path]);
 }

@@ -1,4 +1,4 @@
-//! A run that is killed or told to stop ends, once it is resumed, with the bytes of one that was not.
+//! A resumed run gives the same bytes as an uninterrupted one.
 
 use super::{INPUT, LARGE, READ_WRITE, assert_same, assert_says, bytes, tokenize};
 use crate::support::interruption::{self, end, kill, stop, wait_for, work_folder};
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 /// Shards end within inputs and within groups of cells.
-const COURSE: [&str; 10] = [
+const OPTIONS: [&str; 10] = [
     "--shard-cells",
     "3500",
     "--values",
-    "bins",
+    "binned",
     "--ties",
     "both-sided",
     "--memory",
@@ -31,26 +31,26 @@ fn start(output: &Path, extra: &[&str]) -> Child {
         .args(["--input", &[input; 4].join(",")])
         .arg("--output")
         .arg(output)
-        .args(COURSE)
+        .args(OPTIONS)
         .args(extra)
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts")
 }
 
-struct Undisturbed {
+struct Uninterrupted {
     bytes: BTreeMap<String, Vec<u8>>,
     took: Duration,
 }
 
-static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
+static UNINTERRUPTED: LazyLock<Uninterrupted> = LazyLock::new(|| {
     LazyLock::force(&LARGE);
-    let folder = tempdir().unwrap();
-    let output = folder.path().join("corpus");
+    let directory = tempdir().unwrap();
+    let output = directory.path().join("corpus");
     let clock = Instant::now();
-    let (code, said) = end(start(&output, &[]));
-    assert_eq!(code, Some(0), "{said}");
-    Undisturbed {
+    let (code, message) = end(start(&output, &[]));
+    assert_eq!(code, Some(0), "{message}");
+    Uninterrupted {
         took: clock.elapsed(),
         bytes: bytes(&output),
     }
@@ -62,59 +62,59 @@ fn wait_for_a_shard(output: &Path) {
 }
 
 #[test]
-fn killed_runs_end_with_the_bytes_of_undisturbed_ones() {
+fn killed_runs_give_the_bytes_of_uninterrupted_ones() {
     let resume = |output: &Path| start(output, &["--resume"]);
     let check = |output: &Path, what: &str| {
-        assert_same(&bytes(output), &UNDISTURBED.bytes, what);
+        assert_same(&bytes(output), &UNINTERRUPTED.bytes, what);
         assert!(!work_folder(output).exists());
     };
-    interruption::kill_and_resume(("manifest.json", UNDISTURBED.took), resume, check);
+    interruption::kill_and_resume(("manifest.json", UNINTERRUPTED.took), resume, check);
 }
 
 #[test]
-fn a_run_told_to_stop_says_how_to_go_on() {
-    let folder = tempdir().unwrap();
-    let output = folder.path().join("corpus");
+fn a_stopped_run_reports_how_to_continue() {
+    let directory = tempdir().unwrap();
+    let output = directory.path().join("corpus");
     let child = start(&output, &[]);
     wait_for_a_shard(&output);
-    let (code, said) = stop(child);
-    assert_eq!(code, Some(75), "{said}");
-    assert_says(&said, &["stopped by a signal", "--resume"]);
+    let (code, message) = stop(child);
+    assert_eq!(code, Some(75), "{message}");
+    assert_says(&message, &["stopped by a signal", "--resume"]);
     assert!(!output.exists());
-    // What the result does not depend on may change.
-    let (code, said) = end(start(&output, &["--resume", "--threads", "1"]));
-    assert_eq!(code, Some(0), "{said}");
-    assert_says(&said, &["finished shards are kept"]);
-    assert_same(&bytes(&output), &UNDISTURBED.bytes, "told to stop");
+    // Options that do not affect the result may change.
+    let (code, message) = end(start(&output, &["--resume", "--threads", "1"]));
+    assert_eq!(code, Some(0), "{message}");
+    assert_says(&message, &["finished shards are kept"]);
+    assert_same(&bytes(&output), &UNINTERRUPTED.bytes, "stopped");
 }
 
 #[test]
 fn shards_of_other_options_are_not_resumed() {
-    let folder = tempdir().unwrap();
-    let output = folder.path().join("corpus");
+    let directory = tempdir().unwrap();
+    let output = directory.path().join("corpus");
     let child = start(&output, &[]);
     wait_for_a_shard(&output);
     kill(child);
     for other in [["--seed", "8"], ["--n-bins", "11"], ["--min-genes", "5"]] {
-        let (code, said) = end(start(&output, &[&["--resume"], &other[..]].concat()));
-        assert_eq!(code, Some(INPUT), "{said}");
+        let (code, message) = end(start(&output, &[&["--resume"], &other[..]].concat()));
+        assert_eq!(code, Some(INPUT), "{message}");
         assert_says(
-            &said,
+            &message,
             &["other inputs, options or version", "without `--resume`"],
         );
     }
-    // Without the flag, it starts again.
-    let (code, said) = end(start(&output, &[]));
-    assert_eq!(code, Some(0), "{said}");
-    assert_same(&bytes(&output), &UNDISTURBED.bytes, "started again");
+    // Without the flag, it starts from the beginning.
+    let (code, message) = end(start(&output, &[]));
+    assert_eq!(code, Some(0), "{message}");
+    assert_same(&bytes(&output), &UNINTERRUPTED.bytes, "started again");
 }
 
 #[test]
 fn shards_of_other_genes_are_not_resumed() {
-    let folder = tempdir().unwrap();
+    let directory = tempdir().unwrap();
     let (output, list) = (
-        folder.path().join("corpus"),
-        folder.path().join("genes.txt"),
+        directory.path().join("corpus"),
+        directory.path().join("genes.txt"),
     );
     fs::write(&list, "GENE001\nGENE002\n").unwrap();
     let genes = ["--genes", list.to_str().unwrap()];
@@ -122,17 +122,17 @@ fn shards_of_other_genes_are_not_resumed() {
     wait_for_a_shard(&output);
     kill(child);
     fs::write(&list, "GENE001\nGENE003\n").unwrap();
-    let (code, said) = end(start(&output, &[&genes[..], &["--resume"]].concat()));
-    assert_eq!(code, Some(INPUT), "{said}");
+    let (code, message) = end(start(&output, &[&genes[..], &["--resume"]].concat()));
+    assert_eq!(code, Some(INPUT), "{message}");
 }
 
 #[test]
-fn what_is_there_already_is_not_written_over() {
-    let folder = tempdir().unwrap();
-    fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
+fn existing_files_are_not_overwritten() {
+    let directory = tempdir().unwrap();
+    fs::write(directory.path().join("thesis.txt"), "mine").unwrap();
     for resume in [&[][..], &["--resume"]] {
-        let message = fail(tokenize(&*LARGE, folder.path()).args(resume), READ_WRITE);
+        let message = fail(tokenize(&*LARGE, directory.path()).args(resume), READ_WRITE);
         assert_says(&message, &["not empty", "name another output"]);
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }

@@ -1,7 +1,7 @@
 """Makes `logistic.safetensors`: principal components and labels of real cells, and scikit-learn's answer.
 
-Run in a folder beside `shared` with anndata, numpy, scikit-learn 1.9 and safetensors:
-python tests/data/baselines/make.py ../shared/data/annotation/pbmc_zheng_sorted.h5ad
+Run with anndata, numpy, scikit-learn 1.9 and safetensors:
+python tests/data/baselines/make.py "$SCGPT_TEST_DATA/annotation/pbmc_zheng_sorted.h5ad"
 Cells, split and seeds are fixed; components are rounded to f32 so that both sides fit the same numbers.
 """
 

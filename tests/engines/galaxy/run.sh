@@ -14,7 +14,7 @@ admin_key=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
 work=${WORK:-$(mktemp -d)}
 image=quay.io/scgpt-tools/scgpt-tools:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-cpu
 
-# An environment of Python packages, made once for each state of its list.
+# A Python environment, rebuilt when its list of packages changes.
 environment() {
     local name=$1 list=$here/$1.txt
     cmp -s "$list" "$deps/$name/.made-from" && return
@@ -23,7 +23,7 @@ environment() {
     cp "$list" "$deps/$name/.made-from"
 }
 
-# The server with our tools, its models those of the test data, all its files in $work.
+# The server with our tools and the models of the test data; all files are in $work.
 configure() {
     mkdir -p "$work/config"
     {
@@ -34,13 +34,13 @@ configure() {
     for file in galaxy.yml job_conf.yml tpv.yml; do
         sed "s|@ROOT@|$root|g; s|@WORK@|$work|g; s|@ADMIN_KEY@|$admin_key|; s|@IMAGE@|$image|" "$here/$file" > "$work/config/$file"
     done
-    # The models of the test data in a table that a check may empty.
+    # Models of the test data, in a table that a check empties.
     sed "s|\${__HERE__}|$root/tools/test-data|" "$root/tools/test-data/scgpt_models.loc" > "$work/config/scgpt_models.loc"
     sed "s|\${__HERE__}/test-data/|$work/config/|" "$root/tools/tool_data_table_conf.xml.test" > "$work/config/tool_data_table_conf.xml"
 }
 
 start() {
-    # Jobs take `python` from PATH, and our programs.
+    # Jobs use `python` and our programs from PATH.
     (cd "$work" && PATH=$bin:$deps/server/bin:$PATH VIRTUAL_ENV=$deps/server exec galaxy-web -c "$work/config/galaxy.yml" -b "127.0.0.1:$port") > "$work/server.log" 2>&1 &
     server=$!
     trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true' EXIT
@@ -54,9 +54,9 @@ start() {
     return 1
 }
 
-# POST PATH JSON: what the server answers, as the administrator.
+# POST PATH JSON: the response of the server, as the administrator.
 post() { curl -sf -H "x-api-key: $admin_key" -H 'content-type: application/json' "$url$1" -d "$2"; }
-field() { python3 -c "import json, sys; answer = json.load(sys.stdin); print(answer['$1'] if isinstance(answer, dict) else answer)"; }
+field() { python3 -c "import json, sys; response = json.load(sys.stdin); print(response['$1'] if isinstance(response, dict) else response)"; }
 
 user_key() {
     local id
@@ -64,7 +64,7 @@ user_key() {
     post "/api/users/$id/api_key" '{}' | field key
 }
 
-# Fails unless every test of the file ran and passed.
+# Fails unless all tests of the file ran and passed.
 run_tests() {
     local report
     report=$work/$(basename "$1").json
@@ -74,7 +74,7 @@ run_tests() {
     python3 "$here/summary.py" "$report" "$1"
 }
 
-# Tools whose names were given, or all.
+# The named tools, or all.
 chosen() {
     for tool in "$root"/tools/*/; do
         tool=$(basename "$tool")
@@ -82,14 +82,14 @@ chosen() {
     done
 }
 
-# Workflows whose names were given, or all.
+# The named workflows, or all.
 workflows() {
     for workflow in "$root"/tools/workflows/*.gxwf.yml; do
         ! is_wanted "$(basename "$workflow" .gxwf.yml)" "$@" || echo "$workflow"
     done
 }
 
-# Whether a name is among others, or there are none.
+# Whether a name is listed, or the list is empty.
 is_wanted() {
     [ $# -gt 1 ] || return 0
     local name=$1
@@ -103,11 +103,11 @@ mapfile -t tools < <(chosen "$@")
 configure
 echo "== lint =="
 for tool in "${tools[@]}"; do
-    # bio.tools is asked over the network.
+    # bio.tools needs the network.
     "$deps/planemo/bin/planemo" lint --skip BioToolsValid "$root/tools/$tool/$tool.xml" > "$work/lint.log" 2>&1 || { cat "$work/lint.log"; exit 1; }
     echo "$tool: $(grep -c -E 'WARNING' "$work/lint.log" || true) warnings"
 done
-# The Tool Shed's linter expects the last folders of the remote address; and would ask the network for the newest version.
+# The linter of the Tool Shed expects the last directories of the remote address. The version check needs the network.
 mkdir -p "$work/main" && cp -r "$root/tools" "$work/main/"
 "$deps/planemo/bin/planemo" shed_lint --skip version_bumped "$work/main/tools" > "$work/lint.log" 2>&1 || { cat "$work/lint.log"; exit 1; }
 echo "== start =="

@@ -1,4 +1,4 @@
-"""What planemo's report says of a file: one line, and what went wrong. Fails unless every test ran and passed."""
+"""Summary of the planemo report of a file: one line, and the failures. Fails unless all tests ran and passed."""
 
 import json
 import pathlib

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: starts a real Slurm of one node on this machine alone, in a folder of its own, and stops it again.
-# It needs root and Debian's packages slurm-wlm and munge.
+# Sourced by the other scripts: starts a Slurm cluster of one node on this machine, in a temporary directory, and stops it.
+# Needs root and the Debian packages slurm-wlm and munge.
 
-folder=$(mktemp -d)
-export SLURM_CONF=$folder/slurm.conf
+directory=$(mktemp -d)
+export SLURM_CONF=$directory/slurm.conf
 
 fail() {
-	echo "FAILED: $*; see $folder" >&2
+	echo "FAILED: $*; see $directory" >&2
 	exit 1
 }
 
-# Waits up to so many seconds until a command succeeds.
+# SECONDS WHAT COMMAND...: waits until the command succeeds.
 await() {
 	local end=$((SECONDS + $1)) what=$2
 	shift 2
-	until ("$@") >"$folder/await.log" 2>&1; do
-		((SECONDS < end)) || fail "waited in vain until $what"
+	until ("$@") >"$directory/await.log" 2>&1; do
+		((SECONDS < end)) || fail "timed out waiting until $what"
 		sleep 0.2
 	done
 }
@@ -27,20 +27,20 @@ idle() {
 start_slurm() {
 	local host
 	host=$(hostname -s)
-	chmod 755 "$folder"
-	mkdir "$folder/bin" "$folder/state" "$folder/spool"
-	(umask 077 && head -c 128 /dev/urandom >"$folder/munge.key")
+	chmod 755 "$directory"
+	mkdir "$directory/bin" "$directory/state" "$directory/spool"
+	(umask 077 && head -c 128 /dev/urandom >"$directory/munge.key")
 	cat >"$SLURM_CONF" <<-END
 		ClusterName=test
 		SlurmctldHost=$host(127.0.0.1)
 		SlurmUser=root
-		AuthInfo=socket=$folder/munge.socket
-		StateSaveLocation=$folder/state
-		SlurmdSpoolDir=$folder/spool
-		SlurmctldPidFile=$folder/slurmctld.pid
-		SlurmdPidFile=$folder/slurmd.pid
-		SlurmctldLogFile=$folder/slurmctld.log
-		SlurmdLogFile=$folder/slurmd.log
+		AuthInfo=socket=$directory/munge.socket
+		StateSaveLocation=$directory/state
+		SlurmdSpoolDir=$directory/spool
+		SlurmctldPidFile=$directory/slurmctld.pid
+		SlurmdPidFile=$directory/slurmd.pid
+		SlurmctldLogFile=$directory/slurmctld.log
+		SlurmdLogFile=$directory/slurmd.log
 		ProctrackType=proctrack/linuxproc
 		TaskPlugin=task/none
 		SelectType=select/cons_tres
@@ -54,8 +54,8 @@ start_slurm() {
 		PartitionName=main Nodes=$host Default=YES
 		PartitionName=other Nodes=$host
 	END
-	munged --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
-		--log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
+	munged --key-file="$directory/munge.key" --socket="$directory/munge.socket" --pid-file="$directory/munged.pid" \
+		--log-file="$directory/munged.log" --seed-file="$directory/munge.seed"
 	slurmctld
 	slurmd
 	await 30 "the node is idle" idle
@@ -65,25 +65,25 @@ no_jobs() {
 	[ -z "$(squeue --noheader --format=%i)" ]
 }
 
-# The folder stays where something failed.
+# The directory is kept after a failure.
 stop() {
 	local status=$? daemon pid
 	trap - EXIT
 	[ -z "${engine:-}" ] || kill "$engine" 2>/dev/null || true
-	if [ -e "$folder/slurmctld.pid" ]; then
+	if [ -e "$directory/slurmctld.pid" ]; then
 		scancel --user=root
 		await 30 "all jobs are gone" no_jobs
 	fi
 	for daemon in slurmd slurmctld munged; do
-		[ -e "$folder/$daemon.pid" ] || continue
-		pid=$(cat "$folder/$daemon.pid")
+		[ -e "$directory/$daemon.pid" ] || continue
+		pid=$(cat "$directory/$daemon.pid")
 		kill "$pid"
 		await 30 "$daemon has stopped" ended "$pid"
 	done
-	[ "$status" != 0 ] || rm -rf "$folder"
+	[ "$status" != 0 ] || rm -rf "$directory"
 }
 
-# A process that nobody has waited for has ended too.
+# Zombies have ended, too.
 ended() {
 	[ ! -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"
 }

@@ -1,51 +1,51 @@
 #!/usr/bin/env bash
-# The pipeline through a real Slurm, which this script starts on this machine alone, in a folder of its own, and stops again: tasks
-# that are cancelled, run out of time or lose their node must be tried again, and a pipeline whose engine was killed must go on.
-# It needs root and Debian's packages slurm-wlm and munge, so it is no part of `make test`:
-#     make all engines && sudo tests/engines/slurm/run.sh [FOLDER OF THE PROGRAMS]
+# Runs the pipeline on a Slurm cluster, which this script starts on this machine and stops again. Tasks that are canceled, run out of time
+# or lose their node must be retried, and a pipeline whose engine was killed must resume.
+# Needs root and the Debian packages slurm-wlm and munge, so it is not part of `make test`:
+#     make all engines && sudo tests/engines/slurm/run.sh [DIRECTORY OF THE PROGRAMS]
 set -euo pipefail
 
 root=$(realpath "$(dirname "$0")/../../..")
 programs=$(realpath "${1:-$root/target/release}")
 # shellcheck source-path=SCRIPTDIR source=cluster.sh
 source "$root/tests/engines/slurm/cluster.sh"
-export NXF_HOME=$folder/home PATH=$folder/bin:$programs:$root/tests/engines/nextflow:$PATH
+export NXF_HOME=$directory/home PATH=$directory/bin:$programs:$root/tests/engines/nextflow:$PATH
 
-# Goes to a new folder of that name, where the pipeline is to be launched.
+# Makes a launch directory of this name and enters it.
 enter() {
-	mkdir -p "$folder/$1"
-	cd "$folder/$1"
+	mkdir -p "$directory/$1"
+	cd "$directory/$1"
 	log=$PWD/log
 }
 
-# The engine looks more often than it must on a cluster.
+# The engine polls more often than it needs to on a cluster.
 pipeline() {
-	exec nextflow run "$root" -c "$folder/fast.config" "$@" >"$log" 2>&1
+	exec nextflow run "$root" -c "$directory/fast.config" "$@" >"$log" 2>&1
 }
 
-# So many lines of the log must have these words.
-says() {
+# COUNT PATTERN: the log must have this many matching lines.
+logged() {
 	local found
 	found=$(grep -c -e "$2" "$log" || true)
-	[ "$found" = "$1" ] || fail "\"$2\" is $found and not $1 times in $log"
+	[ "$found" = "$1" ] || fail "expected \"$2\" $1 times, found it $found times in $log"
 }
 
 passed() {
-	cmp "$folder/here/results/summary.tsv" results/summary.tsv || fail "other results than without Slurm in $PWD"
+	cmp "$directory/here/results/summary.tsv" results/summary.tsv || fail "results in $PWD differ from those without Slurm"
 	echo "passed after $SECONDS s: $*"
 }
 
-# Launches the pipeline in a folder of that name, and comes back when both samples are being annotated. They wait for `release`.
-# Tasks that are ended before their program starts are not meant: the engine's own wrapper then ends with 1.
+# Launches the pipeline in a directory of this name, and returns when both samples are being annotated. The tasks wait for `release`.
+# Tasks must not end before their program starts: the wrapper of the engine would then end with 1.
 hold() {
-	cat >"$folder/bin/scgpt-annotate" <<-END
+	cat >"$directory/bin/scgpt-annotate" <<-END
 		#!/bin/bash
-		[ "\$1" = --version ] || touch "$folder/held.\$SLURM_JOB_ID"
-		[ "\$1" = --version ] || until [ -e "$folder/go" ]; do sleep 0.2; done
+		[ "\$1" = --version ] || touch "$directory/held.\$SLURM_JOB_ID"
+		[ "\$1" = --version ] || until [ -e "$directory/go" ]; do sleep 0.2; done
 		exec "$programs/scgpt-annotate" "\$@"
 	END
-	chmod +x "$folder/bin/scgpt-annotate"
-	rm -f "$folder/go"
+	chmod +x "$directory/bin/scgpt-annotate"
+	rm -f "$directory/go"
 	enter "$1"
 	shift
 	pipeline -profile test,slurm "$@" &
@@ -54,7 +54,7 @@ hold() {
 }
 
 release() {
-	touch "$folder/go"
+	touch "$directory/go"
 	wait "$engine" || fail "the pipeline ended badly; see $log"
 }
 
@@ -65,13 +65,13 @@ annotating() {
 two_annotate() {
 	local jobs
 	mapfile -t jobs < <(annotating)
-	[ ${#jobs[@]} = 2 ] && [ -e "$folder/held.${jobs[0]}" ] && [ -e "$folder/held.${jobs[1]}" ]
+	[ ${#jobs[@]} = 2 ] && [ -e "$directory/held.${jobs[0]}" ] && [ -e "$directory/held.${jobs[1]}" ]
 }
 
-# What runs on the node is gone at once, with no chance to say so. Some may have ended by itself.
+# Kills everything on the node. Some processes may have ended already.
 lose_the_node() {
 	local job pids
-	pids=("$(cat "$folder/slurmd.pid")")
+	pids=("$(cat "$directory/slurmd.pid")")
 	for job in $(annotating); do
 		mapfile -t -O "${#pids[@]}" pids < <(pgrep --full "^slurmstepd: \\[$job\\." && scontrol listpids "$job" | awk 'NR > 1 && $1 > 0 { print $1 }')
 	done
@@ -81,14 +81,14 @@ lose_the_node() {
 
 trap stop EXIT
 start_slurm
-cat >"$folder/fast.config" <<-END
+cat >"$directory/fast.config" <<-END
 	executor {
 	    pollInterval      = '1 sec'
 	    queueStatInterval = '2 sec'
 	    exitReadTimeout   = '5 sec'
 	}
 END
-cat >"$folder/short.config" <<-END
+cat >"$directory/short.config" <<-END
 	process {
 	    withLabel: process_medium {
 	        time = { 1.min * task.attempt }
@@ -101,7 +101,7 @@ enter here
 
 enter plain
 (pipeline -profile test,slurm) || fail "the pipeline; see $log"
-says 3 'Submitted process'
+logged 3 'Submitted process'
 passed "through Slurm"
 
 enter other
@@ -111,39 +111,39 @@ found=$(squeue --noheader --states=all --format=%P | sort | uniq -c | xargs)
 passed "on a partition of choice"
 
 enter nowhere
-if (pipeline -profile test,slurm --queue nowhere); then fail "a partition that is not there was taken"; fi
-says 1 'invalid partition'
-says 0 'Execution is retried'
-echo "passed after $SECONDS s: a partition that is not there is reported at once"
+if (pipeline -profile test,slurm --queue nowhere); then fail "a missing partition was accepted"; fi
+logged 1 'invalid partition'
+logged 0 'Execution is retried'
+echo "passed after $SECONDS s: a missing partition is reported at once"
 
-hold cancelled
+hold canceled
 scancel "$(annotating | head -1)"
-await 60 "the engine knows" says 1 'error exit status (143) -- Execution is retried (1)'
+await 60 "the engine knows" logged 1 'error exit status (143) -- Execution is retried (1)'
 release
-says 1 'Execution is retried'
-passed "a cancelled task is tried again"
+logged 1 'Execution is retried'
+passed "a canceled task is retried"
 
-hold late -c "$folder/short.config"
-await 180 "the engine knows" says 2 'error exit status (140) -- Execution is retried (1)'
+hold late -c "$directory/short.config"
+await 180 "the engine knows" logged 2 'error exit status (140) -- Execution is retried (1)'
 release
-says 2 'Execution is retried'
+logged 2 'Execution is retried'
 [ "$(squeue --noheader --states=all --format=%l | grep -cx 2:00)" = 2 ] || fail "the second attempts have no more time"
-passed "tasks that ran out of time are tried again with more"
+passed "tasks that ran out of time are retried with more time"
 
 hold lost
 lose_the_node
 slurmd
-await 60 "the engine knows" says 2 'terminated for an unknown reason .* Execution is retried (1)'
+await 60 "the engine knows" logged 2 'terminated for an unknown reason .* Execution is retried (1)'
 release
-says 2 'Execution is retried'
-passed "tasks of a lost node are tried again"
+logged 2 'Execution is retried'
+passed "tasks of a lost node are retried"
 
 hold killed
 { kill -KILL "$engine" && wait "$engine"; } 2>/dev/null || true
 scancel --user=root
-touch "$folder/go"
+touch "$directory/go"
 mv log log.killed
 (pipeline -profile test,slurm -resume) || fail "the pipeline; see $log"
-says 1 'Cached process'
-says 2 'Submitted process'
-passed "a pipeline whose engine was killed goes on"
+logged 1 'Cached process'
+logged 2 'Submitted process'
+passed "a pipeline whose engine was killed resumes"

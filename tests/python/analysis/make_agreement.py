@@ -1,4 +1,4 @@
-"""Adjusted Rand index and normalised mutual information of scikit-learn, for agreement.rs. Writes agreement.json."""
+"""Adjusted Rand index and normalized mutual information of scikit-learn, for agreement.rs. Writes agreement.json."""
 import json, pathlib
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score

@@ -17,8 +17,8 @@ def rate(s, t):
     if k:
         out["auprc"] = float(average_precision_score(t, s))
         border = np.sort(s)[::-1][k - 1]
-        above, beside = s > border, s == border
-        out["early"] = float((t[above].sum() + t[beside].mean() * (k - above.sum())) / k)
+        above, tied = s > border, s == border
+        out["early"] = float((t[above].sum() + t[tied].mean() * (k - above.sum())) / k)
         if k < len(s):
             out["auroc"] = float(roc_auc_score(t, s))
     return out

@@ -1,6 +1,6 @@
-"""Golden gene network: gene vectors of 8 planted blocks, and the reference's nearest genes, edges and Leiden clusters.
+"""Golden gene network: gene embeddings of 8 planted blocks, and nearest genes, edges and Leiden clusters of the original implementation.
 
-Argument: the reference's golden folder.
+Argument: the directory of golden files of the original implementation.
 """
 import json
 import sys
@@ -13,7 +13,7 @@ names = [row[0] for row in clusters]
 vectors = load_file(f"{root}/gene_embeddings.safetensors")["gene_embedding_after_layernorm"]
 cosine = load_file(f"{root}/gene_embeddings.safetensors")["cosine_similarity_200"]
 unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-# Special tokens are among the vectors: the genes are the 200 rows whose similarities are the reference's.
+# Special tokens are among the embeddings: the genes are the 200 rows with the similarities of the original implementation.
 first = next(o for o in range(len(unit) - 199) if np.allclose(unit[o:o + 200] @ unit[o:o + 200].T, cosine, atol=1e-4))
 ours = vectors[first:first + 200]
 nearest = [line.split("\t") for line in open(f"{root}/nearest_GENE000.tsv").read().splitlines()[1:]]

@@ -16,7 +16,7 @@ def numbers(values, digits=9):
 
 
 def nearest(points, k):
-    """Exact neighbours, nearest first, ties to the lower index."""
+    """Exact neighbors, nearest first, ties to the lower index."""
     distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
     indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return indices, np.take_along_axis(distances, indices, axis=1)
@@ -61,7 +61,7 @@ def main():
     matrix, trajectory = connectivities(points, 10)
     trajectory["root"] = 0
     trajectory["eigenvalues"], trajectory["pseudotime"] = pseudotime(matrix, 0, 15)
-    # Cells that are equal: some have others first, some do not have themselves among their neighbours at all.
+    # Cells that are equal: some have others first, some do not have themselves among their neighbors at all.
     copies = np.repeat(random.normal(0, 1, (12, 3)), [1, 1, 2, 3, 8, 1, 1, 2, 1, 1, 6, 1], axis=0)
     _, equal = connectivities(copies, 5)
     curves = [

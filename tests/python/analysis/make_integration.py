@@ -31,8 +31,8 @@ embedding = np.round(embedding, 3)
 distances, indices = NearestNeighbors(n_neighbors=90, algorithm="kd_tree").fit(embedding).kneighbors()
 indices = np.hstack([np.arange(N)[:, None], indices[:, :89]])
 distances = np.hstack([np.zeros((N, 1)), distances[:, :89]])
-neighbours = NeighborsResults(indices=indices, distances=distances.astype(np.float32))
-kbet_graph = neighbours.subset_neighbors(20).knn_graph_connectivities.tocsr()
+neighbors = NeighborsResults(indices=indices, distances=distances.astype(np.float32))
+kbet_graph = neighbors.subset_neighbors(20).knn_graph_connectivities.tocsr()
 kbet_graph.sort_indices()
 
 cells = anndata.AnnData(np.zeros((N, 1)), obs=pd.DataFrame({"label": [f"T{x}" for x in labels], "batch": [f"B{x}" for x in batches]}, index=[str(i) for i in range(N)]))
@@ -46,7 +46,7 @@ cells.uns["neighbors"] = {}
 kbet = []
 for label in np.unique(labels):
     others = (labels != label).astype(int)
-    table = scib_metrics.kbet_per_label(neighbours.subset_neighbors(20), batches, others, return_df=True)[1]
+    table = scib_metrics.kbet_per_label(neighbors.subset_neighbors(20), batches, others, return_df=True)[1]
     kbet.append(table["kBET"][0])
 
 upper = [(i, int(j), round(float(w), 6)) for i in range(N) for j, w in zip(kbet_graph[i].indices, kbet_graph[i].data) if i < j]
@@ -61,9 +61,9 @@ golden = {
     "silhouettes": np.round(silhouette_samples(embedding, labels).astype(float), 5).tolist(),
     "graph_connectivity": float(scib.me.graph_connectivity(cells, "label")),
     "pcr": float(scib.me.pcr(cells, "batch", embed="embedding", n_comps=DIMENSIONS)),
-    "ilisi": float(scib_metrics.ilisi_knn(neighbours, batches)),
-    "clisi": float(scib_metrics.clisi_knn(neighbours, labels)),
-    "lisi_batch": np.round(scib_metrics.lisi_knn(neighbours, batches).astype(float), 4).tolist(),
+    "ilisi": float(scib_metrics.ilisi_knn(neighbors, batches)),
+    "clisi": float(scib_metrics.clisi_knn(neighbors, labels)),
+    "lisi_batch": np.round(scib_metrics.lisi_knn(neighbors, batches).astype(float), 4).tolist(),
     "kbet": float(np.nanmean(kbet)),
     "kbet_by_label": [none(x) for x in kbet],
     "isolated_labels": float(scib_metrics.isolated_labels(embedding, labels, batches)),

@@ -22,8 +22,8 @@ def benchmark():
     return 300, [(i, j, 1) for i, j in graph.edges if i != j]
 
 
-def neighbours():
-    """15 nearest neighbours of 300 points in eight clouds, weights falling with distance."""
+def neighbors():
+    """15 nearest neighbors of 300 points in eight clouds, weights falling with distance."""
     points = np.concatenate([rng.normal(rng.normal(0, 1.6, 8), 1, (n, 8)) for n in (80, 60, 50, 40, 30, 20, 12, 8)])
     squared = ((points[:, None] - points[None]) ** 2).sum(2)
     edges = set()
@@ -33,7 +33,7 @@ def neighbours():
 
 
 golden = []
-for name, make in {"planted": planted, "benchmark": benchmark, "neighbours": neighbours}.items():
+for name, make in {"planted": planted, "benchmark": benchmark, "neighbours": neighbors}.items():
     n, edges = make()
     graph = igraph.Graph(n=n, edges=[(i, j) for i, j, _ in edges])
     weights = [weight for _, _, weight in edges]

@@ -1,6 +1,6 @@
-"""Golden program scores: the reference's own, with the matrix and gene sets they belong to, in plain text.
+"""Golden program scores of the original implementation, with their matrix and gene sets, in plain text.
 
-The matrix is cells x genes, one row of [gene, value] pairs per cell. Argument: the reference's golden folder.
+The matrix is cells x genes, one row of [gene, value] pairs per cell. Argument: the directory of golden files of the original implementation.
 """
 import json
 import sys

@@ -21,7 +21,7 @@ for name, n, p in [("more_cells", 40, 9), ("more_features", 14, 30), ("as_many",
             "penalty": penalty, "weights": model.coef_.T.tolist(), "intercepts": model.intercept_.tolist(),
             "predicted": model.predict(x[:4]).tolist(),
         })
-        for cell in range(n):  # what leaving one out means
+        for cell in range(n):  # leave-one-out by definition
             keep = np.arange(n) != cell
             left = Ridge(alpha=penalty).fit(x[keep], y[keep]).predict(x[[cell]])[0]
             fits[-1].setdefault("left_out", []).append((y[cell] - left).tolist())

@@ -11,7 +11,7 @@ process SCGPT_EMBED {
 
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
-    tuple val(meta), path("${prefix}.svg"), emit: figure, optional: true
+    tuple val(meta), path("${prefix}.svg"), emit: plot, optional: true
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-embed'), eval('scgpt-embed --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -21,7 +21,7 @@ process SCGPT_EMBED {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def figure = task.ext.figure ? "--figure ${prefix}.svg" : ''
+    def plot = task.ext.plot ? "--plot ${prefix}.svg" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
     scgpt-embed \\
@@ -29,7 +29,7 @@ process SCGPT_EMBED {
         --output ${prefix}.h5ad \\
         --record ${prefix}.run.json \\
         --checkpoint ${checkpoint} \\
-        ${figure} \\
+        ${plot} \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}

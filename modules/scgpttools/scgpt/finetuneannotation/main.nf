@@ -13,7 +13,7 @@ process SCGPT_FINETUNEANNOTATION {
     output:
     tuple val(meta), path("${prefix}"), emit: model
     tuple val(meta), path("${prefix}/test_metrics.json"), emit: metrics, optional: true
-    tuple val(meta), path("${prefix}.held_out.h5ad"), emit: held_out, optional: true
+    tuple val(meta), path("${prefix}.test_cells.h5ad"), emit: test_cells, optional: true
     tuple val(meta), path("${prefix}/run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-finetune-annotation'), eval('scgpt-finetune-annotation --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -44,7 +44,7 @@ process SCGPT_FINETUNEANNOTATION {
 
     mkdir ${prefix}
     touch ${prefix}/args.json ${prefix}/vocab.json ${prefix}/model.safetensors ${prefix}/test_metrics.json
-    touch ${prefix}.held_out.h5ad
+    touch ${prefix}.test_cells.h5ad
     echo '{}' > ${prefix}/run.json
     """
 }

@@ -41,7 +41,7 @@ process SCGPT_FINETUNEPERTURBATION {
     echo ${args}
 
     mkdir ${prefix}
-    touch ${prefix}/args.json ${prefix}/vocab.json ${prefix}/model.safetensors ${prefix}/test_metrics.json ${prefix}/combinations.svg
+    touch ${prefix}/args.json ${prefix}/vocab.json ${prefix}/model.safetensors ${prefix}/test_metrics.json ${prefix}/perturbation_splits.svg
     echo '{}' > ${prefix}/run.json
     """
 }

@@ -12,7 +12,7 @@ process SCGPT_GENERATE {
 
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
-    tuple val(meta), path("${prefix}.report.json"), emit: report, optional: true
+    tuple val(meta), path("${prefix}.metrics.json"), emit: metrics, optional: true
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-generate'), eval('scgpt-generate --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -23,7 +23,7 @@ process SCGPT_GENERATE {
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
     def listed = genes ? "--genes ${genes}" : ''
-    def report = args.contains('--held-out') && !args.contains("--report") ? "--report ${prefix}.report.json" : ''
+    def metrics = args.contains('--held-out-fraction') && !args.contains('--metrics') ? "--metrics ${prefix}.metrics.json" : ''
     def memory = task.memory ? "--memory ${(task.memory.toMega() * 0.5).toInteger()}M" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
@@ -33,7 +33,7 @@ process SCGPT_GENERATE {
         --record ${prefix}.run.json \\
         --checkpoint ${checkpoint} \\
         ${listed} \\
-        ${report} \\
+        ${metrics} \\
         ${memory} \\
         --device ${device} \\
         --threads ${task.cpus} \\
@@ -46,7 +46,7 @@ process SCGPT_GENERATE {
     """
     echo ${args}
 
-    touch ${prefix}.h5ad ${prefix}.report.json
+    touch ${prefix}.h5ad ${prefix}.metrics.json
     echo '{}' > ${prefix}.run.json
     """
 }

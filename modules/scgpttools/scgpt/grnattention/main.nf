@@ -6,7 +6,7 @@ process SCGPT_GRNATTENTION {
     container "${task.accelerator ? 'quay.io/scgpt-tools/scgpt-tools:0.1.0-cu130' : 'quay.io/scgpt-tools/scgpt-tools:0.1.0-cpu'}"
 
     input:
-    tuple val(meta), path(input, stageAs: 'input/*'), val(conditions), val(only), val(control)
+    tuple val(meta), path(input, stageAs: 'input/*'), val(conditions), val(subset), val(control)
     tuple val(meta2), path(checkpoint, stageAs: 'checkpoint/*')
     path genes_file, stageAs: 'genes/*'
     path regulators_file, stageAs: 'regulators/*'
@@ -15,8 +15,8 @@ process SCGPT_GRNATTENTION {
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
     tuple val(meta), path("${prefix}.edges.tsv"), emit: edges
     tuple val(meta), path("${prefix}.graphml"), emit: graph
-    tuple val(meta), path("${prefix}.network.svg"), emit: drawing
-    tuple val(meta), path("${prefix}.svg"), emit: figure
+    tuple val(meta), path("${prefix}.network.svg"), emit: network_plot
+    tuple val(meta), path("${prefix}.svg"), emit: plot
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-grn'), eval('scgpt-grn --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -26,10 +26,10 @@ process SCGPT_GRNATTENTION {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def grouped = conditions ? "--conditions '${conditions}'" : ''
-    def some = only ? "--only '${[only].flatten().join(',')}'" : ''
+    def column = conditions ? "--conditions '${conditions}'" : ''
+    def selected = subset ? "--subset '${[subset].flatten().join(',')}'" : ''
     def compared = control ? "--control '${control}'" : ''
-    def listed = genes_file ? "--genes-file ${genes_file}" : ''
+    def genes = genes_file ? "--genes-file ${genes_file}" : ''
     def regulators = regulators_file ? "--regulators-file ${regulators_file}" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
@@ -39,13 +39,13 @@ process SCGPT_GRNATTENTION {
         --output ${prefix}.h5ad \\
         --edges ${prefix}.edges.tsv \\
         --graph ${prefix}.graphml \\
-        --drawing ${prefix}.network.svg \\
-        --figure ${prefix}.svg \\
+        --network-plot ${prefix}.network.svg \\
+        --plot ${prefix}.svg \\
         --record ${prefix}.run.json \\
-        ${grouped} \\
-        ${some} \\
+        ${column} \\
+        ${selected} \\
         ${compared} \\
-        ${listed} \\
+        ${genes} \\
         ${regulators} \\
         --device ${device} \\
         --threads ${task.cpus} \\

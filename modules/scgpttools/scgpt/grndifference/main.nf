@@ -13,8 +13,8 @@ process SCGPT_GRNDIFFERENCE {
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
     tuple val(meta), path("${prefix}.edges.tsv"), emit: edges
     tuple val(meta), path("${prefix}.graphml"), emit: graph
-    tuple val(meta), path("${prefix}.network.svg"), emit: drawing
-    tuple val(meta), path("${prefix}.svg"), emit: figure
+    tuple val(meta), path("${prefix}.network.svg"), emit: network_plot
+    tuple val(meta), path("${prefix}.svg"), emit: plot
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-grn'), eval('scgpt-grn --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -32,8 +32,8 @@ process SCGPT_GRNDIFFERENCE {
         --output ${prefix}.h5ad \\
         --edges ${prefix}.edges.tsv \\
         --graph ${prefix}.graphml \\
-        --drawing ${prefix}.network.svg \\
-        --figure ${prefix}.svg \\
+        --network-plot ${prefix}.network.svg \\
+        --plot ${prefix}.svg \\
         --record ${prefix}.run.json \\
         ${regulators} \\
         --threads ${task.cpus} \\

@@ -6,8 +6,8 @@ process SCGPT_GRNENRICH {
     container "quay.io/scgpt-tools/scgpt-tools:0.1.0-cpu"
 
     input:
-    tuple val(meta), path(lists, stageAs: 'lists/*'), path(edges, stageAs: 'edges/*'), path(background, stageAs: 'background/*')
-    path sets, stageAs: 'sets/?/*'
+    tuple val(meta), path(gene_lists, stageAs: 'gene_lists/*'), path(edges, stageAs: 'edges/*'), path(background, stageAs: 'background/*')
+    path gene_sets, stageAs: 'gene_sets/?/*'
 
     output:
     tuple val(meta), path("${prefix}.tsv"), emit: tsv
@@ -20,11 +20,11 @@ process SCGPT_GRNENRICH {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def explained = lists ? "--lists ${lists}" : "--edges ${edges}"
+    def query = gene_lists ? "--gene-lists ${gene_lists}" : "--edges ${edges}"
     """
     scgpt-grn enrich \\
-        ${explained} \\
-        --sets ${[sets].flatten().join(',')} \\
+        ${query} \\
+        --gene-sets ${[gene_sets].flatten().join(',')} \\
         --background ${background} \\
         --output ${prefix}.tsv \\
         --record ${prefix}.run.json \\
@@ -38,7 +38,7 @@ process SCGPT_GRNENRICH {
     """
     echo ${args}
 
-    printf 'list\\tset\\n' > ${prefix}.tsv
+    printf 'query\\tgene_set\\n' > ${prefix}.tsv
     echo '{}' > ${prefix}.run.json
     """
 }

@@ -8,7 +8,7 @@ process SCGPT_GRNEVALUATE {
     input:
     tuple val(meta), path(networks, stageAs: 'networks/?/*'), path(input, stageAs: 'input/*')
     path edges, stageAs: 'edges/?/*'
-    path truth, stageAs: 'truth/?/*'
+    path known_edges, stageAs: 'known_edges/?/*'
 
     output:
     tuple val(meta), path("${prefix}.tsv"), emit: tsv
@@ -21,15 +21,15 @@ process SCGPT_GRNEVALUATE {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def others = edges ? "--edges ${[edges].flatten().join(',')}" : ''
+    def tables = edges ? "--edges ${[edges].flatten().join(',')}" : ''
     def cells = input ? "--input ${input}" : ''
     """
     scgpt-grn evaluate \\
         --networks ${[networks].flatten().join(',')} \\
-        --truth ${[truth].flatten().join(',')} \\
+        --known-edges ${[known_edges].flatten().join(',')} \\
         --output ${prefix}.tsv \\
         --record ${prefix}.run.json \\
-        ${others} \\
+        ${tables} \\
         ${cells} \\
         --threads ${task.cpus} \\
         ${args}

@@ -6,22 +6,22 @@ process SCGPT_GRNPROGRAMS {
     container "${task.accelerator ? 'quay.io/scgpt-tools/scgpt-tools:0.1.0-cu130' : 'quay.io/scgpt-tools/scgpt-tools:0.1.0-cpu'}"
 
     input:
-    tuple val(meta), path(input, stageAs: 'input/*'), val(groups), val(only)
+    tuple val(meta), path(input, stageAs: 'input/*'), val(groups), val(subset)
     tuple val(meta2), path(checkpoint, stageAs: 'checkpoint/*')
     path genes_file, stageAs: 'genes/*'
-    path families, stageAs: 'families/?/*'
+    path gene_families, stageAs: 'gene_families/?/*'
 
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
     tuple val(meta), path("${prefix}.gmt"), emit: programs
     tuple val(meta), path("${prefix}.edges.tsv"), emit: edges
     tuple val(meta), path("${prefix}.graphml"), emit: graph
-    tuple val(meta), path("${prefix}.network.svg"), emit: drawing
-    tuple val(meta), path("${prefix}.scores.tsv"), emit: scores, optional: true
-    tuple val(meta), path("${prefix}.svg"), emit: figure, optional: true
-    tuple val(meta), path("${prefix}.scored.h5ad"), emit: scored, optional: true
-    tuple val(meta), path("${prefix}.nearest.tsv"), emit: nearest_table, optional: true
-    tuple val(meta), path("${prefix}.families.tsv"), emit: family_table, optional: true
+    tuple val(meta), path("${prefix}.network.svg"), emit: network_plot
+    tuple val(meta), path("${prefix}.program_scores.tsv"), emit: program_scores, optional: true
+    tuple val(meta), path("${prefix}.svg"), emit: plot, optional: true
+    tuple val(meta), path("${prefix}.scored_cells.h5ad"), emit: scored_cells, optional: true
+    tuple val(meta), path("${prefix}.similar_genes.tsv"), emit: similar_genes, optional: true
+    tuple val(meta), path("${prefix}.family_test.tsv"), emit: family_test, optional: true
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-grn'), eval('scgpt-grn --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -32,12 +32,12 @@ process SCGPT_GRNPROGRAMS {
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
     def cells = input ? "--input ${input}" : ''
-    def grouped = groups ? "--groups '${groups}' --scores ${prefix}.scores.tsv --figure ${prefix}.svg" : ''
-    def some = only ? "--only '${[only].flatten().join(',')}'" : ''
-    def listed = genes_file ? "--genes-file ${genes_file}" : ''
-    def scored = task.ext.scored ? "--scored ${prefix}.scored.h5ad" : ''
-    def nearest = task.ext.nearest ? "--nearest '${task.ext.nearest}' --nearest-table ${prefix}.nearest.tsv" : ''
-    def related = families ? "--families ${[families].flatten().join(',')} --family-table ${prefix}.families.tsv" : ''
+    def grouped = groups ? "--groups '${groups}' --program-scores ${prefix}.program_scores.tsv --plot ${prefix}.svg" : ''
+    def selected = subset ? "--subset '${[subset].flatten().join(',')}'" : ''
+    def genes = genes_file ? "--genes-file ${genes_file}" : ''
+    def scored = task.ext.scored_cells ? "--scored-cells ${prefix}.scored_cells.h5ad" : ''
+    def similar = task.ext.similar_to ? "--similar-to '${task.ext.similar_to}' --similar-genes ${prefix}.similar_genes.tsv" : ''
+    def families = gene_families ? "--gene-families ${[gene_families].flatten().join(',')} --family-test ${prefix}.family_test.tsv" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
     scgpt-grn programs \\
@@ -46,15 +46,15 @@ process SCGPT_GRNPROGRAMS {
         --programs ${prefix}.gmt \\
         --edges ${prefix}.edges.tsv \\
         --graph ${prefix}.graphml \\
-        --drawing ${prefix}.network.svg \\
+        --network-plot ${prefix}.network.svg \\
         --record ${prefix}.run.json \\
         ${cells} \\
         ${grouped} \\
-        ${some} \\
-        ${listed} \\
+        ${selected} \\
+        ${genes} \\
         ${scored} \\
-        ${nearest} \\
-        ${related} \\
+        ${similar} \\
+        ${families} \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
@@ -66,7 +66,7 @@ process SCGPT_GRNPROGRAMS {
     """
     echo ${args}
 
-    touch ${prefix}.h5ad ${prefix}.edges.tsv ${prefix}.graphml ${prefix}.network.svg ${prefix}.scores.tsv ${prefix}.svg
+    touch ${prefix}.h5ad ${prefix}.edges.tsv ${prefix}.graphml ${prefix}.network.svg ${prefix}.program_scores.tsv ${prefix}.svg
     printf 'program_0\\t\\tGENE\\n' > ${prefix}.gmt
     echo '{}' > ${prefix}.run.json
     """

@@ -7,7 +7,7 @@ process SCGPT_MAPREFERENCEBUILD {
 
     input:
     tuple val(meta), path(input, stageAs: 'input/*'), val(label)
-    path extend, stageAs: 'extend/*'
+    path add_to, stageAs: 'add_to/*'
 
     output:
     tuple val(meta), path("${prefix}"), emit: index
@@ -20,14 +20,14 @@ process SCGPT_MAPREFERENCEBUILD {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def labelled = label ? "--label '${label}'" : ''
-    def extended = extend ? "--extend ${extend}" : ''
+    def labeled = label ? "--label '${label}'" : ''
+    def extended = add_to ? "--add-to ${add_to}" : ''
     """
     scgpt-map-reference build \\
         --input ${[input].flatten().join(',')} \\
         --output ${prefix} \\
         --record ${prefix}.run.json \\
-        ${labelled} \\
+        ${labeled} \\
         ${extended} \\
         --threads ${task.cpus} \\
         ${args}

@@ -6,15 +6,15 @@ process SCGPT_MAPREFERENCEQUERY {
     container "quay.io/scgpt-tools/scgpt-tools:0.1.0-cpu"
 
     input:
-    tuple val(meta), path(input, stageAs: 'input/*'), val(truth)
+    tuple val(meta), path(input, stageAs: 'input/*'), val(true_labels)
     tuple val(meta2), path(index, stageAs: 'index/*')
     path baseline, stageAs: 'baseline/*'
 
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
     tuple val(meta), path("${prefix}.tsv"), emit: table
-    tuple val(meta), path("${prefix}.svg"), emit: figure
-    tuple val(meta), path("${prefix}.scores.tsv"), emit: scores, optional: true
+    tuple val(meta), path("${prefix}.svg"), emit: plot
+    tuple val(meta), path("${prefix}.metrics.tsv"), emit: metrics, optional: true
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-map-reference'), eval('scgpt-map-reference --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -24,7 +24,7 @@ process SCGPT_MAPREFERENCEQUERY {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def scored = truth ? "--truth '${truth}' --scores ${prefix}.scores.tsv" : ''
+    def evaluated = true_labels ? "--true-labels '${true_labels}' --metrics ${prefix}.metrics.tsv" : ''
     def compared = baseline ? "--baseline ${[baseline].flatten().join(',')}" : ''
     """
     scgpt-map-reference query \\
@@ -32,9 +32,9 @@ process SCGPT_MAPREFERENCEQUERY {
         --index ${index} \\
         --output ${prefix}.h5ad \\
         --table ${prefix}.tsv \\
-        --figure ${prefix}.svg \\
+        --plot ${prefix}.svg \\
         --record ${prefix}.run.json \\
-        ${scored} \\
+        ${evaluated} \\
         ${compared} \\
         --threads ${task.cpus} \\
         ${args}

@@ -21,7 +21,7 @@ process SCGPT_PERTURBINSILICO {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def listed = genes_file ? "--genes-file ${genes_file}" : ''
+    def genes = genes_file ? "--genes-file ${genes_file}" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
     scgpt-perturb in-silico \\
@@ -32,7 +32,7 @@ process SCGPT_PERTURBINSILICO {
         --groups '${groups}' \\
         --start '${start}' \\
         --target '${target}' \\
-        ${listed} \\
+        ${genes} \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}

@@ -14,7 +14,7 @@ process SCGPT_PERTURBMAP {
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
     tuple val(meta), path("${prefix}.tsv"), emit: table
-    tuple val(meta), path("${prefix}.svg"), emit: figure
+    tuple val(meta), path("${prefix}.svg"), emit: plot
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-perturb'), eval('scgpt-perturb --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -24,8 +24,8 @@ process SCGPT_PERTURBMAP {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def asked = perturb ? "--perturb '${[perturb].flatten().join(',')}'" : ''
-    def listed = genes_file ? "--genes-file ${genes_file}" : ''
+    def perturbations = perturb ? "--perturb '${[perturb].flatten().join(',')}'" : ''
+    def genes = genes_file ? "--genes-file ${genes_file}" : ''
     def grouped = groups ? "--groups ${groups}" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
@@ -34,10 +34,10 @@ process SCGPT_PERTURBMAP {
         --model ${model} \\
         --output ${prefix}.h5ad \\
         --table ${prefix}.tsv \\
-        --figure ${prefix}.svg \\
+        --plot ${prefix}.svg \\
         --record ${prefix}.run.json \\
-        ${asked} \\
-        ${listed} \\
+        ${perturbations} \\
+        ${genes} \\
         ${grouped} \\
         --device ${device} \\
         --threads ${task.cpus} \\

@@ -13,7 +13,7 @@ process SCGPT_PERTURBPREDICT {
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
     tuple val(meta), path("${prefix}.tsv"), emit: table
-    tuple val(meta), path("${prefix}.figures"), emit: figures, optional: true
+    tuple val(meta), path("${prefix}.plots"), emit: plot_dir, optional: true
     tuple val(meta), path("${prefix}.run.json"), emit: record
     tuple val("${task.process}"), val('scgpt-perturb'), eval('scgpt-perturb --version | sed "s/.* //"'), topic: versions, emit: versions_scgpt
 
@@ -23,9 +23,9 @@ process SCGPT_PERTURBPREDICT {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def asked = perturb ? "--perturb '${[perturb].flatten().join(',')}'" : ''
-    def listed = genes_file ? "--genes-file ${genes_file}" : ''
-    def figures = task.ext.figures ? "--figures ${prefix}.figures" : ''
+    def perturbations = perturb ? "--perturb '${[perturb].flatten().join(',')}'" : ''
+    def genes = genes_file ? "--genes-file ${genes_file}" : ''
+    def plots = task.ext.plot_dir ? "--plot-dir ${prefix}.plots" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
     scgpt-perturb predict \\
@@ -34,9 +34,9 @@ process SCGPT_PERTURBPREDICT {
         --output ${prefix}.h5ad \\
         --table ${prefix}.tsv \\
         --record ${prefix}.run.json \\
-        ${figures} \\
-        ${asked} \\
-        ${listed} \\
+        ${plots} \\
+        ${perturbations} \\
+        ${genes} \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
@@ -48,7 +48,7 @@ process SCGPT_PERTURBPREDICT {
     """
     echo ${args}
 
-    mkdir ${prefix}.figures
+    mkdir ${prefix}.plots
     touch ${prefix}.h5ad
     printf 'perturbation\\tgene\\n' > ${prefix}.tsv
     echo '{}' > ${prefix}.run.json

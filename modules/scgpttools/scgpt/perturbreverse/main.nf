@@ -22,10 +22,10 @@ process SCGPT_PERTURBREVERSE {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def asked = perturb ? "--perturb '${[perturb].flatten().join(',')}'" : ''
-    def listed = genes_file ? "--genes-file ${genes_file}" : ''
-    def observed = query ? "--query '${[query].flatten().join(',')}'" : ''
-    def wanted = target ? "--target-column '${target_column}' --target '${target}'" : ''
+    def perturbations = perturb ? "--perturb '${[perturb].flatten().join(',')}'" : ''
+    def genes = genes_file ? "--genes-file ${genes_file}" : ''
+    def queries = query ? "--query '${[query].flatten().join(',')}'" : ''
+    def state = target ? "--target-column '${target_column}' --target '${target}'" : ''
     def evaluate = query ? "--evaluate ${prefix}.evaluate.tsv" : ''
     def device = task.accelerator ? 'cuda' : 'cpu'
     """
@@ -34,10 +34,10 @@ process SCGPT_PERTURBREVERSE {
         --model ${model} \\
         --output ${prefix}.tsv \\
         --record ${prefix}.run.json \\
-        ${observed} \\
-        ${wanted} \\
-        ${asked} \\
-        ${listed} \\
+        ${queries} \\
+        ${state} \\
+        ${perturbations} \\
+        ${genes} \\
         ${evaluate} \\
         --device ${device} \\
         --threads ${task.cpus} \\

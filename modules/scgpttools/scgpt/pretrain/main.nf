@@ -23,7 +23,7 @@ process SCGPT_PRETRAIN {
     prefix = task.ext.prefix ?: "${meta.id}"
     def pretrained = checkpoint ? "--checkpoint ${checkpoint}" : ''
     def conditions = gene_conditions ? "--gene-conditions ${gene_conditions}" : ''
-    // Part of what decides the result, so that a task with more memory, as one that is tried again, takes no more than usual.
+    // The shuffle buffer affects the result, so retries with more memory use the same size.
     def memory = args.contains("--memory") || !task.memory ? '' : '--memory=' + [1024, task.memory.toMega().intdiv(4)].min() + 'M'
     def device = task.accelerator ? 'cuda' : 'cpu'
     """

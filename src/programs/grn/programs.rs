@@ -1,0 +1,358 @@
+//! `scgpt-grn programs`: gene programs and a gene network from the similarity of gene embeddings (docs/methods.md, "Gene
+//! programs").
+
+mod activity;
+mod genes;
+mod results;
+mod similar_genes;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::genes::Genes;
+use super::gene_selection::Choice;
+use crate::analysis::gene_network::{self, Directions, ProgramSettings, Programs as Found};
+use crate::cells;
+use crate::checkpoint::Checkpoint;
+use crate::compute;
+use crate::programs::{CHECKPOINT, Facts, INFERENCE, Program, TOPICS, steps};
+use crate::progress;
+use crate::run_record::Run;
+
+/// Gene representation.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GeneEmbedding {
+    /// The gene embedding of the model, independent of cells.
+    #[default]
+    Static,
+    /// The mean contextual gene embedding over the cells of --input.
+    Contextual,
+}
+
+/// Options of `scgpt-grn programs`.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[group(skip)]
+pub struct Options {
+    /// Checkpoint directory, or the name of one in SCGPT_MODELS.
+    #[arg(long, value_name = "DIR")]
+    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    pub checkpoint: PathBuf,
+    /// AnnData with cells, for contextual embeddings and program scores. Without it the genes of the vocabulary are used.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    pub input: Option<PathBuf>,
+    /// AnnData: a row for every gene, with its program in obs, its embedding in obsm/X_scGPT and its similarity to other genes in
+    /// obsp/similarity.
+    #[arg(long, value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub output: PathBuf,
+    /// Gene representation: the static gene embedding of the model, or the mean contextual gene embedding over the cells of
+    /// --input.
+    #[arg(long)]
+    pub embedding: GeneEmbedding,
+    /// Column of obs with groups of cells, such as cell types.
+    #[arg(long, value_name = "COLUMN")]
+    pub groups: Option<String>,
+    /// Groups of cells to include. Default: all.
+    #[arg(long, value_name = "VALUE")]
+    pub subset: Vec<String>,
+    /// Maximum number of cells per group for contextual embeddings, sampled at random; 0 uses all.
+    #[arg(long)]
+    pub max_cells: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// Leiden resolution; higher values give more and smaller programs.
+    #[arg(long)]
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub resolution: f64,
+    /// Number of neighbors of every gene in the kNN graph.
+    #[arg(long, hide_short_help = true)]
+    #[schemars(range(min = 2, max = 200))]
+    pub n_neighbors: usize,
+    /// Minimum number of genes of a program; smaller clusters are dropped.
+    #[arg(long, hide_short_help = true)]
+    #[schemars(range(min = 1))]
+    pub min_genes: usize,
+    /// Minimum cosine similarity of an edge between two genes of a program.
+    #[arg(long, hide_short_help = true)]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub threshold: f64,
+    /// GMT of the programs as gene sets.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "gmt", "x-direction" = "output"))]
+    pub programs: Option<PathBuf>,
+    /// TSV of the edges within programs.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub edges: Option<PathBuf>,
+    /// GraphML of the same edges, for Cytoscape or networkx.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "graphml", "x-direction" = "output"))]
+    pub graph: Option<PathBuf>,
+    /// Network plot of a program.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
+    pub network_plot: Option<PathBuf>,
+    /// Number of the program to plot; 0 is the largest.
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "NUMBER",
+        help_heading = "Results"
+    )]
+    pub plot_program: usize,
+    /// TSV of the mean program scores of each group of cells; scores range from 0 to 1 over the cells.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub program_scores: Option<PathBuf>,
+    /// AnnData: input with program scores added to obsm/X_programs.
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "FILE",
+        help_heading = "Results"
+    )]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub scored_cells: Option<PathBuf>,
+    /// Heat map of the mean program scores of each group of cells.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
+    pub plot: Option<PathBuf>,
+    /// Genes whose most similar genes are reported. With a multi-modal model these may be proteins or peaks.
+    #[arg(long, value_name = "GENE", help_heading = "Results")]
+    pub similar_to: Vec<String>,
+    /// TSV of the genes most similar to those of --similar-to.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub similar_genes: Option<PathBuf>,
+    /// Number of similar genes for each gene of --similar-to.
+    #[arg(long, help_heading = "Results")]
+    #[schemars(range(min = 1))]
+    pub top: usize,
+    /// Gene families, GMT files, for a permutation test of the similarity within each family.
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "FILE",
+        help_heading = "Results"
+    )]
+    #[schemars(extend("x-format" = "gmt", "x-direction" = "input"))]
+    pub gene_families: Vec<PathBuf>,
+    /// TSV of the similarity within gene families, compared with random gene sets.
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "FILE",
+        help_heading = "Results"
+    )]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub family_test: Option<PathBuf>,
+    /// Random seed. Results are reproducible for a fixed seed.
+    #[arg(long)]
+    pub seed: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub cells: cells::Options,
+    #[command(flatten, next_help_heading = "Computing")]
+    #[serde(flatten)]
+    pub compute: compute::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            checkpoint: PathBuf::new(),
+            input: None,
+            output: PathBuf::new(),
+            embedding: GeneEmbedding::default(),
+            groups: None,
+            subset: Vec::new(),
+            max_cells: 500,
+            choice: Choice::default(),
+            resolution: 40.0,
+            n_neighbors: 15,
+            min_genes: 5,
+            threshold: 0.4,
+            programs: None,
+            edges: None,
+            graph: None,
+            network_plot: None,
+            plot_program: 0,
+            program_scores: None,
+            scored_cells: None,
+            plot: None,
+            similar_to: Vec::new(),
+            similar_genes: None,
+            top: 20,
+            gene_families: Vec::new(),
+            family_test: None,
+            seed: 0,
+            cells: cells::Options::default(),
+            compute: compute::Options::default(),
+        }
+    }
+}
+
+/// The program.
+pub struct Programs;
+
+impl Program for Programs {
+    const NAME: &'static str = "scgpt-grn programs";
+    const SUMMARY: &'static str = "Infer gene programs from gene embeddings";
+    const FACTS: Facts = Facts {
+        topics: TOPICS,
+        operations: &["operation_3432"],
+        resources: INFERENCE,
+        contents: &[
+            (
+                "output",
+                &["obs/program", "obsm/X_scGPT", "obsp/similarity"],
+            ),
+            ("scored_cells", &["obsm/X_programs"]),
+            ("checkpoint", CHECKPOINT),
+        ],
+    };
+    type Options = Options;
+
+    fn check(options: &Options) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut needs = |is_requested: bool, has: bool, what: &str, needed: &str| {
+            if is_requested && !has {
+                problems.push(format!("`{what}` needs `{needed}`"));
+            }
+        };
+        let (has_cells, has_groups) = (options.input.is_some(), options.groups.is_some());
+        needs(
+            options.embedding == GeneEmbedding::Contextual,
+            has_cells,
+            "--embedding contextual",
+            "--input",
+        );
+        needs(
+            options.scored_cells.is_some(),
+            has_cells,
+            "--scored-cells",
+            "--input",
+        );
+        needs(
+            options.program_scores.is_some(),
+            has_cells && has_groups,
+            "--program-scores",
+            "--input and --groups",
+        );
+        needs(
+            options.plot.is_some(),
+            has_cells && has_groups,
+            "--plot",
+            "--input and --groups",
+        );
+        needs(
+            !options.subset.is_empty(),
+            has_groups,
+            "--subset",
+            "--groups",
+        );
+        needs(has_groups, has_cells, "--groups", "--input");
+        let has_table = options.similar_genes.is_some();
+        needs(
+            has_table,
+            !options.similar_to.is_empty(),
+            "--similar-genes",
+            "--similar-to",
+        );
+        needs(
+            !options.similar_to.is_empty(),
+            has_table,
+            "--similar-to",
+            "--similar-genes",
+        );
+        let has_table = options.family_test.is_some();
+        needs(
+            has_table,
+            !options.gene_families.is_empty(),
+            "--family-test",
+            "--gene-families",
+        );
+        needs(
+            !options.gene_families.is_empty(),
+            has_table,
+            "--gene-families",
+            "--family-test",
+        );
+        problems
+    }
+
+    fn run(options: Options, run: &mut Run) -> Result<()> {
+        run.record_at(steps::record_path(&options.output));
+        run.seed(options.seed);
+        let device = steps::device(&options.compute, run)?;
+        let checkpoint = Checkpoint::open(&options.checkpoint)?;
+        run.input(&checkpoint.directory)?;
+        checkpoint.notes.iter().for_each(|note| run.note(note));
+        let genes = run.stage("read", |run| Genes::read(&options, checkpoint, device, run))?;
+        let directions = Directions::new(genes.embedding.view())?;
+        let settings = ProgramSettings {
+            neighbors: options.n_neighbors,
+            resolution: options.resolution,
+            min_genes: options.min_genes,
+            seed: options.seed,
+        };
+        let found = run.stage("cluster", |_| {
+            gene_network::programs(genes.embedding.view(), settings)
+        })?;
+        report(&genes, &found, run);
+        let edges = results::edges_inside(&directions, &found, options.threshold);
+        run.metric("edges", edges.len());
+        results::write_network(&options, &genes, (&directions, &found), run)?;
+        results::write_programs(&options, &genes.names, (&found, &edges), run)?;
+        if let Some(path) = &options.similar_genes {
+            let text = similar_genes::nearest(&options, &genes, &directions)?;
+            steps::write_text(path, &text, run)?;
+        }
+        if let Some(path) = &options.family_test {
+            let text = similar_genes::families(&options, &genes, &directions, run)?;
+            steps::write_text(path, &text, run)?;
+        }
+        if options.program_scores.is_some()
+            || options.scored_cells.is_some()
+            || options.plot.is_some()
+        {
+            let programs = &found.programs;
+            run.stage("score", |run| {
+                activity::write(&options, &genes, programs, run)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Name of a program.
+fn name(program: usize) -> String {
+    format!("program_{program}")
+}
+
+fn report(genes: &Genes, found: &Found, run: &mut Run) {
+    let programs = &found.programs;
+    let covered: usize = programs.iter().map(Vec::len).sum();
+    progress::result(&format!(
+        "{} programs of {} genes; {} of {} genes are in no program",
+        programs.len(),
+        covered,
+        genes.names.len() - covered,
+        genes.names.len()
+    ));
+    if programs.is_empty() {
+        run.warning("no cluster of genes is large enough to be a program: lower `--resolution` or `--min-genes`");
+    }
+    run.metric("programs", programs.len());
+    run.metric("genes", genes.names.len());
+    run.metric("genes_in_programs", covered);
+}
