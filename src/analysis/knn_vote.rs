@@ -125,7 +125,7 @@ mod tests {
         let class = |row: u64| Some((row % 4) as u32);
         for (k, name) in [(3, "k3"), (5, "k5"), (10, "k10")] {
             let mut nearest = Nearest::new(10, k);
-            nearest.offer(&queries, &(0..10).collect::<Vec<_>>(), reference, 0);
+            nearest.offer(&queries, &(0..10).collect::<Vec<_>>(), rows, 0);
             for (query, found) in nearest.into_found().iter().enumerate() {
                 let expected = |field: &str| golden[name][field][query].clone();
                 let rows: Vec<u64> = found.iter().map(|near| near.row).collect();

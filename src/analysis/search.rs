@@ -244,6 +244,9 @@ mod tests {
     use super::*;
     use crate::random::{Seed, normal_pair};
 
+    /// Neighbors to find.
+    const K: usize = 9;
+
     fn rows(n: usize, width: usize, length: f32) -> Array2<f32> {
         let mut stream = Seed(n as u64).stream("rows", &[]);
         Array2::from_shape_simple_fn((n, width), || normal_pair(&mut stream).0 as f32 * length)
@@ -270,7 +273,7 @@ mod tests {
             let queries = Queries::new(query_rows.clone());
             let chosen: Vec<usize> = (0..150).collect();
             for step in [1, 37, 700] {
-                let mut parts = [Nearest::new(150, 9), Nearest::new(150, 9)];
+                let mut parts = [Nearest::new(150, K), Nearest::new(150, K)];
                 // Later blocks first, and two searches merged.
                 for (turn, start) in (0..700)
                     .step_by(step)
@@ -286,7 +289,7 @@ mod tests {
                 let found = a.merge(b).into_found();
                 for (query, found) in query_rows.rows().into_iter().zip(found) {
                     let found: Vec<u64> = found.iter().map(|near| near.row).collect();
-                    assert_eq!(found, by_definition(query, &reference, 9));
+                    assert_eq!(found, by_definition(query, &reference, K));
                 }
             }
         }

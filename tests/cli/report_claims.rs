@@ -136,7 +136,7 @@ fn scores_of_every_program_are_in_the_report() {
             "scgpt-perturb reverse",
             "C",
             json!([]),
-            json!({"hits": [accuracy]}),
+            json!({"topk_accuracy": [accuracy]}),
         ),
     ]);
     let page = Page::of(&[&path]);

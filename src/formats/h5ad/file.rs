@@ -14,10 +14,12 @@ use super::node::Node;
 use super::sparse::require_numbers;
 use super::values::check_size;
 use super::watchdog;
-use super::write::STATEMENT;
 use crate::file_format::ANNDATA;
 use crate::formats::{Column, Error, Matrix, Source};
 use crate::signal_handler;
+
+/// Element of `uns` with the version of the format.
+pub(super) const STATEMENT: &str = "scgpt_tools";
 
 /// An AnnData file, open for reading.
 pub struct File {

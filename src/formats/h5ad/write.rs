@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::encode;
-use super::file::File;
+use super::file::{File, STATEMENT};
 use super::frame::Frame;
 use super::legacy;
 use super::node::Node;
@@ -228,9 +228,6 @@ impl Additions {
         encode::column_order(group, &columns).map_err(|error| Error::store(output, "obs", error))
     }
 }
-
-/// Element of `uns` with the version of the format.
-pub(super) const STATEMENT: &str = "scgpt_tools";
 
 fn statement() -> (String, Value) {
     let statement = serde_json::to_value(ANNDATA.statement());

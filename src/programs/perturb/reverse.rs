@@ -336,7 +336,7 @@ fn evaluate(
             records.push(json!({"split": split, "queries": own.len(), "top_k": k, "accuracy": accuracy, "accuracy_random": random, "partial_match": partial_match, "partial_match_random": partial_match_random}));
         }
     }
-    run.metric("hits", records);
+    run.metric("topk_accuracy", records);
     text
 }
 
