@@ -10,10 +10,10 @@ mod cli;
 mod engines;
 /// Versions of the files that programs write for each other.
 mod file_formats;
-/// Help of all programs.
-mod help;
 /// Model parts, losses, bins and tokens against numbers of the reference.
 mod golden;
+/// Help of all programs.
+mod help;
 /// Fixtures and numeric comparison.
 mod support;
 /// The words that texts use.

@@ -25,6 +25,8 @@ pub struct Line {
 const REQUIRED: &str = "Required";
 const OPTIONS: &str = "Options";
 const GENERAL: &str = "General";
+/// Letters of a clause that says enough without what follows its colon.
+const SHORTEST_CLAUSE: usize = 12;
 
 /// The command as help shows it; clap checks only the syntax when [`read`] uses it.
 pub fn build<'a>(
@@ -50,6 +52,8 @@ pub fn build<'a>(
     };
     let mut args: Vec<Arg> = args.map(shown).collect();
     args.sort_by_key(|arg| position(arg, &schema["properties"][arg.get_id().as_str()]));
+    let args = args.into_iter().enumerate();
+    let args = args.map(|(at, arg)| arg.display_order(at));
     Command::new(name)
         .bin_name(name)
         .about(summary)
@@ -100,10 +104,11 @@ pub fn short(command: &Command) -> Command {
     command.clone().mut_args(brief).after_help(all)
 }
 
-/// The text up to the first full stop or colon that ends a clause.
+/// The text up to the first full stop or semicolon, or colon after more than a word or two.
 fn first_sentence(text: &str) -> &str {
-    let ends = [". ", ": ", "; "].map(|end| text.find(end).unwrap_or(text.len()));
-    let end = ends.into_iter().min().unwrap_or(text.len());
+    let colon = text.find(": ").filter(|&at| at > SHORTEST_CLAUSE);
+    let ends = [text.find(". "), text.find("; "), colon];
+    let end = ends.into_iter().flatten().min().unwrap_or(text.len());
     text[..end].trim_end_matches('.')
 }
 
@@ -118,7 +123,7 @@ fn argument(arg: Arg, property: &Value) -> Arg {
         .chain(schema::choices(&property["items"]))
         .map(choice)
         .collect();
-    let arg = arg
+    let arg = named(arg, property)
         .value_parser(ValueParser::new(Text(choices)))
         .allow_negative_numbers(true);
     let arg = match () {
@@ -136,6 +141,18 @@ fn argument(arg: Arg, property: &Value) -> Arg {
             arg.default_value(items.iter().map(plain).collect::<Vec<_>>().join(","))
         }
         default => arg.default_value(plain(default)),
+    }
+}
+
+/// The argument with a short name for its value where the option gives none: N for a whole number, X for another.
+fn named(arg: Arg, property: &Value) -> Arg {
+    let given = arg.get_value_names().and_then(|names| names.first());
+    let is_given = given.is_some_and(|name| *name != arg.get_id().as_str().to_uppercase());
+    match () {
+        () if is_given => arg,
+        () if schema::allows(property, "integer") => arg.value_name("N"),
+        () if schema::allows(property, "number") => arg.value_name("X"),
+        () => arg,
     }
 }
 

@@ -34,33 +34,33 @@ const PERMUTATIONS: usize = 999;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData: perturbations, one per row. X is the predicted change, obsm/X_umap the UMAP coordinates, obs/cluster the cluster.
-    #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
-    pub output: PathBuf,
-    /// TSV of coordinates, cluster and dominant gene of the cluster for every perturbation.
-    #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
-    pub table: Option<PathBuf>,
-    /// UMAP plot, colored by functional group if --groups is given, else by cluster.
-    #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
-    pub plot: Option<PathBuf>,
-    /// TSV of genes and their functional groups: one gene and one group per line.
-    #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
-    pub groups: Option<PathBuf>,
-    /// Resolution of Leiden clustering; higher values give more clusters.
-    #[arg(long)]
-    #[schemars(range(min = 0.0, max = 100.0))]
-    pub resolution: f64,
-    /// Number of neighbors of every perturbation in the kNN graph.
-    #[arg(long)]
-    #[schemars(range(min = 2, max = 200))]
-    pub n_neighbors: usize,
     #[command(flatten)]
     #[serde(flatten)]
     pub request: Request,
+    /// AnnData: perturbations, one per row. X is the predicted change, obsm/X_umap the UMAP coordinates, obs/cluster the cluster.
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
+    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    pub output: PathBuf,
+    /// TSV of coordinates, cluster and dominant gene of the cluster for every perturbation.
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub table: Option<PathBuf>,
+    /// UMAP plot, colored by functional group if --groups is given, else by cluster.
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
+    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
+    pub plot: Option<PathBuf>,
+    /// TSV of genes and their functional groups: one gene and one group per line.
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
+    pub groups: Option<PathBuf>,
+    /// Resolution of Leiden clustering; higher values give more clusters.
+    #[arg(long, help_heading = "Options")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub resolution: f64,
+    /// Number of neighbors of every perturbation in the kNN graph.
+    #[arg(long, help_heading = "Options")]
+    #[schemars(range(min = 2, max = 200))]
+    pub n_neighbors: usize,
 }
 
 impl Default for Options {

@@ -19,26 +19,26 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub request: Request,
     /// AnnData: predicted expression with one row per perturbation. X is the mean expression, layers/change the change from control.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
     /// TSV of the most changed genes of every perturbation.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub table: Option<PathBuf>,
     /// Number of genes per perturbation in that table.
-    #[arg(long)]
+    #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 1))]
     pub top: usize,
     /// New directory of figures, one for each of the first 50 perturbations: predicted changes of the most changed genes, and observed
     /// changes where the input has cells of the perturbation.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = "Options", value_name = "DIR")]
     #[schemars(extend("x-format" = "directory", "x-direction" = "output"))]
     pub plot_dir: Option<PathBuf>,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub request: Request,
 }
 
 impl Default for Options {

@@ -27,41 +27,41 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// TSV of candidate perturbations, best first.
-    #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
-    pub output: PathBuf,
-    /// Perturbations whose cells in the input are the target state. Their true perturbation is known, so the ranking can be evaluated.
-    #[arg(long, value_name = "PERTURBATION")]
-    pub query: Vec<String>,
-    /// Column of obs that defines the target state instead.
-    #[arg(long, value_name = "COLUMN")]
-    pub target_column: Option<String>,
-    /// Value of that column in the cells of the target state.
-    #[arg(long, value_name = "VALUE")]
-    pub target: Option<String>,
-    /// TSV of top-k accuracy: how often the true perturbation of --query is among the best candidates.
-    #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
-    pub evaluate: Option<PathBuf>,
-    /// Number of candidates per query in the table.
-    #[arg(long)]
-    #[schemars(range(min = 1))]
-    pub top: usize,
-    /// Number of nearest candidates that each cell votes for, weighted by 1 / rank.
-    #[arg(long)]
-    #[schemars(range(min = 1))]
-    pub top_k: usize,
-    /// Pseudobulk size: cells averaged before they vote, which reduces noise; 1 lets single cells vote, as in the paper.
-    #[arg(long, hide_short_help = true)]
-    #[schemars(range(min = 1))]
-    pub pseudobulk_size: usize,
-    /// Exclude the genes of all candidates from the distance: a knock-out silences its own gene.
-    #[arg(long, hide_short_help = true)]
-    pub ignore_targets: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub request: Request,
+    /// TSV of candidate perturbations, best first.
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub output: PathBuf,
+    /// Perturbations whose cells in the input are the target state. Their true perturbation is known, so the ranking can be evaluated.
+    #[arg(long, help_heading = "Options", value_name = "PERTURBATION")]
+    pub query: Vec<String>,
+    /// Column of obs that defines the target state instead.
+    #[arg(long, help_heading = "Options", value_name = "COLUMN")]
+    pub target_column: Option<String>,
+    /// Value of that column in the cells of the target state.
+    #[arg(long, help_heading = "Options", value_name = "VALUE")]
+    pub target: Option<String>,
+    /// TSV of top-k accuracy: how often the true perturbation of --query is among the best candidates.
+    #[arg(long, help_heading = "Options", value_name = "FILE")]
+    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    pub evaluate: Option<PathBuf>,
+    /// Number of candidates per query in the table.
+    #[arg(long, help_heading = "Options")]
+    #[schemars(range(min = 1))]
+    pub top: usize,
+    /// Number of nearest candidates that each cell votes for, weighted by 1 / rank.
+    #[arg(long, help_heading = "Options")]
+    #[schemars(range(min = 1))]
+    pub top_k: usize,
+    /// Pseudobulk size: cells averaged before they vote, which reduces noise; 1 lets single cells vote, as in the paper.
+    #[arg(long, help_heading = "Options", hide_short_help = true)]
+    #[schemars(range(min = 1))]
+    pub pseudobulk_size: usize,
+    /// Exclude the genes of all candidates from the distance: a knock-out silences its own gene.
+    #[arg(long, help_heading = "Options", hide_short_help = true)]
+    pub ignore_targets: bool,
 }
 
 impl Default for Options {

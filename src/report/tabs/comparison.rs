@@ -380,7 +380,11 @@ fn reverse_perturbation(runs: &[Found]) -> Markup {
         ],
     );
     for (at, run) in runs.iter().enumerate() {
-        let found = run.record.metrics.get("topk_accuracy").and_then(Value::as_array);
+        let found = run
+            .record
+            .metrics
+            .get("topk_accuracy")
+            .and_then(Value::as_array);
         for hit in found.into_iter().flatten() {
             let number =
                 |key: &str, decimals| Cell::number(hit.get(key).and_then(Value::as_f64), decimals);
