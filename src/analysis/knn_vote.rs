@@ -120,7 +120,7 @@ mod tests {
         let values = values.data().chunks_exact(4);
         let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
         let cells = Array2::from_shape_vec((30, 32), values.collect()).unwrap();
-        let (reference, queries) = cells.view().split_at(Axis(0), 20);
+        let (rows, queries) = cells.view().split_at(Axis(0), 20);
         let queries = Queries::new(queries.to_owned());
         let class = |row: u64| Some((row % 4) as u32);
         for (k, name) in [(3, "k3"), (5, "k5"), (10, "k10")] {
