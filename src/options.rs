@@ -17,6 +17,7 @@ mod problems;
 pub mod schema;
 mod size;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
@@ -209,14 +210,11 @@ impl Definition {
             .command
             .get_arguments()
             .map(|arg| arg.get_id().as_str());
-        let of_clap = flags
+        // Help has an order of its own.
+        let of_clap: BTreeSet<&str> = flags
             .filter(|id| !command::NOT_OPTIONS.contains(id))
-            .collect::<Vec<_>>();
-        let of_serde = self
-            .properties()
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>();
+            .collect();
+        let of_serde: BTreeSet<&str> = self.properties().keys().map(String::as_str).collect();
         let mut found = Vec::new();
         if of_clap != of_serde {
             found.push(format!(

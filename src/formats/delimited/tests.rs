@@ -35,7 +35,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 #[test]
 fn a_compressed_table_of_genes_by_cells_from_r() {
     let file = "made/genes_by_cells_of_r.csv.gz";
-    for memory in [1 << 12, MEMORY] {
+    for memory in [1 << 16, MEMORY] {
         let plain = open_file(&formats(file), Orientation::Auto, None, memory).unwrap();
         assert_eq!(summary(&plain.matrix), expected(file));
         assert_eq!(plain.cell_names[224], "CELL_000224");
