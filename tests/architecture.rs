@@ -380,10 +380,10 @@ fn programs_do_not_use_each_other() {
                     "Entry",
                     "entry",
                     "from_scratch",
-                    "perturbed",
+                    "perturbation_data",
                     "samples",
                     "steps",
-                    "watch"
+                    "training_progress",
                 ]
                 .contains(&used.as_str()),
                 "{} uses `{used}`",

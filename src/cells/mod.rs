@@ -25,11 +25,11 @@ use std::sync::Arc;
 #[group(skip)]
 pub struct Options {
     /// Matrix to read: X, raw or layers/NAME. Default: X if it holds counts or log-normalized values, else raw.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
     /// Column of var with the gene names. Default: its index, or feature_name, gene_name, gene_symbol or gene_symbols if more of
     /// those names are in the vocabulary of the model.
-    #[arg(long)]
+    #[arg(long, value_name = "COLUMN")]
     pub gene_column: Option<String>,
 }
 

@@ -615,7 +615,9 @@ mod directories {
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let uses = || inspect::inspect(directory.path()).unwrap().uses;
         assert!(uses().contains(&inspect::Use::AnnotationWithoutNames));
-        arguments["scgpt_tools"] = json!({"classes": ["a", "b", "c", "d", "e"]});
+        let statement = crate::file_format::MODEL.statement();
+        arguments["scgpt_tools"] = serde_json::to_value(statement).unwrap();
+        arguments["scgpt_tools"]["classes"] = json!(["a", "b", "c", "d", "e"]);
         std::fs::write(&path, arguments.to_string()).unwrap();
         assert!(uses().contains(&inspect::Use::Annotation));
         rewrite(&directory, |state| {

@@ -44,7 +44,7 @@ pub struct Options {
     pub atac: Vec<PathBuf>,
     /// Sample sheet (CSV) instead of the files above: column path, and optionally sample (the same for files of the same cells),
     /// batch and modality (RNA, Protein or ATAC).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "csv", "x-direction" = "input"))]
     pub samples: Option<PathBuf>,
     /// AnnData or MuData: cells with embedding, kNN graph, clusters and UMAP coordinates. A copy of the input if that is one file,
@@ -65,7 +65,7 @@ pub struct Options {
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,
     /// Column of obs that colors the plot. Default: that of --labels, else the batch.
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, hide_short_help = true, value_name = "COLUMN")]
     pub color: Option<String>,
     /// Column of obs with the technical batch. Default: each file is a batch.
     #[arg(long, value_name = "COLUMN")]
@@ -137,7 +137,7 @@ pub struct Options {
     #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub obsm_key: String,
     /// Number of neighbors of every cell in the kNN graph.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2, max = 200))]
     pub n_neighbors: usize,
     /// Resolution of Leiden clustering; higher values give more clusters.

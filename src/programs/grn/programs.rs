@@ -223,71 +223,42 @@ impl Program for Programs {
     type Options = Options;
 
     fn check(options: &Options) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut needs = |is_requested: bool, has: bool, what: &str, needed: &str| {
-            if is_requested && !has {
-                problems.push(format!("`{what}` needs `{needed}`"));
-            }
-        };
         let (has_cells, has_groups) = (options.input.is_some(), options.groups.is_some());
-        needs(
-            options.embedding == GeneEmbedding::Contextual,
-            has_cells,
-            "--embedding contextual",
-            "--input",
-        );
-        needs(
-            options.scored_cells.is_some(),
-            has_cells,
-            "--scored-cells",
-            "--input",
-        );
-        needs(
-            options.program_scores.is_some(),
-            has_cells && has_groups,
-            "--program-scores",
-            "--input and --groups",
-        );
-        needs(
-            options.plot.is_some(),
-            has_cells && has_groups,
-            "--plot",
-            "--input and --groups",
-        );
-        needs(
-            !options.subset.is_empty(),
-            has_groups,
-            "--subset",
-            "--groups",
-        );
-        needs(has_groups, has_cells, "--groups", "--input");
-        let has_table = options.similar_genes.is_some();
-        needs(
-            has_table,
+        let is_contextual = options.embedding == GeneEmbedding::Contextual;
+        let (cells, both) = ("--input", "--input and --groups");
+        let [similar, table] = [
             !options.similar_to.is_empty(),
-            "--similar-genes",
-            "--similar-to",
-        );
-        needs(
-            !options.similar_to.is_empty(),
-            has_table,
-            "--similar-to",
-            "--similar-genes",
-        );
-        let has_table = options.family_test.is_some();
-        needs(
-            has_table,
+            options.similar_genes.is_some(),
+        ];
+        let [families, test] = [
             !options.gene_families.is_empty(),
-            "--family-test",
-            "--gene-families",
-        );
-        needs(
-            !options.gene_families.is_empty(),
-            has_table,
-            "--gene-families",
-            "--family-test",
-        );
-        problems
+            options.family_test.is_some(),
+        ];
+        let (scores, plot) = (options.program_scores.is_some(), options.plot.is_some());
+        let subset = !options.subset.is_empty();
+        let rules = [
+            (is_contextual, "--embedding contextual", has_cells, cells),
+            (
+                options.scored_cells.is_some(),
+                "--scored-cells",
+                has_cells,
+                cells,
+            ),
+            (scores, "--program-scores", has_cells && has_groups, both),
+            (plot, "--plot", has_cells && has_groups, both),
+            (subset, "--subset", has_groups, "--groups"),
+            (has_groups, "--groups", has_cells, cells),
+            (table, "--similar-genes", similar, "--similar-to"),
+            (similar, "--similar-to", table, "--similar-genes"),
+            (test, "--family-test", families, "--gene-families"),
+            (families, "--gene-families", test, "--family-test"),
+        ];
+        let broken = rules
+            .into_iter()
+            .filter(|(given, _, has, _)| *given && !has);
+        let problem =
+            |(_, what, _, needed): (bool, &str, bool, &str)| format!("`{what}` needs `{needed}`");
+        broken.map(problem).collect()
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
