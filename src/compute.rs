@@ -13,7 +13,7 @@ use tch::{Cuda, Device, Kind};
 pub struct Options {
     /// Device: auto (a GPU if available), cpu, cuda, or cuda:N for GPU number N.
     #[arg(long)]
-    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("examples" = ["auto", "cpu", "cuda:0"]))]
+    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("x-fingerprint" = false, "examples" = ["auto", "cpu", "cuda:0"]))]
     pub device: String,
 }
 

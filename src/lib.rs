@@ -6,6 +6,7 @@
 //! cli         parse, run, report, exit code          options, failure, run_record, progress, interrupt
 //! programs    one file per program: its options and the order of its steps
 //! report      the HTML report of run outputs
+//! trainer     one training run of any task: network, plan, work directory, model directory
 //! train       the training loop and its objectives   predict      embeddings and labels of cells
 //! baselines   baseline methods on the same data      figures      plots
 //! model       the network, tensors only              cells        a file as model input
@@ -59,6 +60,8 @@ pub mod split;
 pub mod tokens;
 #[cfg(feature = "torch")]
 pub mod train;
+#[cfg(feature = "torch")]
+pub mod trainer;
 pub mod vocabulary;
 
 #[cfg(test)]

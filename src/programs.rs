@@ -31,8 +31,6 @@ pub mod report;
 pub mod samples;
 mod steps;
 pub mod tokenize;
-#[cfg(feature = "torch")]
-mod training_progress;
 
 use clap::Args;
 use schemars::JsonSchema;

@@ -17,6 +17,7 @@ use crate::formats::h5ad::{self, Additions, Embedding};
 use crate::predict::{Pretrained, embeddings};
 use crate::random::Seed;
 use crate::run_record::Run;
+use crate::trainer;
 use crate::{compute, tokens};
 
 /// Options of `scgpt-embed`.
@@ -105,7 +106,7 @@ impl Program for Embed {
         run.input(&options.input)?;
         checkpoint.notes.iter().for_each(|note| run.note(note));
         let model = run.stage("load_model", |_| Pretrained::new(checkpoint, device))?;
-        steps::report_weights(&model.weights, run);
+        trainer::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
         let embeddings = run.stage("embed", |run| embed(&options, &model, &cells, run))?;

@@ -2,7 +2,7 @@
 
 mod data;
 mod evaluation;
-mod learner;
+mod task;
 
 use std::path::PathBuf;
 
@@ -10,15 +10,11 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::data::Data;
-use self::learner::Learner;
 use super::from_scratch::Size;
 use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
-use crate::predict::annotation::Settings;
-use crate::predict::settings;
 use crate::run_record::Run;
 use crate::train::annotation::Weights;
-use crate::{cells, compute, output, tokens, train};
+use crate::{cells, compute, tokens, train, trainer};
 
 /// Options of `scgpt-finetune-annotation`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -27,11 +23,11 @@ use crate::{cells, compute, output, tokens, train};
 pub struct Options {
     /// AnnData with labeled cells.
     #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
     /// Directory with the fine-tuned model, metrics and figures.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
     /// Column of obs with cell types. Cells without a label are dropped.
     #[arg(long, value_name = "COLUMN")]
@@ -39,7 +35,7 @@ pub struct Options {
     /// Pre-trained model: a directory, or the name of a model in a directory of SCGPT_MODELS. Default: train a small model from
     /// scratch.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
     /// Column of obs with the technical batch or donor, for selecting highly variable genes within batches, testing on whole
     /// batches (--test-groups) and adversarial batch correction (--dar-weight).
@@ -65,7 +61,7 @@ pub struct Options {
     pub values: Option<tokens::Values>,
     /// AnnData with the test cells, all genes and labels, for scgpt-annotate or other methods.
     #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "output"))]
     pub test_cells: Option<PathBuf>,
     /// Class-balanced loss: weights classes by inverse frequency, so that all cell types count equally.
     #[arg(long, hide_short_help = true)]
@@ -75,6 +71,7 @@ pub struct Options {
     pub freeze: Freeze,
     /// Also evaluate baselines (PCA with logistic regression, PCA with nearest neighbors) on the same cells.
     #[arg(long, hide_short_help = true)]
+    #[schemars(extend("x-fingerprint" = false))]
     pub baselines: bool,
     /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
@@ -204,65 +201,7 @@ impl Program for FinetuneAnnotation {
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.seed(options.seed);
-        let resume = options.training.resume;
-        if !resume {
-            output::check_directory(&options.output, output::Existing::Refuse)?;
-        }
-        let work = output::WorkFolder::create(&options.output, resume)?;
-        run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
-        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
-        if options.training.resume && is_complete(&options, run) {
-            run.note(format!(
-                "`{}` is already complete",
-                options.output.display()
-            ));
-            work.remove();
-            return Ok(());
-        }
-        output::check_directory(&options.output, output::Existing::Refuse)?;
-        if let Some(path) = &options.test_cells {
-            run.stage("write_test_cells", |_| {
-                data::write_test_cells(&options, &data, path)
-            })?;
-        }
-        let mut learner = run.stage("build_model", |run| {
-            Learner::build(&options, &data, device, run)
-        })?;
-        run.stage("train", |run| {
-            learner.train(&options, &data, work.path(), run)
-        })?;
-        let files = run.stage("test", |run| {
-            evaluation::test(&options, &data, &learner, run)
-        })?;
-        run.stage("write", |run| {
-            learner.write(&options, &data, work.path(), (files, run))
-        })?;
-        work.remove();
-        run.output(&options.output)?;
-        Ok(())
+        trainer::run(&options, device, run)
     }
-}
-
-/// True if the output is already complete: an earlier run was killed after writing it.
-fn is_complete(options: &Options, run: &Run) -> bool {
-    settings::is_written::<Settings>(&options.output, &fingerprint(options, run))
-}
-
-/// Options that do not affect the model; input files are identified by content, not by path.
-const NOT_IN_FINGERPRINT: [&str; 8] = [
-    "resume",
-    "save_every",
-    "input",
-    "checkpoint",
-    "output",
-    "device",
-    "baselines",
-    "test_cells",
-];
-
-/// Fingerprint of everything that affects the result.
-pub fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

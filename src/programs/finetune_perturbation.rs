@@ -2,8 +2,9 @@
 
 mod data;
 mod evaluation;
-mod learner;
 mod perceptron;
+mod reader;
+mod task;
 
 use std::path::PathBuf;
 
@@ -16,16 +17,10 @@ use super::{CELLS, CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
 use crate::analysis::differential::Test;
 use crate::cells::{self, controls::Pairing};
 use crate::compute;
-use crate::output;
-use crate::predict::perturbation::Settings;
-use crate::predict::settings;
 use crate::programs::from_scratch::{Size, ValueEncoding};
 use crate::run_record::Run;
 use crate::split::perturbations::Scheme;
-use crate::train;
-
-use data::Data;
-use learner::Learner;
+use crate::{train, trainer};
 
 /// Options of `scgpt-finetune-perturbation`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -35,11 +30,11 @@ pub struct Options {
     /// AnnData with perturbed and control cells: counts or log-normalized values. Files in the format of GEARS can be used
     /// directly.
     #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
     /// New directory for the trained model, test metrics and figures.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
     #[command(flatten)]
     #[serde(flatten)]
@@ -50,7 +45,7 @@ pub struct Options {
     /// Pre-trained model to start from: a directory, or the name of a model in a directory of SCGPT_MODELS. Without it a small model is
     /// trained from scratch.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
     /// How test perturbations are chosen.
     #[arg(long)]
@@ -105,13 +100,15 @@ pub struct Options {
     pub contrast: bool,
     /// Number of control cells from which a perturbation is predicted, chosen at random.
     #[arg(long, hide_short_help = true)]
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-fingerprint" = false), range(min = 1))]
     pub controls: usize,
     /// Differential expression test for responding genes.
     #[arg(long, hide_short_help = true)]
+    #[schemars(extend("x-fingerprint" = false))]
     pub de_test: Test,
     /// Also evaluate baselines on the same perturbations.
     #[arg(long, hide_short_help = true)]
+    #[schemars(extend("x-fingerprint" = false))]
     pub baselines: bool,
     /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
@@ -224,61 +221,7 @@ impl Program for FinetunePerturbation {
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.seed(options.seed);
-        let resume = options.training.resume;
-        if !resume {
-            output::check_directory(&options.output, output::Existing::Refuse)?;
-        }
-        let work = output::WorkFolder::create(&options.output, resume)?;
-        run.record_at(options.output.join("run.json"));
         let device = steps::device(&options.compute, run)?;
-        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
-        if resume && is_complete(&options, run) {
-            run.note(format!(
-                "`{}` is complete already",
-                options.output.display()
-            ));
-            work.remove();
-            return Ok(());
-        }
-        output::check_directory(&options.output, output::Existing::Refuse)?;
-        let mut learner = run.stage("build_model", |run| {
-            Learner::build(&options, &data, device, run)
-        })?;
-        run.stage("train", |run| {
-            learner.train(&options, &data, work.path(), run)
-        })?;
-        let files = run.stage("test", |run| {
-            evaluation::test(&options, &data, &learner, (work.path(), run))
-        })?;
-        run.stage("write", |run| {
-            learner.write(&options, &data, work.path(), (files, run))
-        })?;
-        work.remove();
-        run.output(&options.output)?;
-        Ok(())
+        trainer::run(&options, device, run)
     }
-}
-
-/// Whether the output of this very run is complete: the run was killed after writing it.
-fn is_complete(options: &Options, run: &Run) -> bool {
-    settings::is_written::<Settings>(&options.output, &fingerprint(options, run))
-}
-
-/// Options that do not change the trained model; input files are compared by content, not by path.
-const NOT_IN_FINGERPRINT: [&str; 9] = [
-    "resume",
-    "save_every",
-    "input",
-    "checkpoint",
-    "output",
-    "device",
-    "baselines",
-    "controls",
-    "de_test",
-];
-
-/// Fingerprint of everything that determines the result of a run.
-fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

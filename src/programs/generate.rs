@@ -22,6 +22,7 @@ use crate::predict::generation::{Confidence, Generated, Generator, Rounds};
 use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;
+use crate::trainer;
 use crate::tokens::binning::Ties;
 
 /// Options of `scgpt-generate`.
@@ -187,7 +188,7 @@ impl Program for Generate {
         run.input(&options.input)?;
         checkpoint.notes.iter().for_each(|note| run.note(note));
         let model = Generator::new(checkpoint, device)?;
-        steps::report_weights(&model.weights, run);
+        trainer::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
         steps::report_genes(&cells.genes, &model.vocabulary, run);

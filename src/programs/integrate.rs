@@ -3,9 +3,9 @@
 mod data;
 mod evaluation;
 mod imputation;
-mod learner;
 mod reading;
 mod results;
+mod task;
 
 use std::path::PathBuf;
 
@@ -14,13 +14,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::data::Data;
-use self::learner::Learner;
 use super::from_scratch::Size;
 use super::{CELLS, CHECKPOINT, Facts, Program, Resources, TOPICS, steps};
 use crate::failure::Failure;
-use crate::predict::integration::Settings;
-use crate::predict::settings;
+
+
+use crate::distributed::SingleProcess;
 use crate::run_record::Run;
+use crate::trainer::{self, Trained};
 use crate::train::integration::Weights;
 use crate::{cells, compute, output, tokens, train};
 
@@ -32,51 +33,53 @@ pub struct Options {
     /// Cells to integrate: AnnData (.h5ad) with gene expression, or MuData (.h5mu) with several modalities. Each file is a batch
     /// unless --batch is given.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
     /// AnnData of antibody counts (CITE-seq) for cells of --input, matched by cell name. Cells that are in one file only are kept.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub protein: Vec<PathBuf>,
     /// AnnData of chromatin accessibility (ATAC) for cells of --input, as peaks or gene activities, matched by cell name.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub atac: Vec<PathBuf>,
     /// Sample sheet (CSV) instead of the files above: column path, and optionally sample (the same for files of the same cells),
     /// batch and modality (RNA, Protein or ATAC).
     #[arg(long, hide_short_help = true, value_name = "FILE")]
-    #[schemars(extend("x-format" = "csv", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "csv", "x-direction" = "input"))]
     pub samples: Option<PathBuf>,
     /// AnnData or MuData: cells with embedding, kNN graph, clusters and UMAP coordinates. A copy of the input if that is one file,
     /// else a new AnnData (.h5ad) with all cells and features.
     #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
     /// New directory for the trained model, which can map new batches later (--checkpoint and --zero-shot).
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub model: Option<PathBuf>,
     /// TSV of integration metrics of the embedding and of baselines.
     #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "tsv", "x-direction" = "output"))]
     pub metrics: Option<PathBuf>,
     /// UMAP plot of the cells, colored by --color.
     #[arg(long, value_name = "FILE")]
-    #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,
     /// Column of obs that colors the plot. Default: that of --labels, else the batch.
     #[arg(long, hide_short_help = true, value_name = "COLUMN")]
+    #[schemars(extend("x-fingerprint" = false))]
     pub color: Option<String>,
     /// Column of obs with the technical batch. Default: each file is a batch.
     #[arg(long, value_name = "COLUMN")]
     pub batch: Option<String>,
     /// Column of obs with the cell types, used for evaluation only.
     #[arg(long, value_name = "COLUMN")]
+    #[schemars(extend("x-fingerprint" = false))]
     pub labels: Option<String>,
     /// Pre-trained model to start from, or a model trained by this program: a directory, or the name of a model in a directory of
     /// SCGPT_MODELS. Without it a small model is trained from scratch.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
     /// Do not train: embed cells with the pre-trained model (zero-shot), or map them with a model trained by this program.
     #[arg(long)]
@@ -84,6 +87,7 @@ pub struct Options {
     /// Normalization statistics (DSBN) of a batch that the model was not trained on: the mean of its training batches, or the
     /// batch's own statistics.
     #[arg(long, hide_short_help = true)]
+    #[schemars(extend("x-fingerprint" = false))]
     pub new_batch: NewBatch,
     /// Number of highly variable genes to read, selected within batches; 0 reads all genes.
     #[arg(long)]
@@ -135,20 +139,23 @@ pub struct Options {
     pub validation_fraction: f64,
     /// Name of the embedding in obsm, and prefix of the other results. Existing entries with these names are replaced in the output.
     #[arg(long, hide_short_help = true, value_name = "NAME")]
+    #[schemars(extend("x-fingerprint" = false))]
     pub obsm_key: String,
     /// Number of neighbors of every cell in the kNN graph.
     #[arg(long, hide_short_help = true)]
-    #[schemars(range(min = 2, max = 200))]
+    #[schemars(extend("x-fingerprint" = false), range(min = 2, max = 200))]
     pub n_neighbors: usize,
     /// Resolution of Leiden clustering; higher values give more clusters.
     #[arg(long)]
-    #[schemars(range(min = 0.0, max = 100.0))]
+    #[schemars(extend("x-fingerprint" = false), range(min = 0.0, max = 100.0))]
     pub resolution: f64,
     /// Name of the root cell for diffusion pseudotime.
     #[arg(long, hide_short_help = true, value_name = "CELL")]
+    #[schemars(extend("x-fingerprint" = false))]
     pub root: Option<String>,
     /// Also evaluate baselines on the same cells: principal components (PCA) and Harmony.
     #[arg(long, hide_short_help = true)]
+    #[schemars(extend("x-fingerprint" = false))]
     pub baselines: bool,
     /// Random seed. Results are reproducible for a fixed seed.
     #[arg(long)]
@@ -330,13 +337,14 @@ impl Program for Integrate {
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.record_at(steps::record_path(&options.output));
         run.seed(options.seed);
-        if let Some(model) = options.model.as_ref().filter(|_| !options.training.resume) {
+        let model = options.model.as_deref();
+        if let Some(model) = model.filter(|_| !options.training.resume) {
             output::check_directory(model, output::Existing::Refuse)?;
         }
         let device = steps::device(&options.compute, run)?;
         let data = run.stage("read_cells", |run| Data::read(&options, run))?;
-        let is_trained = options.zero_shot || is_complete(&options, run);
-        if let Some(model) = options.model.as_ref().filter(|_| !is_trained) {
+        let complete = model.filter(|model| trainer::is_complete(&options, model, run));
+        if let Some(model) = model.filter(|_| !options.zero_shot && complete.is_none()) {
             output::check_directory(model, output::Existing::Refuse)?;
         }
         if data.settings.is_some() && options.zero_shot {
@@ -344,27 +352,23 @@ impl Program for Integrate {
                 "options for features and tokens are ignored: the settings of the model are used",
             );
         }
-        let mut learner = run.stage("build_model", |run| {
-            Learner::build(&options, &data, device, run)
+        let (network, reader) = run.stage("build_model", |run| {
+            trainer::build(&options, &data, device, run)
         })?;
-        if data.masked.is_some() && !learner.has_mvc_decoder() {
+        if data.masked.is_some() && !network.shape.heads.cell_expression {
             return Err(Failure::Input.error("`--mask-modality` needs a model with an MVC (GEPC) decoder, which this model does not have"));
         }
-        if is_trained && !options.zero_shot {
-            let model = options.model.as_deref().unwrap_or(&options.output);
-            learner.reload(model, run)?;
-        } else if !options.zero_shot {
-            let work = output::WorkFolder::create(&options.output, options.training.resume)?;
-            run.stage("train", |run| {
-                learner.train(&options, &data, work.path(), run)
-            })?;
-            if let Some(model) = &options.model {
-                learner.write(&options, &data, (model, work.path()), run)?;
-                run.output(model)?;
-            }
-            work.remove();
+        let trained = Trained {
+            data: &data,
+            reader: &reader,
+            network: &network,
+        };
+        match complete {
+            _ if options.zero_shot => {}
+            Some(model) => network.reload(model, run)?,
+            None => train(&options, trained, run)?,
         }
-        results::write(&options, &data, &learner, run)
+        results::write(&options, &data, trained, run)
     }
 }
 
@@ -389,39 +393,17 @@ fn output_problems(options: &Options) -> Vec<String> {
     problems
 }
 
-/// Whether the model of this very run is complete: the run was killed after writing it.
-fn is_complete(options: &Options, run: &Run) -> bool {
-    let resumed = options.model.as_ref().filter(|_| options.training.resume);
-    let is_written =
-        |model: &PathBuf| settings::is_written::<Settings>(model, &fingerprint(options, run));
-    resumed.is_some_and(is_written)
-}
-
-/// Options that do not change the trained model; input files are compared by content, not by path.
-const NOT_IN_FINGERPRINT: [&str; 20] = [
-    "root",
-    "new_batch",
-    "resume",
-    "save_every",
-    "input",
-    "protein",
-    "atac",
-    "samples",
-    "checkpoint",
-    "output",
-    "model",
-    "metrics",
-    "plot",
-    "color",
-    "labels",
-    "obsm_key",
-    "n_neighbors",
-    "resolution",
-    "baselines",
-    "device",
-];
-
-/// Fingerprint of everything that determines the result of a run.
-pub fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
+/// Trains the model, and writes it to `--model`.
+fn train(options: &Options, trained: Trained<'_, Options>, run: &mut Run) -> Result<()> {
+    let work = output::WorkFolder::create(&options.output, options.training.resume)?;
+    let folder = work.path();
+    run.stage("train", |run| {
+        trainer::train(options, trained, (folder, &SingleProcess), run)
+    })?;
+    if let Some(model) = &options.model {
+        trainer::write(options, trained, (model, folder, Vec::new()), run)?;
+        run.output(model)?;
+    }
+    work.remove();
+    Ok(())
 }

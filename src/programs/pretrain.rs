@@ -2,7 +2,7 @@
 
 mod baselines;
 mod data;
-mod learner;
+mod task;
 mod stream;
 mod training_curve;
 
@@ -12,23 +12,17 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::data::Data;
-use self::learner::Learner;
 use super::from_scratch::{Size, ValueEncoding};
 use super::{CHECKPOINT, Facts, MODEL, Program, Resources, TOPICS, steps};
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::directory::PRETRAINING_KEY;
 use crate::corpus;
 use crate::distributed::{self, Ranks};
 use crate::failure::Failure;
 use crate::options;
-use crate::output::WorkFolder;
 use crate::progress;
 use crate::run_record::Run;
 use crate::tokens::binning::Ties;
-use crate::train;
 use crate::train::pretraining::{Objectives, Task};
-use crate::{compute, output};
+use crate::{compute, train, trainer};
 
 /// Options of `scgpt-pretrain`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -38,16 +32,16 @@ pub struct Options {
     /// Corpora of tokenized cells, several separated by commas: directories written by scgpt-tokenize, or cell banks of
     /// scGPT in Python.
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
-    #[schemars(extend("x-format" = "corpus", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "corpus", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
     /// Directory with the pre-trained model, metrics and training curves.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
     /// Checkpoint to continue from: a directory, or the name of a model in a directory of SCGPT_MODELS. New genes are added to
     /// its vocabulary. Default: train from scratch.
     #[arg(long, value_name = "DIR")]
-    #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
     /// Annotation of the corpus with cell types, the auxiliary classification target (--cls-weight). Cells without a label are
     /// used for the other objectives.
@@ -59,7 +53,7 @@ pub struct Options {
     /// Gene-level condition tokens, such as pathways: gene sets (.gmt), or a table with a gene and its category on each line
     /// (.tsv). A gene in several sets belongs to the first.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
-    #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "txt", "x-direction" = "input"))]
     pub gene_conditions: Option<PathBuf>,
     /// Fraction of cells held out for validation.
     #[arg(long)]
@@ -188,7 +182,6 @@ impl Program for Pretrain {
     }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
-        run.seed(options.seed);
         let device = steps::device(&options.compute, run)?;
         let ranks = distributed::join(match device {
             tch::Device::Cuda(gpu) => Some(gpu),
@@ -198,37 +191,7 @@ impl Program for Pretrain {
         if !ranks.leads() {
             progress::set_verbosity(progress::Verbosity::Quiet);
         }
-        let resume = options.training.resume;
-        if ranks.leads() {
-            if !resume {
-                output::check_directory(&options.output, output::Existing::Refuse)?;
-            }
-            run.record_at(options.output.join("run.json"));
-        }
-        let data = run.stage("read_cells", |run| Data::read(&options, run))?;
-        if resume && is_complete(&options, run) {
-            run.note(format!(
-                "`{}` is already complete",
-                options.output.display()
-            ));
-            if ranks.leads() {
-                WorkFolder::create(&options.output, true)?.remove();
-            }
-            return Ok(());
-        }
-        let work = || WorkFolder::create(&options.output, resume);
-        let work = ranks.leads().then(work).transpose()?;
-        let mut learner = run.stage("build_model", |run| {
-            Learner::build(&options, &data, device, run)
-        })?;
-        let last = run.stage("train", |run| learner.train(&options, &data, ranks, run))?;
-        let Some(work) = work else { return Ok(()) };
-        run.stage("write", |run| {
-            learner.write(&options, &data, (work.path(), &last), run)
-        })?;
-        work.remove();
-        run.output(&options.output)?;
-        Ok(())
+        trainer::distributed(&options, device, ranks, run)
     }
 }
 
@@ -246,29 +209,4 @@ fn check_ranks(options: &Options, ranks: &dyn Ranks, run: &mut Run) -> Result<()
         run.metric("processes", size);
     }
     Ok(())
-}
-
-/// True if the output is already complete: an earlier run was killed after writing it.
-fn is_complete(options: &Options, run: &Run) -> bool {
-    let written = Checkpoint::open(&options.output);
-    written.is_ok_and(|model| {
-        let settings = model.arguments.get(PRETRAINING_KEY);
-        settings.is_some_and(|settings| settings["fingerprint"] == fingerprint(options, run))
-    })
-}
-
-/// Options that do not affect the result; input files are identified by content, not by path.
-const NOT_IN_FINGERPRINT: [&str; 7] = [
-    "resume",
-    "save_every",
-    "input",
-    "checkpoint",
-    "gene_conditions",
-    "output",
-    "device",
-];
-
-/// Fingerprint of everything that affects the result.
-fn fingerprint(options: &Options, run: &Run) -> String {
-    steps::fingerprint(options, &NOT_IN_FINGERPRINT, run)
 }

@@ -1,4 +1,4 @@
-//! Helpers shared by several programs: device, weights, gene lists, cell streams, fingerprints and output files.
+//! Helpers shared by several programs: device, gene lists, cell streams and output files.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,16 @@ use crate::run_record::Run;
 #[cfg(feature = "torch")]
 use std::{collections::BTreeSet, ops::Range};
 
-#[cfg(feature = "torch")]
-use anyhow::Context;
-#[cfg(feature = "torch")]
-use serde::Serialize;
-#[cfg(feature = "torch")]
-use serde_json::Value;
-#[cfg(feature = "torch")]
-use sha2::{Digest, Sha256};
 
 #[cfg(feature = "torch")]
 use crate::{
     cells::{self, Cells, Columns},
-    checkpoint::Checkpoint,
     compute,
     counts::Counts,
     failure::Failure,
     formats::{self, h5ad::File},
-    model::{Store, weights},
     progress::Progress,
     tokens::Values,
-    train::METRICS_FILES,
     vocabulary::Vocabulary,
 };
 
@@ -80,63 +69,6 @@ pub fn check_interrupted(run: &Run) -> anyhow::Result<()> {
         return Err(Failure::Interrupted.error("stopped by a signal; nothing was written"));
     }
     Ok(())
-}
-
-/// Opens the checkpoint to start from, if one was given.
-#[cfg(feature = "torch")]
-pub fn open_checkpoint(path: Option<&Path>, run: &mut Run) -> anyhow::Result<Option<Checkpoint>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let checkpoint = Checkpoint::open(path)?;
-    run.input(&checkpoint.directory)?;
-    checkpoint.notes.iter().for_each(|note| run.note(note));
-    Ok(Some(checkpoint))
-}
-
-/// Loads the weights of a checkpoint, and its gene embeddings also if the vocabulary was extended.
-#[cfg(feature = "torch")]
-pub fn load_pretrained_weights(
-    checkpoint: Option<&Checkpoint>,
-    store: &Store,
-    run: &mut Run,
-) -> anyhow::Result<Option<weights::Table>> {
-    let Some(checkpoint) = checkpoint else {
-        return Ok(None);
-    };
-    let known = checkpoint.vocabulary.len();
-    let extended = weights::with_more_genes(store, &checkpoint.state, known);
-    let table = weights::load(store, extended.as_ref().unwrap_or(&checkpoint.state));
-    report_weights(&table, run);
-    table.require_backbone()?;
-    Ok(Some(table))
-}
-
-/// Files of a trained model in addition to its weights: table of loaded weights, and training metrics.
-#[cfg(feature = "torch")]
-pub fn training_files(
-    loaded: Option<&weights::Table>,
-    work: &Path,
-) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let mut files = Vec::new();
-    if let Some(table) = loaded {
-        let table = serde_json::to_vec_pretty(table)?;
-        files.push(("loaded_weights.json".into(), table));
-    }
-    for name in METRICS_FILES {
-        let path = work.join(name);
-        let content = std::fs::read(&path);
-        let content = content.with_context(|| format!("could not read `{}`", path.display()))?;
-        files.push((name.into(), content));
-    }
-    Ok(files)
-}
-
-/// Prints and records which tensors of a checkpoint were loaded.
-#[cfg(feature = "torch")]
-pub fn report_weights(table: &weights::Table, run: &mut Run) {
-    run.note(table.to_string());
-    run.metric("loaded_weights", table);
 }
 
 /// Genes from a list, and from a file with one gene per line or a gene-level AnnData file: unique and sorted.
@@ -243,21 +175,3 @@ impl CellStream<'_> {
     }
 }
 
-/// Fingerprint of a run: hash of version, options except the excluded ones, and contents of the input files, independent of
-/// paths.
-#[cfg(feature = "torch")]
-pub fn fingerprint(options: &impl Serialize, excluded: &[&str], run: &Run) -> String {
-    let mut options = serde_json::to_value(options).expect("options are JSON");
-    if let Value::Object(map) = &mut options {
-        excluded.iter().for_each(|name| drop(map.remove(*name)));
-    }
-    let mut hash = Sha256::new();
-    hash.update(format!("{} {options}", env!("CARGO_PKG_VERSION")));
-    run.inputs()
-        .iter()
-        .for_each(|input| hash.update(&input.sha256));
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}

@@ -75,11 +75,12 @@ pub struct Options {
     pub log_every: u64,
     /// Save the training state every N steps, and after every epoch.
     #[arg(long, hide_short_help = true)]
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-fingerprint" = false), range(min = 1))]
     pub save_every: u64,
     /// Resume an interrupted run from the training state saved for the output directory. On a CPU the result is identical, bit
     /// for bit, to that of an uninterrupted run.
     #[arg(long)]
+    #[schemars(extend("x-fingerprint" = false))]
     pub resume: bool,
 }
 

@@ -16,6 +16,7 @@ use crate::formats::{Column, h5ad};
 use crate::programs::steps;
 use crate::random::Seed;
 use crate::run_record::Run;
+use crate::trainer;
 use crate::split::Split;
 use crate::tokens::Values;
 use crate::vocabulary::Vocabulary;
@@ -44,7 +45,7 @@ pub struct Data {
 impl Data {
     pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
         run.input(&options.input)?;
-        let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
+        let checkpoint = trainer::open_checkpoint(options.checkpoint.as_deref(), run)?;
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
         let cells = Cells::open(&options.input, &options.cells, known)?;
         cells.notes.iter().for_each(|note| run.note(note));

@@ -5,21 +5,18 @@ use serde_json::{Map, Value};
 
 use super::Options;
 use super::data::Data;
-use super::learner::Learner;
+use super::task;
 use crate::analysis::classification::{self, Scores};
 use crate::baselines::{self, Labeled, Prediction, Space, Values};
 use crate::expression::state::State;
 use crate::figures;
 use crate::progress;
 use crate::run_record::Run;
+use crate::trainer::{Files, Trained};
 
 /// Evaluates the model and the baselines on the test cells; returns the files to save with the model.
-pub fn test(
-    options: &Options,
-    data: &Data,
-    learner: &Learner,
-    run: &mut Run,
-) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn test(options: &Options, trained: Trained<'_, Options>, run: &mut Run) -> Result<Files> {
+    let data = trained.data;
     if data.split.test.is_empty() {
         run.note("no test cells: evaluation skipped");
         return Ok(Vec::new());
@@ -29,7 +26,7 @@ pub fn test(
         |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
     let predicted: Vec<Option<usize>> = run
         .stage("predict", |run| {
-            learner.predict(data, &data.split.test, run.threads())
+            task::predict(trained, &data.split.test, run.threads())
         })
         .iter()
         .map(best)

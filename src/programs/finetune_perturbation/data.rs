@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::programs::{perturbation_data, steps};
 use crate::random::{self, Seed};
 use crate::run_record::Run;
+use crate::trainer;
 use crate::split::perturbations::{self as split, Fractions, Part};
 use crate::vocabulary::Vocabulary;
 
@@ -50,7 +51,7 @@ pub struct Data {
 impl Data {
     pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
         run.input(&options.input)?;
-        let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
+        let checkpoint = trainer::open_checkpoint(options.checkpoint.as_deref(), run)?;
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);
         let cells = Cells::open(&options.input, &options.cells, known)?;
         let read = options.labels.conditions(&cells, &options.input)?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Options;
 use super::data::{Condition, Data};
-use super::learner::Learner;
+use super::task;
 use super::perceptron;
 use crate::analysis::differential::{self, Reference};
 use crate::analysis::perturbation_metrics::{self, Distance, Mean, Response, Scores};
@@ -21,6 +21,7 @@ use crate::predict::perturbation::Controls;
 use crate::programs::perturbation_data;
 use crate::progress;
 use crate::run_record::Run;
+use crate::trainer::{Files, Trained};
 use crate::split::perturbations::{Part, Subgroup};
 
 /// Dimension of gene and perturbation embeddings of the linear model, as published (Ahlmann-Eltze, Huber and Anders 2025).
@@ -64,10 +65,10 @@ struct Row {
 /// Scores the model and the baselines on the test perturbations; returns the files to keep with the model.
 pub fn test(
     options: &Options,
-    data: &Data,
-    learner: &Learner,
+    trained: Trained<'_, Options>,
     (work, run): (&Path, &mut Run),
-) -> Result<Vec<(String, Vec<u8>)>> {
+) -> Result<Files> {
+    let Trained { data, reader, .. } = trained;
     let mut files = vec![(
         "perturbation_splits.svg".to_owned(),
         combinations(data).into_bytes(),
@@ -79,9 +80,9 @@ pub fn test(
         return Ok(files);
     }
     let truths = truths(options, data)?;
-    let controls = learner.reader.controls(options, data);
+    let controls = reader.controls(options, data);
     let own = run.stage("predict", |run| {
-        model_changes(learner, &controls, &tested, run)
+        model_changes(trained, &controls, &tested, run)
     });
     let mut methods = vec![("scGPT", own)];
     methods.push(("control", Array2::zeros((tested.len(), data.genes.len()))));
@@ -89,7 +90,7 @@ pub fn test(
         methods.extend(baseline_changes(data, &truths, &tested, run)?);
         let queries = (&controls, &tested[..]);
         let predicted = run.stage("mlp", |run| {
-            perceptron::changes(options, data, &learner.reader, queries, (work, run))
+            perceptron::changes(options, data, reader, queries, (work, run))
         })?;
         methods.push((
             "mlp",
@@ -119,12 +120,12 @@ pub fn test(
 }
 
 fn model_changes(
-    learner: &Learner,
+    trained: Trained<'_, Options>,
     controls: &Controls,
     queries: &[usize],
     run: &Run,
 ) -> Array2<f64> {
-    let rows = learner.changes(controls, queries, run.threads());
+    let rows = task::changes(trained, controls, queries, run.threads());
     let width = rows.first().map_or(0, Vec::len);
     let values = rows.iter().flatten().map(|&value| f64::from(value));
     Array2::from_shape_vec((queries.len(), width), values.collect()).expect("a row per query")

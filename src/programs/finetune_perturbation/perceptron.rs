@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::Options;
 use super::data::Data;
-use super::learner::Reader;
+use super::reader::Reader;
 use crate::distributed::SingleProcess;
 use crate::model::{Noise, Perceptron, PerturbedCell, Store, losses};
 use crate::predict::perturbation::{Controls, PerturbedGene};

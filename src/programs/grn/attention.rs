@@ -24,6 +24,7 @@ use crate::predict::attention::{MOST_TOKENS, Map, Ranks};
 use crate::programs::{CELLS, CHECKPOINT, Facts, INFERENCE, Program, TOPICS, steps};
 use crate::random::Seed;
 use crate::run_record::Run;
+use crate::trainer;
 
 /// Limit of the scores of all conditions together, at up to 28 bytes each in memory.
 const MOST_SCORES: usize = 200_000_000;
@@ -147,7 +148,7 @@ impl Program for Attention {
         run.input(&options.input)?;
         let layers = layers(&options, &checkpoint)?;
         let model = run.stage("load_model", |_| Pretrained::new(checkpoint, device))?;
-        steps::report_weights(&model.weights, run);
+        trainer::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
         let mut groups = conditions(&options, &cells)?;

@@ -20,6 +20,7 @@ use crate::programs::samples;
 use crate::programs::steps;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
+use crate::trainer;
 use crate::vocabulary::Vocabulary;
 
 /// Batches with fewer cells are pooled for gene selection: the variance of a gene needs enough cells.
@@ -60,7 +61,7 @@ pub struct Part {
 
 impl Data {
     pub fn read(options: &Options, run: &mut Run) -> Result<Self> {
-        let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
+        let checkpoint = trainer::open_checkpoint(options.checkpoint.as_deref(), run)?;
         let settings = checkpoint.as_ref().map(|model| own(model, options));
         let settings = settings.transpose()?.flatten();
         let known = checkpoint.as_ref().map(|checkpoint| &checkpoint.vocabulary);

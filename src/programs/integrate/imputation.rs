@@ -6,13 +6,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::data::Data;
-use super::learner::Learner;
+use super::{Options, task};
 use crate::analysis::knn_regression::predict_nearest_mean;
 use crate::analysis::neighbors::{Metric, nearest};
 use crate::analysis::projection::Pca;
 use crate::analysis::ridge::{PENALTIES, Ridge};
 use crate::progress;
 use crate::run_record::Run;
+use crate::trainer::Trained;
 
 /// Number of nearest cells whose mean is a baseline.
 const NEIGHBORS: usize = 10;
@@ -30,17 +31,17 @@ pub struct Imputed {
 /// Values of a modality for all cells, `[cells, features]`: measured values, predicted ones where not measured.
 pub fn complete(
     data: &Data,
-    learner: &Learner,
+    trained: Trained<'_, Options>,
     part: usize,
     placed: &[usize],
     threads: usize,
 ) -> Array2<f64> {
-    let mut values = learner.reader.values(data, part, placed);
+    let mut values = trained.reader.values(data, part, placed);
     let lacking: Vec<usize> = (0..placed.len())
         .filter(|&row| !data.parts[part].measured[placed[row]])
         .collect();
     let cells: Vec<usize> = lacking.iter().map(|&row| placed[row]).collect();
-    let predicted = learner.predict(data, part, &cells, threads);
+    let predicted = task::predict(trained, part, &cells, threads);
     for (row, predicted) in lacking.into_iter().zip(predicted.rows()) {
         values.row_mut(row).assign(&predicted);
     }
@@ -48,8 +49,8 @@ pub fn complete(
 }
 
 /// Evaluates imputation of the masked modality, compared with the mean of the nearest cells and ridge regression.
-pub fn score(data: &Data, learner: &Learner, run: &mut Run) -> Result<Vec<(String, Imputed)>> {
-    let Some((part, masked)) = data.masked.as_ref().filter(|_| learner.has_mvc_decoder()) else {
+pub fn score(data: &Data, trained: Trained<'_, Options>, run: &mut Run) -> Result<Vec<(String, Imputed)>> {
+    let Some((part, masked)) = data.masked.as_ref().filter(|_| trained.network.shape.heads.cell_expression) else {
         return Ok(Vec::new());
     };
     let others: Vec<usize> = (0..data.parts.len())
@@ -71,12 +72,12 @@ pub fn score(data: &Data, learner: &Learner, run: &mut Run) -> Result<Vec<(Strin
         run.warning("no cells left to evaluate the masked modality on");
         return Ok(Vec::new());
     }
-    let truth = learner.reader.values(data, *part, &masked);
-    let predicted = learner.predict(data, *part, &masked, run.threads());
+    let truth = trained.reader.values(data, *part, &masked);
+    let predicted = task::predict(trained, *part, &masked, run.threads());
     let predictors = |cells: &[usize]| -> Array2<f64> {
         let blocks: Vec<Array2<f64>> = others
             .iter()
-            .map(|&at| learner.reader.values(data, at, cells))
+            .map(|&at| trained.reader.values(data, at, cells))
             .collect();
         let views: Vec<_> = blocks.iter().map(|block| block.view()).collect();
         ndarray::concatenate(Axis(1), &views).expect("a row for every cell")
@@ -87,7 +88,7 @@ pub fn score(data: &Data, learner: &Learner, run: &mut Run) -> Result<Vec<(Strin
         pca.transform(known_x.view())?,
         pca.transform(masked_x.view())?,
     );
-    let y = learner.reader.values(data, *part, &known);
+    let y = trained.reader.values(data, *part, &known);
     let neighbors = nearest(queries.view(), x.view(), NEIGHBORS, Metric::Euclidean)?;
     let near = predict_nearest_mean(&neighbors, y.view());
     let ridge = Ridge::fit_chosen(x.view(), y.view(), &PENALTIES)?.predict(queries.view())?;

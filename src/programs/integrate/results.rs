@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
 
 use super::data::Data;
-use super::learner::Learner;
+use super::task;
 use super::{Options, evaluation, imputation};
 use crate::analysis::graph::Graph;
 use crate::analysis::layout::{LayoutOptions, layout};
@@ -23,6 +23,7 @@ use crate::programs::steps;
 use crate::progress;
 use crate::random::Seed;
 use crate::run_record::Run;
+use crate::trainer::Trained;
 
 /// Diffusion components for pseudotime.
 const DIFFUSION_COMPONENTS: usize = 15;
@@ -39,7 +40,7 @@ struct Map {
 }
 
 /// Embeds the cells, scores the embedding, and writes everything.
-pub fn write(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -> Result<()> {
+pub fn write(options: &Options, data: &Data, trained: Trained<'_, Options>, run: &mut Run) -> Result<()> {
     let placed = data.placed();
     if placed.len() < data.n_cells() {
         run.warning(format!(
@@ -48,7 +49,7 @@ pub fn write(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -
         ));
     }
     let root = placed.iter().position(|cell| Some(*cell) == data.root);
-    let vectors = run.stage("embed", |run| learner.embed(data, &placed, run.threads()));
+    let vectors = run.stage("embed", |run| task::embed(trained, &placed, run.threads()));
     steps::check_interrupted(run)?;
     let map = run.stage("cluster", |_| Map::draw(options, placed, vectors, root))?;
     steps::check_interrupted(run)?;
@@ -57,7 +58,7 @@ pub fn write(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -
     })?;
     progress::result(&evaluation::text(&scores));
     steps::check_interrupted(run)?;
-    imputation::score(data, learner, run)?;
+    imputation::score(data, trained, run)?;
     if let Some(path) = &options.metrics {
         let table = evaluation::tsv(&scores);
         steps::write_text(path, &table, run)?;
@@ -67,7 +68,7 @@ pub fn write(options: &Options, data: &Data, learner: &Learner, run: &mut Run) -
         steps::write_text(path, &figure, run)?;
     }
     run.stage("write", |run| {
-        write_cells(options, data, learner, &map, run)
+        write_cells(options, data, trained, &map, run)
     })?;
     run.output(&options.output)?;
     Ok(())
@@ -166,7 +167,7 @@ impl Rows {
 fn additions(
     options: &Options,
     data: &Data,
-    learner: &Learner,
+    trained: Trained<'_, Options>,
     (map, rows): (&Map, &Rows),
     threads: usize,
 ) -> Additions {
@@ -188,9 +189,9 @@ fn additions(
             .iter()
             .any(|&cell| !data.parts[part].measured[cell])
     };
-    for part in (0..data.parts.len()).filter(|&part| learner.has_mvc_decoder() && lacks(part)) {
+    for part in (0..data.parts.len()).filter(|&part| trained.network.shape.heads.cell_expression && lacks(part)) {
         let name = format!("{key}_{}", data.parts[part].kind.name());
-        let values = imputation::complete(data, learner, part, &map.placed, threads);
+        let values = imputation::complete(data, trained, part, &map.placed, threads);
         obsm.push((name.clone(), rows.matrix(values.view())));
         let features: Vec<Value> = data.parts[part].features.iter().map(|f| json!(f)).collect();
         uns.push((format!("{name}_features"), Value::Array(features)));
@@ -215,7 +216,7 @@ fn single_file(options: &Options) -> Option<&PathBuf> {
 fn write_cells(
     options: &Options,
     data: &Data,
-    learner: &Learner,
+    trained: Trained<'_, Options>,
     map: &Map,
     run: &mut Run,
 ) -> Result<()> {
@@ -228,11 +229,11 @@ fn write_cells(
             cells.positions(&h5ad::cell_names(file)?)
         };
         let rows = Rows::new(map, positions.into_iter());
-        let additions = additions(options, data, learner, (map, &rows), run.threads());
+        let additions = additions(options, data, trained, (map, &rows), run.threads());
         return Ok(h5ad::write_copy(file, &options.output, &additions)?);
     }
     let rows = Rows::new(map, (0..cells.n_cells()).map(Some));
-    let additions = additions(options, data, learner, (map, &rows), run.threads());
+    let additions = additions(options, data, trained, (map, &rows), run.threads());
     let (counts, features, kinds) = all_features(data);
     let mut obs = cells.obs();
     obs.retain(|(name, _)| additions.obs.iter().all(|(new, _)| new != name));

@@ -22,6 +22,7 @@ use crate::programs::{
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
+use crate::trainer;
 use crate::tokens::{self, Tokenizer};
 
 /// Options of `scgpt-perturb in-silico`.
@@ -142,7 +143,7 @@ impl Program for InSilico {
         run.input(&options.input)?;
         let genes = steps::gene_names(&options.genes, options.genes_file.as_ref(), run)?;
         let model = run.stage("load_model", |_| Pretrained::new(checkpoint, device))?;
-        steps::report_weights(&model.weights, run);
+        trainer::report_weights(&model.weights, run);
         let cells = Cells::open(&options.input, &options.cells, Some(&model.vocabulary))?;
         cells.notes.iter().for_each(|note| run.note(note));
         let reader = CellReader::new(&options, &model, &cells)?;

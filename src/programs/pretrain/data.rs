@@ -13,10 +13,10 @@ use crate::checkpoint::Checkpoint;
 use crate::corpus::{Collection, Group, Piece};
 use crate::failure::Failure;
 use crate::predict;
-use crate::programs::steps;
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
+use crate::trainer;
 use crate::tokens::Tokens;
 use crate::tokens::binning::{self, Ties};
 use crate::tokens::conditions::Conditions;
@@ -76,7 +76,7 @@ impl Data {
             .input
             .iter()
             .try_for_each(|folder| run.input(folder))?;
-        let checkpoint = steps::open_checkpoint(options.checkpoint.as_deref(), run)?;
+        let checkpoint = trainer::open_checkpoint(options.checkpoint.as_deref(), run)?;
         let (vocabulary, known) = vocabulary(&collection, checkpoint.as_ref(), run)?;
         let conditions = conditions(options, checkpoint.as_ref(), run)?;
         let gene_conditions = conditions.as_ref().map(|conditions| GeneConditions {

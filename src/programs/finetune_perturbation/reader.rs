@@ -1,50 +1,19 @@
-//! Training of the model and writing of its directory.
+//! Training examples of perturbed cells: pseudobulks, matched control profiles and perturbation tokens.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
-use ndarray::Array2;
-use serde_json::{Map, json};
-use tch::{Device, no_grad};
 
+use super::Options;
 use super::data::Data;
-use super::{Options, fingerprint};
 use crate::analysis::projection::Pca;
 use crate::cells::controls::{Pairing, nearest};
-use crate::checkpoint::{Architecture, write};
-use crate::distributed::SingleProcess;
-use crate::file_format;
-use crate::model::{Genes, Heads, Line, Model, PerturbedCell, Store, weights};
-use crate::predict::Workers;
-use crate::predict::perturbation::{
-    Controls, PerturbedGene, ProfileReader, Settings, TrainedCondition,
-};
-use crate::predict::settings::TaskSettings;
-use crate::programs::training_progress::{self, ProgressObserver};
-use crate::programs::{gene_vectors, perturbation_data, steps};
+use crate::model::PerturbedCell;
+use crate::predict::perturbation::{Controls, PerturbedGene, ProfileReader};
+use crate::programs::perturbation_data;
 use crate::random::{self, Seed};
-use crate::run_record::Run;
 use crate::split::perturbations::Part;
-use crate::train::perturbation::{Example, Perturbation};
-use crate::train::{Defaults, Fit, InMemory, Plan};
-
-/// Training budget of a model from scratch: pseudobulks over all epochs, drawn anew in every epoch.
-const TRAINING_BUDGET_MEANS: u64 = 4_000;
-/// Dropout of a model from scratch.
-const DROPOUT: f64 = 0.1;
-/// Number of expression bins in the architecture; values are not binned here.
-const BINS: usize = 51;
-
-/// The model being trained.
-pub struct Learner {
-    architecture: Architecture,
-    genes: Genes,
-    heads: Heads,
-    store: Store,
-    pub reader: Reader,
-    table: Option<weights::Table>,
-}
+use crate::train::perturbation::Example;
 
 /// Makes training examples of cells.
 pub struct Reader {
@@ -81,7 +50,7 @@ struct Unit {
 }
 
 impl Reader {
-    fn new(options: &Options, data: &Data) -> Result<Self> {
+    pub fn new(options: &Options, data: &Data) -> Result<Self> {
         let id = |gene: &String| i64::from(data.vocabulary.id(gene).unwrap_or(0));
         let perturbed = |condition: &super::data::Condition| {
             let perturbed = perturbation_data::perturbed_genes(
@@ -283,200 +252,6 @@ fn partners(data: &Data) -> Result<BTreeMap<usize, usize>> {
     all.extend(&data.control_cells);
     let found = nearest(coordinates.view(), &all, &data.controls, &data.strata);
     Ok(all.into_iter().zip(found).collect())
-}
-
-impl Learner {
-    pub fn build(options: &Options, data: &Data, device: Device, run: &mut Run) -> Result<Self> {
-        let dropout = options.training.dropout.unwrap_or(DROPOUT);
-        let architecture = match &data.checkpoint {
-            Some(checkpoint) => checkpoint.architecture.clone(),
-            None => options.size.architecture(dropout, BINS, options.max_length),
-        };
-        let genes = Genes {
-            rows: data.vocabulary.len() as i64,
-            pad: data.vocabulary.pad().map(i64::from),
-        };
-        let heads = heads(data);
-        let mut store = Store::new(Seed(options.seed), device);
-        Model::new(&mut store, &architecture, genes, heads);
-        if heads.affine_expression.is_some() {
-            start_unchanged(&store);
-        }
-        let table = steps::load_pretrained_weights(data.checkpoint.as_ref(), &store, run)?;
-        let learner = Self {
-            architecture,
-            genes,
-            heads,
-            reader: Reader::new(options, data)?,
-            store,
-            table,
-        };
-        learner.start_vectors(options, data, run)?;
-        Ok(learner)
-    }
-
-    /// Initializes embeddings of genes without checkpoint from the training cells.
-    fn start_vectors(&self, options: &Options, data: &Data, run: &mut Run) -> Result<()> {
-        let seed = Seed(options.seed);
-        let mut cells = data.cells_of(|part| part == Part::Training);
-        cells.extend(&data.control_cells);
-        cells.sort_unstable();
-        let chosen = data.counts.select_cells(&gene_vectors::some(&cells, seed));
-        let cells: Array2<f64> = chosen.to_dense().mapv(f64::from);
-        let ids = &self.reader.profiles.ids;
-        let Some(checkpoint) = &data.checkpoint else {
-            run.note(
-                "gene embeddings are initialized with principal components of the training cells",
-            );
-            return gene_vectors::start_from_components(&cells, ids, &self.store, seed);
-        };
-        let is_known = |at: &usize| checkpoint.vocabulary.id(&data.genes[*at]).is_some();
-        let (known, new): (Vec<usize>, Vec<usize>) = (0..data.genes.len()).partition(is_known);
-        gene_vectors::start_from_nearest(&cells, (&known, &new), ids, &self.store)
-    }
-
-    pub fn train(
-        &mut self,
-        options: &Options,
-        data: &Data,
-        work: &Path,
-        run: &mut Run,
-    ) -> Result<()> {
-        let (training, validation) = self.reader.parts(data);
-        let plan = self.plan(options, data, training.len() as u64, run);
-        let objective = Perturbation {
-            architecture: &self.architecture,
-            genes: self.genes,
-            heads: self.heads,
-            device: self.store.device(),
-        };
-        let reader = &self.reader;
-        let examples = InMemory {
-            example: |unit, epoch| reader.example(data, unit, epoch),
-            groups: None,
-            training,
-            validation,
-            seed: Seed(options.seed),
-        };
-        let fit = Fit {
-            plan: &plan,
-            seed: Seed(options.seed),
-            threads: run.threads(),
-            device: self.store.device(),
-            ranks: &SingleProcess,
-            folder: work.to_owned(),
-            fingerprint: fingerprint(options, run),
-        };
-        let mut watch = ProgressObserver::new(plan.epochs, examples.training.len() as u64, run);
-        let mut store = self.store.share();
-        let outcome = fit.run(&objective, &examples, &mut store, &mut watch)?;
-        training_progress::report(&outcome, run)
-    }
-
-    /// Training options with all defaults resolved and reported.
-    fn plan(&self, options: &Options, data: &Data, means: u64, run: &mut Run) -> Plan {
-        let usual = match data.checkpoint {
-            Some(_) => Defaults {
-                epochs: 15,
-                learning_rate: 1e-4,
-                dropout: DROPOUT,
-            },
-            None => Defaults {
-                epochs: (TRAINING_BUDGET_MEANS / means.max(1)).clamp(2, 60),
-                learning_rate: 3e-4,
-                dropout: DROPOUT,
-            },
-        };
-        training_progress::resolve(&options.training, usual, run)
-    }
-
-    /// Mean change of every gene for some conditions, `[conditions][genes]`.
-    pub fn changes(
-        &self,
-        controls: &Controls,
-        conditions: &[usize],
-        threads: usize,
-    ) -> Vec<Vec<f32>> {
-        let build =
-            |store: &mut Store| Model::new(store, &self.architecture, self.genes, self.heads);
-        let mut workers = Workers::new(&self.store, threads, build);
-        let genes = conditions.iter().map(|&c| self.reader.perturbed[c].clone());
-        let genes: Vec<Vec<PerturbedGene>> = genes.collect();
-        self.reader.profiles.changes(&mut workers, controls, &genes)
-    }
-
-    pub fn write(
-        &self,
-        options: &Options,
-        data: &Data,
-        work: &Path,
-        (mut files, run): (Vec<(String, Vec<u8>)>, &Run),
-    ) -> Result<()> {
-        let known = data.conditions.iter().map(|condition| TrainedCondition {
-            name: condition.perturbation.to_string(),
-            part: split_name(condition.part).into(),
-            cells: condition.cells.len(),
-        });
-        let settings = Settings {
-            statement: file_format::MODEL.statement(),
-            task: Settings::TASK.into(),
-            genes: data.genes.clone(),
-            conditions: known.collect(),
-            raised: options.labels.activation,
-            contrast: options.contrast,
-            reads_means: options.control_matching == Pairing::Mean,
-            seed: options.seed,
-            fingerprint: fingerprint(options, run),
-        };
-        let checkpoint = data.checkpoint.as_ref();
-        let mut arguments = checkpoint.map_or_else(Map::new, |c| c.arguments.clone());
-        arguments.insert("pert_pad_id".into(), json!(0));
-        arguments.insert("scgpt_tools".into(), serde_json::to_value(&settings)?);
-        files.extend(steps::training_files(self.table.as_ref(), work)?);
-        let contents = write::Contents {
-            state: &weights::state(&self.store),
-            architecture: &self.architecture,
-            arguments: &arguments,
-            vocabulary: &data.vocabulary,
-            files: &files,
-        };
-        Ok(write::write(&options.output, contents, write::Form::OWN)?)
-    }
-}
-
-pub fn split_name(part: Part) -> &'static str {
-    match part {
-        Part::Training => "training",
-        Part::Validation => "validation",
-        Part::Test(_) => "test",
-        Part::Unused => "unused",
-    }
-}
-
-/// A model for perturbation prediction keeps its heads, another model gets new ones.
-fn heads(data: &Data) -> Heads {
-    let stored = data.checkpoint.as_ref().map(|c| Heads::of(&c.heads));
-    let stored = stored.unwrap_or(Heads::NONE);
-    let is_old = stored.perturbation && stored.expression;
-    Heads {
-        perturbation: true,
-        expression: is_old,
-        affine_expression: (!is_old).then(Line::default),
-        zero_probability: stored.perturbation && stored.zero_probability,
-        plain_norm: stored.plain_norm,
-        ..Heads::NONE
-    }
-}
-
-/// Initializes new decoders to predict unchanged expression.
-fn start_unchanged(store: &Store) {
-    for (part, bias) in [("coeff", 1.0), ("bias", 0.0)] {
-        for (kind, value) in [("weight", 0.0), ("bias", bias)] {
-            let name = format!("decoder.{part}_decoder.fc.4.{kind}");
-            let tensor = store.tensor(&name).expect("an affine decoder");
-            no_grad(|| drop(tensor.shallow_clone().fill_(value)));
-        }
-    }
 }
 
 #[cfg(test)]
