@@ -22,8 +22,8 @@ use crate::predict::generation::{Confidence, Generated, Generator, Rounds};
 use crate::progress::Progress;
 use crate::random::Seed;
 use crate::run_record::Run;
-use crate::trainer;
 use crate::tokens::binning::Ties;
+use crate::trainer;
 
 /// Options of `scgpt-generate`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]

@@ -18,11 +18,10 @@ use super::from_scratch::Size;
 use super::{CELLS, CHECKPOINT, Facts, Program, Resources, TOPICS, steps};
 use crate::failure::Failure;
 
-
 use crate::distributed::SingleProcess;
 use crate::run_record::Run;
-use crate::trainer::{self, Trained};
 use crate::train::integration::Weights;
+use crate::trainer::{self, Trained};
 use crate::{cells, compute, output, tokens, train};
 
 /// Options of `scgpt-integrate`.

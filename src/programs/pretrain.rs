@@ -2,8 +2,8 @@
 
 mod baselines;
 mod data;
-mod task;
 mod stream;
+mod task;
 mod training_curve;
 
 use std::path::PathBuf;

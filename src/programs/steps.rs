@@ -9,7 +9,6 @@ use crate::run_record::Run;
 #[cfg(feature = "torch")]
 use std::{collections::BTreeSet, ops::Range};
 
-
 #[cfg(feature = "torch")]
 use crate::{
     cells::{self, Cells, Columns},
@@ -174,4 +173,3 @@ impl CellStream<'_> {
         }
     }
 }
-

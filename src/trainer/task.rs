@@ -58,7 +58,12 @@ pub trait Task: Serialize + JsonSchema {
     ///
     /// # Errors
     /// Divergence, an interrupt, and what cannot be written.
-    fn fit(&self, trained: Trained<'_, Self>, fitting: Fitting<'_>, run: &mut Run) -> Result<Self::Fitted>
+    fn fit(
+        &self,
+        trained: Trained<'_, Self>,
+        fitting: Fitting<'_>,
+        run: &mut Run,
+    ) -> Result<Self::Fitted>
     where
         Self: Sized;
     /// Evaluates the trained model next to the baselines.
@@ -81,7 +86,11 @@ pub trait Task: Serialize + JsonSchema {
     ///
     /// # Errors
     /// Settings that are no JSON.
-    fn arguments(&self, trained: Trained<'_, Self>, fingerprint: String) -> Result<Map<String, Value>>
+    fn arguments(
+        &self,
+        trained: Trained<'_, Self>,
+        fingerprint: String,
+    ) -> Result<Map<String, Value>>
     where
         Self: Sized;
 }
@@ -150,7 +159,12 @@ pub fn run<T: Task>(task: &T, device: Device, run: &mut Run) -> Result<()> {
 ///
 /// # Errors
 /// Those of the task, and an output that exists.
-pub fn distributed<T: Task>(task: &T, device: Device, ranks: &dyn Ranks, run: &mut Run) -> Result<()> {
+pub fn distributed<T: Task>(
+    task: &T,
+    device: Device,
+    ranks: &dyn Ranks,
+    run: &mut Run,
+) -> Result<()> {
     run.seed(task.seed());
     let (output, resume) = (task.output(), task.training().resume);
     if ranks.leads() {
@@ -165,7 +179,9 @@ pub fn distributed<T: Task>(task: &T, device: Device, ranks: &dyn Ranks, run: &m
         Ok(data) => data,
         Err(error) => {
             // Nothing is left of a run that never began.
-            work.filter(|_| !resume).into_iter().for_each(WorkFolder::remove);
+            work.filter(|_| !resume)
+                .into_iter()
+                .for_each(WorkFolder::remove);
             return Err(error);
         }
     };
@@ -185,7 +201,9 @@ pub fn distributed<T: Task>(task: &T, device: Device, ranks: &dyn Ranks, run: &m
     let fitted = run.stage("train", |run| train(task, trained, (&folder, ranks), run))?;
     let Some(work) = work else { return Ok(()) };
     let files = run.stage("test", |run| task.test(trained, fitted, work.path(), run))?;
-    run.stage("write", |run| write(task, trained, (output, work.path(), files), run))?;
+    run.stage("write", |run| {
+        write(task, trained, (output, work.path(), files), run)
+    })?;
     work.remove();
     run.output(output)?;
     Ok(())

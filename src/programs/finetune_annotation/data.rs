@@ -16,9 +16,9 @@ use crate::formats::{Column, h5ad};
 use crate::programs::steps;
 use crate::random::Seed;
 use crate::run_record::Run;
-use crate::trainer;
 use crate::split::Split;
 use crate::tokens::Values;
+use crate::trainer;
 use crate::vocabulary::Vocabulary;
 
 /// Labeled cells, ready for training.

@@ -59,7 +59,9 @@ impl Task for Options {
         let heads = self.weights.heads(data.class_names.len(), data.n_batches);
         let dropout = self.training.dropout.unwrap_or(DROPOUT);
         let Some(checkpoint) = &data.checkpoint else {
-            let size = self.size.architecture(dropout, self.tokens.n_bins, self.tokens.max_length);
+            let size = self
+                .size
+                .architecture(dropout, self.tokens.n_bins, self.tokens.max_length);
             return Shape::new(size, &data.vocabulary, heads);
         };
         Shape {
@@ -112,7 +114,13 @@ impl Task for Options {
             network,
         } = trained;
         let class_weights = self.class_weights.then(|| balanced(data));
-        let from_scratch = |value: f64| if data.checkpoint.is_none() { value } else { 0.0 };
+        let from_scratch = |value: f64| {
+            if data.checkpoint.is_none() {
+                value
+            } else {
+                0.0
+            }
+        };
         let objective = Annotation {
             cells: &data.counts,
             tokenizer: reader,

@@ -15,8 +15,8 @@ use crate::failure::Failure;
 use crate::programs::{perturbation_data, steps};
 use crate::random::{self, Seed};
 use crate::run_record::Run;
-use crate::trainer;
 use crate::split::perturbations::{self as split, Fractions, Part};
+use crate::trainer;
 use crate::vocabulary::Vocabulary;
 
 /// Number of perturbations below which none is held out for validation.

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::Options;
 use super::data::{Condition, Data};
-use super::task;
 use super::perceptron;
+use super::task;
 use crate::analysis::differential::{self, Reference};
 use crate::analysis::perturbation_metrics::{self, Distance, Mean, Response, Scores};
 use crate::analysis::projection::Pca;
@@ -21,8 +21,8 @@ use crate::predict::perturbation::Controls;
 use crate::programs::perturbation_data;
 use crate::progress;
 use crate::run_record::Run;
-use crate::trainer::{Files, Trained};
 use crate::split::perturbations::{Part, Subgroup};
+use crate::trainer::{Files, Trained};
 
 /// Dimension of gene and perturbation embeddings of the linear model, as published (Ahlmann-Eltze, Huber and Anders 2025).
 const COMPONENTS: usize = 10;

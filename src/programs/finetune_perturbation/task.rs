@@ -123,7 +123,13 @@ impl Task for Options {
         Ok(())
     }
 
-    fn test(&self, trained: Trained<'_, Self>, (): (), work: &Path, run: &mut Run) -> Result<Files> {
+    fn test(
+        &self,
+        trained: Trained<'_, Self>,
+        (): (),
+        work: &Path,
+        run: &mut Run,
+    ) -> Result<Files> {
         evaluation::test(self, trained, (work, run))
     }
 
@@ -190,9 +196,7 @@ fn initialize_embeddings(
     let chosen = data.counts.select_cells(&gene_vectors::some(&cells, seed));
     let cells: Array2<f64> = chosen.to_dense().mapv(f64::from);
     let Some(checkpoint) = &data.checkpoint else {
-        run.note(
-            "gene embeddings are initialized with principal components of the training cells",
-        );
+        run.note("gene embeddings are initialized with principal components of the training cells");
         return gene_vectors::start_from_components(&cells, ids, store, seed);
     };
     let is_known = |at: &usize| checkpoint.vocabulary.id(&data.genes[*at]).is_some();
@@ -234,4 +238,3 @@ fn start_unchanged(store: &Store) {
         }
     }
 }
-

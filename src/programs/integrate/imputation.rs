@@ -49,8 +49,16 @@ pub fn complete(
 }
 
 /// Evaluates imputation of the masked modality, compared with the mean of the nearest cells and ridge regression.
-pub fn score(data: &Data, trained: Trained<'_, Options>, run: &mut Run) -> Result<Vec<(String, Imputed)>> {
-    let Some((part, masked)) = data.masked.as_ref().filter(|_| trained.network.shape.heads.cell_expression) else {
+pub fn score(
+    data: &Data,
+    trained: Trained<'_, Options>,
+    run: &mut Run,
+) -> Result<Vec<(String, Imputed)>> {
+    let Some((part, masked)) = data
+        .masked
+        .as_ref()
+        .filter(|_| trained.network.shape.heads.cell_expression)
+    else {
         return Ok(Vec::new());
     };
     let others: Vec<usize> = (0..data.parts.len())

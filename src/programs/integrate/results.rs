@@ -40,7 +40,12 @@ struct Map {
 }
 
 /// Embeds the cells, scores the embedding, and writes everything.
-pub fn write(options: &Options, data: &Data, trained: Trained<'_, Options>, run: &mut Run) -> Result<()> {
+pub fn write(
+    options: &Options,
+    data: &Data,
+    trained: Trained<'_, Options>,
+    run: &mut Run,
+) -> Result<()> {
     let placed = data.placed();
     if placed.len() < data.n_cells() {
         run.warning(format!(
@@ -189,7 +194,9 @@ fn additions(
             .iter()
             .any(|&cell| !data.parts[part].measured[cell])
     };
-    for part in (0..data.parts.len()).filter(|&part| trained.network.shape.heads.cell_expression && lacks(part)) {
+    for part in (0..data.parts.len())
+        .filter(|&part| trained.network.shape.heads.cell_expression && lacks(part))
+    {
         let name = format!("{key}_{}", data.parts[part].kind.name());
         let values = imputation::complete(data, trained, part, &map.placed, threads);
         obsm.push((name.clone(), rows.matrix(values.view())));

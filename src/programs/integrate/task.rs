@@ -221,7 +221,12 @@ pub fn predict(
 }
 
 /// Initializes embeddings of features without checkpoint from the cells.
-fn initialize_embeddings(options: &Options, data: &Data, store: &Store, run: &mut Run) -> Result<()> {
+fn initialize_embeddings(
+    options: &Options,
+    data: &Data,
+    store: &Store,
+    run: &mut Run,
+) -> Result<()> {
     let seed = Seed(options.seed);
     let cells = dense(data, &gene_vectors::some(&data.placed(), seed))?;
     let tokens: Vec<&String> = data.parts.iter().flat_map(|part| &part.tokens).collect();

@@ -22,8 +22,8 @@ use crate::programs::{
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
-use crate::trainer;
 use crate::tokens::{self, Tokenizer};
+use crate::trainer;
 
 /// Options of `scgpt-perturb in-silico`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]

@@ -16,11 +16,11 @@ use crate::predict;
 use crate::progress::Progress;
 use crate::random::{self, Seed};
 use crate::run_record::Run;
-use crate::trainer;
 use crate::tokens::Tokens;
 use crate::tokens::binning::{self, Ties};
 use crate::tokens::conditions::Conditions;
 use crate::train::pretraining::{Cell, GeneConditions};
+use crate::trainer;
 use crate::vocabulary::Vocabulary;
 
 /// Maximum number of training cells for the baseline of similar cells.

@@ -70,13 +70,21 @@ impl Task for Options {
                 max_seq_len: self.max_length,
                 ..checkpoint.architecture.clone()
             },
-            None => self.size.architecture(dropout, self.n_bins, self.max_length),
+            None => self
+                .size
+                .architecture(dropout, self.n_bins, self.max_length),
         };
         let shape = Shape::new(architecture, &data.vocabulary, heads(self, data));
-        let stored = data.checkpoint.as_ref().map_or(0, Checkpoint::embedding_rows);
+        let stored = data
+            .checkpoint
+            .as_ref()
+            .map_or(0, Checkpoint::embedding_rows);
         let rows = shape.genes.rows.max(stored as i64);
         Shape {
-            genes: Genes { rows, ..shape.genes },
+            genes: Genes {
+                rows,
+                ..shape.genes
+            },
             ..shape
         }
     }
