@@ -60,7 +60,7 @@ fn models() {
         let (_directory, model) = unpacked(name);
         let inspect = || {
             let mut command = program("scgpt-checkpoint");
-            command.arg("inspect").arg("--checkpoint").arg(&model);
+            command.arg("inspect").arg(&model);
             command
         };
         assert_versions(MODEL, &model.join("args.json"), pointer, &inspect);
@@ -148,7 +148,8 @@ fn attention_and_predictions() {
             .dataset("uns/scgpt_tools/format_version")
             .expect("a version");
         stated.write_scalar(&version).expect("a number");
-        drop(file);
+        // Both hold the file open, and so its lock.
+        drop((stated, file));
         let message = fail(&mut evaluate(), INPUT);
         assert!(message.contains(expected), "{message}");
     }

@@ -25,7 +25,7 @@ pub struct Line {
 const REQUIRED: &str = "Required";
 const OPTIONS: &str = "Options";
 const GENERAL: &str = "General";
-/// Letters of a clause that says enough without what follows its colon.
+/// Minimum length of a clause before a colon that is complete without the rest.
 const SHORTEST_CLAUSE: usize = 12;
 
 /// The command as help shows it; clap checks only the syntax when [`read`] uses it.

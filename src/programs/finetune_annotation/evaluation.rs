@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 
 use super::Options;
 use super::data::Data;
-use super::task;
 use crate::analysis::classification::{self, Scores};
 use crate::baselines::{self, Labeled, Prediction, Space, Values};
 use crate::expression::state::State;
 use crate::figures;
+use crate::predict::annotation::probabilities;
 use crate::progress;
 use crate::run_record::Run;
 use crate::trainer::{Files, Trained};
@@ -26,7 +26,7 @@ pub fn test(options: &Options, trained: Trained<'_, Options>, run: &mut Run) -> 
         |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
     let predicted: Vec<Option<usize>> = run
         .stage("predict", |run| {
-            task::predict(trained, &data.split.test, run.threads())
+            predict(trained, &data.split.test, run.threads())
         })
         .iter()
         .map(best)
@@ -58,6 +58,22 @@ pub fn test(options: &Options, trained: Trained<'_, Options>, run: &mut Run) -> 
                 .into_bytes(),
         ),
     ])
+}
+
+/// Class probabilities of some cells, in their order.
+fn predict(
+    Trained {
+        data,
+        reader,
+        network,
+    }: Trained<'_, Options>,
+    cells: &[usize],
+    threads: usize,
+) -> Vec<Vec<f32>> {
+    // Cells are tokenized under their index in the file, as in training.
+    network
+        .workers(threads)
+        .rows_of((reader, &data.counts, cells), probabilities)
 }
 
 /// Scores of the baselines on the same cells and genes.

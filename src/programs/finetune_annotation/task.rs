@@ -177,23 +177,6 @@ impl Task for Options {
     }
 }
 
-/// Class probabilities of some cells, in their order.
-pub fn predict(
-    Trained {
-        data,
-        reader,
-        network,
-    }: Trained<'_, Options>,
-    cells: &[usize],
-    threads: usize,
-) -> Vec<Vec<f32>> {
-    // Cells are tokenized under their index in the file, as in training.
-    network.workers(threads).rows_of(
-        (reader, &data.counts, cells),
-        predict::annotation::probabilities,
-    )
-}
-
 /// Initializes the gene embeddings from the training cells.
 fn initialize_embeddings(data: &Data, store: &Store, seed: Seed) -> Result<()> {
     let chosen = gene_vectors::some(&data.split.training, seed);

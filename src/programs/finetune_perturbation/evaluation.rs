@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use super::Options;
 use super::data::{Condition, Data};
 use super::perceptron;
-use super::task;
 use crate::analysis::differential::{self, Reference};
 use crate::analysis::perturbation_metrics::{self, Distance, Mean, Response, Scores};
 use crate::analysis::projection::Pca;
@@ -125,7 +124,8 @@ fn model_changes(
     queries: &[usize],
     run: &Run,
 ) -> Array2<f64> {
-    let rows = task::changes(trained, controls, queries, run.threads());
+    let workers = trained.network.workers(run.threads());
+    let rows = trained.reader.changes(workers, controls, queries);
     let width = rows.first().map_or(0, Vec::len);
     let values = rows.iter().flatten().map(|&value| f64::from(value));
     Array2::from_shape_vec((queries.len(), width), values.collect()).expect("a row per query")

@@ -9,6 +9,7 @@ use super::data::Data;
 use crate::analysis::projection::Pca;
 use crate::cells::controls::{Pairing, nearest};
 use crate::model::PerturbedCell;
+use crate::predict::Workers;
 use crate::predict::perturbation::{Controls, PerturbedGene, ProfileReader};
 use crate::programs::perturbation_data;
 use crate::random::{self, Seed};
@@ -189,6 +190,18 @@ impl Reader {
     /// Perturbed genes of a condition.
     pub fn perturbed(&self, condition: usize) -> &[PerturbedGene] {
         &self.perturbed[condition]
+    }
+
+    /// Mean change of every gene for some conditions, `[conditions][genes]`.
+    pub fn changes(
+        &self,
+        mut workers: Workers,
+        controls: &Controls,
+        conditions: &[usize],
+    ) -> Vec<Vec<f32>> {
+        let genes = conditions.iter().map(|&at| self.perturbed[at].clone());
+        let genes: Vec<Vec<PerturbedGene>> = genes.collect();
+        self.profiles.changes(&mut workers, controls, &genes)
     }
 
     /// Profiles from which perturbations are predicted.

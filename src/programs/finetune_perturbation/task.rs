@@ -14,7 +14,7 @@ use crate::cells::controls::Pairing;
 use crate::checkpoint::Checkpoint;
 use crate::file_format;
 use crate::model::{Heads, Line, Store};
-use crate::predict::perturbation::{Controls, PerturbedGene, Settings, TrainedCondition};
+use crate::predict::perturbation::{Settings, TrainedCondition};
 use crate::predict::settings::{self, TaskSettings};
 use crate::programs::gene_vectors;
 use crate::random::Seed;
@@ -166,22 +166,6 @@ impl Task for Options {
     }
 }
 
-/// Mean change of every gene for some conditions, `[conditions][genes]`.
-pub fn changes(
-    trained: Trained<'_, Options>,
-    controls: &Controls,
-    conditions: &[usize],
-    threads: usize,
-) -> Vec<Vec<f32>> {
-    let Trained {
-        reader, network, ..
-    } = trained;
-    let genes = conditions.iter().map(|&c| reader.perturbed(c).to_vec());
-    let genes: Vec<Vec<PerturbedGene>> = genes.collect();
-    let mut workers = network.workers(threads);
-    reader.profiles.changes(&mut workers, controls, &genes)
-}
-
 /// Initializes embeddings of genes without checkpoint from the training cells.
 fn initialize_embeddings(
     options: &Options,
@@ -204,7 +188,7 @@ fn initialize_embeddings(
     gene_vectors::start_from_nearest(&cells, (&known, &new), ids, store)
 }
 
-pub fn split_name(part: Part) -> &'static str {
+fn split_name(part: Part) -> &'static str {
     match part {
         Part::Training => "training",
         Part::Validation => "validation",

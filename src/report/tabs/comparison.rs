@@ -84,7 +84,7 @@ pub fn section(content: &Content) -> Markup {
         (pretraining(runs))
         h3.part { "Time and memory" }
         (cost(&annotated, &integrated, &predicted, runs))
-        h3.part { "Settings of runs" }
+        h3.part { "Settings" }
         (settings(runs))
     }
 }
