@@ -37,18 +37,20 @@ use crate::progress;
 #[group(skip)]
 #[command(next_help_heading = "General")]
 pub struct Shared {
-    /// Number of threads. Default: all available cores. Results do not depend on it.
+    /// Number of threads. Results do not depend on it. Default: all available cores.
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
-    /// JSON run record: version, options, checksums, timings and metrics. Default: next to the output.
+    /// Output JSON run record: version, options, checksums, timings and metrics. Default: run.json in the output directory of a
+    /// trained model or corpus, else NAME.run.json next to the output, such as cells.run.json for cells.h5ad; none without an
+    /// output.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub record: Option<PathBuf>,
-    /// Log format on standard error.
+    /// Format of log messages on standard error.
     #[arg(long, hide_short_help = true, value_name = "FORMAT")]
     pub log_format: progress::Format,
-    /// Print only warnings and errors; overrides verbose.
+    /// Print only warnings and errors; overrides --verbose.
     #[arg(long, short)]
     pub quiet: bool,
     /// Print details of each step.

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod cells;
 pub mod collect;
+pub mod content;
 mod figures;
 mod html;
 pub mod markers;

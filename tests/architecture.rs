@@ -1,5 +1,7 @@
 //! Checks the layers of `src/lib.rs` against the imports, and the length of functions.
 
+mod siblings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -199,6 +201,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "predict",
             "programs",
             "train",
+            "trainer",
         ],
     ),
     ("hdf5", &["formats"]),
@@ -520,6 +523,38 @@ fn functions_are_short() {
         long.is_empty(),
         "longer than {LONGEST_FUNCTION} lines:\n{}",
         long.join("\n")
+    );
+}
+
+#[test]
+fn files_of_a_directory_do_not_import_each_other_in_circles() {
+    let files = sources().into_iter();
+    let files: Vec<_> = files
+        .map(|source| (siblings::module(&source.path), source.code))
+        .collect();
+    assert_eq!(siblings::circles(&files), Vec::<String>::new());
+}
+
+#[test]
+fn circles_of_siblings_are_found() {
+    let file = |name: &str, code: &str| (siblings::module(Path::new(name)), code.to_owned());
+    let made = |second: &str| {
+        siblings::circles(&[
+            file("a/mod.rs", "mod b;\nmod c;\nuse b::X;\n"),
+            file("a/b.rs", "use super::c::{self, Y};\nuse super::Error;\n"),
+            file("a/c.rs", "use crate::{a::d::{E, F}, g};\n"),
+            file("a/d.rs", second),
+            file("g.rs", "use crate::a::b::X;\n"),
+        ])
+    };
+    assert_eq!(made("fn f() { other::g(); }\n"), Vec::<String>::new());
+    assert_eq!(
+        made("fn f() { super::b::g(); }\n"),
+        ["a::b", "a::c", "a::d"]
+    );
+    assert_eq!(
+        made("use crate::{\n    a::{c::G, x},\n};\n"),
+        ["a::c", "a::d"]
     );
 }
 

@@ -24,7 +24,7 @@ fn group(heading: &str) -> Option<BTreeSet<String>> {
         "Computing" => names::<compute::Options>(),
         "Training" => names::<train::Options>(),
         "Tokens" => names::<tokens::Options>(),
-        "Model from scratch" => owned(&[
+        "Model from scratch (ignored with --checkpoint)" => owned(&[
             "n_layers",
             "embedding_dim",
             "n_heads",
@@ -39,6 +39,11 @@ fn group(heading: &str) -> Option<BTreeSet<String>> {
             "graph",
             "network_plot",
             "plot",
+            "programs",
+            "program_scores",
+            "scored_cells",
+            "similar_genes",
+            "family_test",
         ]),
         "Reading" => {
             &(&names::<formats::Options>() | &names::<cells::Options>()) | &owned(&["feature_type"])

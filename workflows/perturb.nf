@@ -1,4 +1,4 @@
-// Predicts perturbation responses of many samples, and ranks perturbations towards target states, with one model. Without `model`, it is
+// Predicts perturbation responses of many samples, and ranks perturbations toward target states, with one model. Without `model`, it is
 // first fine-tuned on perturbed cells.
 
 include { SCGPT_FINETUNEPERTURBATION } from '../modules/scgpttools/scgpt/finetuneperturbation/main'

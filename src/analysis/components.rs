@@ -72,7 +72,7 @@ impl Components {
     }
 }
 
-/// Turns directions, [directions, features], towards the eigenvectors of largest eigenvalues.
+/// Turns directions, [directions, features], toward the eigenvectors of largest eigenvalues.
 /// The first `wanted` of them must converge.
 fn iterate(covariance: &Array2<f64>, n: usize, wanted: usize) -> Array2<f64> {
     let mut stream = Seed(0).stream("components", &[]);

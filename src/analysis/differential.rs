@@ -36,12 +36,12 @@ const LARGE_LOGARITHM: f64 = 500.0;
 #[serde(rename_all = "kebab-case")]
 #[value(rename_all = "kebab-case")]
 pub enum Test {
-    /// Welch's t-test, which allows for different variances.
+    /// Welch's t-test (unequal variances).
     #[default]
     TTest,
-    /// Wilcoxon's rank sum test, ties (mostly zeros) not corrected for: conservative, but scanpy's default.
+    /// Wilcoxon rank-sum test without tie correction, as scanpy with method='wilcoxon'; conservative for sparse data.
     Wilcoxon,
-    /// Wilcoxon's rank sum test with the variance corrected for ties.
+    /// Wilcoxon rank-sum test with tie correction, as scanpy with tie_correct=True.
     WilcoxonTieCorrected,
 }
 
@@ -153,7 +153,7 @@ impl<'a> Reference<'a> {
         Ok(assemble(&tested, &moments.means, &self.moments.means))
     }
 
-    /// Scores and p-values of the rank sum test.
+    /// Scores and p-values of the rank-sum test.
     fn rank_sums(&self, counts: &Counts, group: &[usize], correct_ties: bool) -> Vec<(f64, f64)> {
         let columns = self
             .columns

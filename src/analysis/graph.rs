@@ -35,7 +35,7 @@ impl Graph {
     /// The fuzzy simplicial set of cells and their nearest neighbors, with memberships as weights.
     ///
     /// Row `i` has the neighbors of cell `i` among the same cells, nearest first, and the cell itself is one of them (the
-    /// first, unless other cells are at distance 0 too); it counts towards the number of neighbors. Edges whose membership is
+    /// first, unless other cells are at distance 0 too); it counts toward the number of neighbors. Edges whose membership is
     /// too small for an f64 are dropped. Fails on neighbors that are no such cells, on more cells than fit in u32 and on
     /// distances that are not finite or negative.
     pub fn connectivities(neighbors: &Neighbors) -> Result<Self, Error> {

@@ -11,12 +11,13 @@ use super::search::Neighbor;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// All neighbors have the same weight.
+    /// All neighbors count equally.
     #[default]
     Uniform,
-    /// Weights are inverse distances; neighbors at distance 0 outvote all others.
+    /// Neighbors count by inverse distance; those at distance 0 outvote all others.
     Distance,
-    /// Votes for a label, less 1 % of the neighbors, are divided by the frequency of the label in the reference.
+    /// The number of votes for a label, minus 1% of k, is divided by the frequency of the label in the reference. Favors rare
+    /// labels.
     Prior,
 }
 

@@ -255,7 +255,7 @@ pub fn min_max(scores: ArrayView2<'_, f64>) -> Array2<f64> {
     scaled
 }
 
-/// Mean score of each program in each group of cells, `[programs, groups]`, as for a heat map; NaN for a group without cells.
+/// Mean score of each program in each group of cells, `[programs, groups]`, as for a heatmap; NaN for a group without cells.
 ///
 /// `groups` holds one number below `n_groups` per cell; a cell with a larger number belongs to no group. Fails if there are more
 /// or fewer than cells.
@@ -286,7 +286,7 @@ pub fn group_means(
     Ok(sums)
 }
 
-/// Each row from 0 to 1, as heat maps show the means of groups; 0 where all are equal. NaN stays and does not count.
+/// Each row from 0 to 1, as heatmaps show the means of groups; 0 where all are equal. NaN stays and does not count.
 pub fn scale_rows(means: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut scaled = means.to_owned();
     scaled.rows_mut().into_iter().for_each(rescale);

@@ -6,6 +6,7 @@
 mod annotations;
 mod pairing;
 mod reading;
+mod unique_names;
 
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,9 @@ use std::str::FromStr;
 use indexmap::IndexSet;
 
 use self::annotations::Annotations;
-use self::pairing::{Pairing, UniqueNames};
+use self::pairing::Pairing;
 use self::reading::{Part, Reader};
+use self::unique_names::UniqueNames;
 use super::{Error, Options};
 use crate::counts::Counts;
 use crate::expression::state::State;
@@ -40,7 +42,7 @@ pub enum ModalityKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     pub path: PathBuf,
-    /// Modality of the file. A multi-modal file (.h5mu) has its own; a matrix given as RNA with several feature types, as written
+    /// Modality of the file. A multimodal file (.h5mu) has its own; a matrix given as RNA with several feature types, as written
     /// by Cell Ranger, is split by type.
     pub kind: ModalityKind,
     /// Files of the same sample are of the same cells.

@@ -17,12 +17,12 @@ use crate::random::{self, Seed};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Pairing {
-    /// A random control cell of its stratum, drawn anew every epoch.
+    /// A random control cell of the same stratum, drawn anew in every epoch.
     #[default]
     Random,
-    /// The most similar control cell of its stratum.
+    /// The most similar control cell of the same stratum.
     Nearest,
-    /// The mean of the control cells of its stratum.
+    /// The mean of the control cells of the same stratum.
     Mean,
 }
 

@@ -24,11 +24,13 @@ use std::sync::Arc;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Matrix to read: X, raw or layers/NAME. Default: X if it holds counts or log-normalized values, else raw.
+    /// Expression matrix: X, raw (raw.X) or layers/NAME, with counts or log-normalized values. Default: X if suitable, else raw;
+    /// scgpt-tokenize prefers counts, also in layers.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
-    /// Column of var with the gene names. Default: its index, or feature_name, gene_name, gene_symbol or gene_symbols if more of
-    /// those names are in the vocabulary of the model.
+    /// Column of var with gene names. Default: the index of var, feature_name, gene_name, gene_names, gene_symbol or
+    /// gene_symbols, whichever matches most genes of the vocabulary; without a vocabulary, the index, or one of these columns if
+    /// the index holds Ensembl IDs.
     #[arg(long, value_name = "COLUMN")]
     pub gene_column: Option<String>,
 }

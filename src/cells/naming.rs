@@ -14,21 +14,21 @@ use crate::vocabulary::Vocabulary;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Table of a gene name in the files and the name to use instead, one pair per line, tab- or comma-separated, no header needed.
-    /// It takes precedence over all other rules.
+    /// Table of gene names to replace: the name in the files and the name to use, one pair per line, separated by a tab or comma,
+    /// no header needed. Takes precedence over all other rules.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub gene_map: Option<PathBuf>,
-    /// Table of an alias or previous symbol and the approved symbol, one pair per line. Used for names that the vocabulary does not
-    /// contain.
+    /// Table of gene aliases: an alias or previous symbol and the approved symbol, one pair per line, separated by a tab or
+    /// comma. Used for names that the vocabulary does not contain.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub aliases: Option<PathBuf>,
     /// Handling of several columns of the same gene.
     #[arg(long, hide_short_help = true)]
     pub duplicates: Duplicates,
-    /// Minimum fraction of genes that must match, of those of the file or of the vocabulary, whichever are fewer. Below it the run
-    /// ends with an error, because identifier type or species are probably wrong.
+    /// Minimum fraction of matching genes, of those of the file or of the vocabulary, whichever are fewer. Below it the run ends
+    /// with an error, because identifier type or species are probably wrong.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_match: f64,
@@ -54,7 +54,7 @@ pub enum Duplicates {
     /// Sum their values.
     #[default]
     Sum,
-    /// Read the first column, drop the others.
+    /// Use the first column.
     First,
     /// End with an error.
     Error,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Maximum number of genes of a perturbation.
 pub const MOST: usize = 8;
-/// Marks of direction after the name of a gene, and whether they mean activation (over-expression).
+/// Marks of direction after the name of a gene, and whether they mean activation (overexpression).
 const DIRECTIONS: [(&str, bool); 2] = [("(+)", true), ("(-)", false)];
 /// Usual names of control cells, in lower case with hyphens.
 const CONTROLS: [&str; 16] = [
@@ -38,7 +38,7 @@ const INVALID_LISTED: usize = 3;
 /// Labels found that are listed in an error.
 const LABELS_LISTED: usize = 5;
 
-/// A gene, and whether it was activated (over-expression, `GENE(+)`) rather than knocked out or down (`GENE(-)` or `GENE`).
+/// A gene, and whether it was activated (overexpression, `GENE(+)`) rather than knocked out or down (`GENE(-)` or `GENE`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// Its name as in the label.

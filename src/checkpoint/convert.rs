@@ -22,9 +22,9 @@ use super::write::{self, Contents, Form};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// `model.safetensors`, the format of these tools.
+    /// model.safetensors, the format of these tools.
     Safetensors,
-    /// `best_model.pt`, the format of the original implementation.
+    /// best_model.pt, the format of scGPT in Python.
     Pytorch,
 }
 

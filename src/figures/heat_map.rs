@@ -1,4 +1,4 @@
-//! Heat map of a table, with a color scale.
+//! Heatmap of a table, with a color scale.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;

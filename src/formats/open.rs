@@ -17,13 +17,13 @@ use super::{Error, Orientation, Plain, Table, compressed, delimited, market};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Modality to read of a multi-modal file (.h5mu). Default: rna or gex, or the only one.
+    /// Modality to read from a multimodal file (.h5mu). Default: rna or gex, or the only one.
     #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub modality: Option<String>,
-    /// Genome to read of a 10x file with several (Cell Ranger before version 3).
+    /// Genome to read from a 10x file of several genomes (Cell Ranger before version 3).
     #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub genome: Option<String>,
-    /// Orientation of a text table (CSV, TSV).
+    /// Orientation of text tables (CSV, TSV).
     #[arg(long, hide_short_help = true)]
     pub orientation: Orientation,
 }
@@ -57,7 +57,7 @@ pub fn open(
     }
 }
 
-/// Names of the modalities of a multi-modal file (.h5mu), in the order its author gave them; none for a file of another format.
+/// Names of the modalities of a multimodal file (.h5mu), in the order its author gave them; none for a file of another format.
 pub fn modalities(path: &Path) -> Result<Vec<String>, Error> {
     if path.is_dir() || !is_hdf5(path)? {
         return Ok(Vec::new());

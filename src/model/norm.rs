@@ -112,7 +112,7 @@ impl DomainNorm {
         Tensor::stack(&rows.collect::<Vec<_>>(), 0)
     }
 
-    /// Moves the running statistics towards those of a minibatch; batches without a token there keep theirs.
+    /// Moves the running statistics toward those of a minibatch; batches without a token there keep theirs.
     pub fn learn(&self, moments: &Moments) {
         self.move_towards(moments, MOMENTUM);
     }

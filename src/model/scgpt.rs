@@ -123,7 +123,7 @@ pub struct Inputs {
 #[derive(Debug)]
 pub struct Perturbed {
     /// Of every token, `[tokens]` int64: 0 unperturbed, 1 knocked out or down (or perturbed, in models with one flag), 2
-    /// over-expressed.
+    /// overexpressed.
     pub flags: Tensor,
     /// Dose, `[tokens]` f32; 1 where absent.
     pub doses: Option<Tensor>,
@@ -354,7 +354,7 @@ impl Model {
         (genes, self.finish(tokens, inputs.conditions.as_ref()))
     }
 
-    /// Moves the running statistics of DSBN towards those of a minibatch.
+    /// Moves the running statistics of DSBN toward those of a minibatch.
     pub fn learn_moments(&self, moments: &Moments) {
         if let Some(norm) = &self.domain_norm {
             norm.learn(moments);

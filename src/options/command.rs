@@ -52,8 +52,9 @@ pub fn build<'a>(
     };
     let mut args: Vec<Arg> = args.map(shown).collect();
     args.sort_by_key(|arg| position(arg, &schema["properties"][arg.get_id().as_str()]));
-    let args = args.into_iter().enumerate();
-    let args = args.map(|(at, arg)| arg.display_order(at));
+    let ordered = |(at, arg): (usize, Arg)| arg.display_order(at);
+    let others = (args.len()..).zip(general()).map(ordered);
+    let args = args.into_iter().enumerate().map(ordered);
     Command::new(name)
         .bin_name(name)
         .about(summary)
@@ -62,7 +63,7 @@ pub fn build<'a>(
         .disable_version_flag(true)
         .args(args)
         .next_help_heading(GENERAL)
-        .args(general())
+        .args(others)
 }
 
 /// Required options come first, inputs before outputs, and what all programs share comes last.
@@ -85,11 +86,11 @@ fn general() -> [Arg; 4] {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf));
     [
-        params.help("JSON object of options; flags on the command line override it"),
+        params.help(r#"JSON file with options by name, such as {"log_format": "json"}; options on the command line take precedence"#),
         flag("schema").help("Print the JSON Schema of the options and exit"),
         flag("help")
             .short('h')
-            .help("Print help: the most used options with -h, all with --help"),
+            .help("Print the most used options with -h, all options with --help"),
         flag("version").short('V').help("Print the version"),
     ]
 }

@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
-    /// 1 / (1 + s), where s is the standard deviation, in bins, of values predicted under random dropout.
+    /// 1 / (1 + s), where s is the standard deviation, in bins, of --n-samples predictions under dropout. Slower.
     Spread,
     /// 1 - 2 d, where d is the distance, in bins, to the nearest whole bin. As good or better on held-out cells, at no extra
     /// cost.

@@ -19,7 +19,7 @@ pub struct Settings {
     pub genes: Vec<String>,
     /// Perturbations of the training file and the split of each.
     pub conditions: Vec<TrainedCondition>,
-    /// Perturbations are over-expression (CRISPRa) unless marked otherwise.
+    /// Perturbations are overexpression (CRISPRa) unless marked otherwise.
     pub raised: bool,
     /// The change is the difference between the predictions with and without the perturbation.
     pub contrast: bool,
@@ -68,7 +68,7 @@ pub struct PerturbedGene {
     pub dose: f32,
 }
 
-/// Flag of a gene that is knocked out or down, and of one that is over-expressed.
+/// Flag of a gene that is knocked out or down, and of one that is overexpressed.
 pub const PERTURBED: i64 = 1;
 pub const ACTIVATED: i64 = 2;
 

@@ -27,29 +27,31 @@ const MIN_MATCHED_GENES: f64 = 0.5;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with cells to annotate.
+    /// AnnData file with cells to annotate.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// AnnData: input with predicted cell types added.
+    /// AnnData file: input with predicted cell types added to obs.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Model directory written by scgpt-finetune-annotation, or the name of a model in a directory of SCGPT_MODELS.
+    /// Model trained by scgpt-finetune-annotation: a directory, or the name of a model in one of the directories in the
+    /// environment variable SCGPT_MODELS (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub model: PathBuf,
-    /// Minimum probability of the predicted cell type, 0 to 1. Cells below it are labeled unassigned.
+    /// Minimum probability of the predicted cell type, 0 to 1; cells below it are labeled unassigned.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub threshold: f64,
-    /// Prefix of the new obs columns: PREFIX_label, PREFIX_probability, PREFIX_second_label and PREFIX_second_probability.
+    /// Prefix of the new columns of obs: PREFIX_label, PREFIX_probability, PREFIX_second_label and PREFIX_second_probability.
     #[arg(long, value_name = "PREFIX")]
     pub prefix: String,
-    /// Column of obs with true cell types. Predictions are evaluated against it.
+    /// Column of obs with true labels, to evaluate the predictions.
     #[arg(long, value_name = "COLUMN")]
     pub true_labels: Option<String>,
-    /// Random seed. Default: that of the model. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly. Default: that of the
+    /// model.
     #[arg(long)]
     pub seed: Option<u64>,
     #[command(flatten)]

@@ -17,7 +17,8 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct InspectOptions {
-    /// Checkpoint directory with args.json, vocab.json and weights, or the name of a model in a directory of SCGPT_MODELS.
+    /// Model checkpoint: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons).
     #[arg(value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
@@ -32,7 +33,7 @@ pub struct Inspect;
 impl Program for Inspect {
     const NAME: &'static str = "scgpt-checkpoint inspect";
     const SUMMARY: &'static str =
-        "Inspect a scGPT checkpoint: architecture, vocabulary, supported tasks and problems";
+        "Inspect an scGPT checkpoint: architecture, vocabulary, supported tasks and problems";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2945"],
@@ -57,19 +58,19 @@ impl Program for Inspect {
 #[serde(default)]
 #[group(skip)]
 pub struct ConvertOptions {
-    /// Checkpoint directory with args.json, vocab.json and weights, or the name of a model in a directory of SCGPT_MODELS.
+    /// Model checkpoint: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons).
     #[arg(value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// Checkpoint directory with the converted model.
+    /// Directory with the converted checkpoint. It must not exist yet, or be empty.
     #[arg(value_name = "OUT")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Weight format: safetensors (model.safetensors) or pytorch (best_model.pt, as the original implementation reads it).
+    /// Weight format.
     #[arg(long)]
     pub to: Target,
-    /// Naming scheme of the attention parameters: A (PyTorch attention) or B (flash attention, as in the released checkpoints).
-    /// Default: A for safetensors, B for pytorch.
+    /// Names of the attention parameters in the file. Default: A for safetensors, B for pytorch.
     #[arg(long)]
     pub naming: Option<Naming>,
 }
@@ -79,10 +80,10 @@ pub struct ConvertOptions {
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 pub enum Naming {
-    /// Names of PyTorch attention.
+    /// self_attn.in_proj_weight, for PyTorch attention.
     #[value(name = "A")]
     A,
-    /// Names of flash attention, as in the released checkpoints.
+    /// self_attn.Wqkv.weight, for flash attention, as in the published models.
     #[value(name = "B")]
     B,
 }
@@ -104,7 +105,7 @@ pub struct Convert;
 impl Program for Convert {
     const NAME: &'static str = "scgpt-checkpoint convert";
     const SUMMARY: &'static str =
-        "Convert a scGPT checkpoint to safetensors or to the original PyTorch format";
+        "Convert an scGPT checkpoint to safetensors or to the original PyTorch format";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_0335"],

@@ -25,30 +25,30 @@ use crate::{compute, tokens};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with cells to embed.
+    /// AnnData file with cells to embed.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// AnnData: input with the cell embedding added to obsm.
+    /// AnnData file: input with the cell embedding added to obsm.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Pre-trained model: a directory with args.json, vocab.json and best_model.pt or model.safetensors, or the name of a model
-    /// in a directory of SCGPT_MODELS.
+    /// Pre-trained model: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
     /// Name of the embedding in obsm.
     #[arg(long, value_name = "NAME")]
     pub obsm_key: String,
-    /// SVG plot of the cells on the first two principal components of the embedding.
+    /// Output plot (SVG) of the cells on the first two principal components of the embedding.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,
     /// Column of obs that colors the cells in the plot.
     #[arg(long, value_name = "COLUMN")]
     pub color: Option<String>,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]

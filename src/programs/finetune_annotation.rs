@@ -21,65 +21,69 @@ use crate::{cells, compute, tokens, train, trainer};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with labeled cells.
+    /// AnnData file with labeled cells.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Directory with the fine-tuned model, metrics and figures.
+    /// Directory with the fine-tuned model, metrics and figures. It must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
     /// Column of obs with cell types. Cells without a label are dropped.
     #[arg(long, value_name = "COLUMN")]
     pub labels: String,
-    /// Pre-trained model: a directory, or the name of a model in a directory of SCGPT_MODELS. Default: train a small model from
-    /// scratch.
+    /// Pre-trained model: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons). Default: train a small model from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Column of obs with the technical batch or donor, for selecting highly variable genes within batches, testing on whole
-    /// batches (--test-groups) and adversarial batch correction (--dar-weight).
+    /// Column of obs with the technical batch or donor. Highly variable genes are selected within batches; --test-groups and
+    /// --dar-weight need it.
     #[arg(long, value_name = "COLUMN")]
     pub batch: Option<String>,
-    /// Fraction of the labeled cells of each cell type held out for testing.
+    /// Fraction of the cells of each cell type held out for testing.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub test_fraction: f64,
-    /// Batches, such as donors, whose cells are all held out for testing, instead of a fraction of all cells.
+    /// Values of --batch, such as donors, to hold out for testing. Overrides --test-fraction. Needs --batch. Comma-separated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub test_groups: Vec<String>,
-    /// Fraction of the remaining cells of each cell type held out for validation (model selection).
+    /// Fraction of the remaining cells of each cell type held out for validation, to select the best epoch.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub validation_fraction: f64,
-    /// Number of highly variable genes, selected on the training cells; 0 uses all genes.
+    /// Number of highly variable genes to read; 0 reads all genes. Selected without the test cells, by the flavor seurat_v3 for
+    /// counts, else cell_ranger.
     #[arg(long)]
     pub n_hvg: usize,
-    /// Expression representation. Default: binned with a pre-trained model; log1p from scratch, which resolves small counts
-    /// better.
+    /// Representation of expression values. Default: binned with a pre-trained model, log1p from scratch.
     #[arg(long, hide_short_help = true)]
     pub values: Option<tokens::Values>,
-    /// AnnData with the test cells, all genes and labels, for scgpt-annotate or other methods.
+    /// Output AnnData file with the held-out test cells, all genes and labels, to evaluate other methods.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "output"))]
     pub test_cells: Option<PathBuf>,
-    /// Class-balanced loss: weights classes by inverse frequency, so that all cell types count equally.
+    /// Weight classes by inverse frequency in the loss, so that all cell types count equally.
     #[arg(long, hide_short_help = true)]
     pub class_weights: bool,
     /// Layers of the pre-trained model to freeze.
     #[arg(long, hide_short_help = true)]
     pub freeze: Freeze,
-    /// Also evaluate baselines (PCA with logistic regression, PCA with nearest neighbors) on the same cells.
+    /// Also evaluate baselines on the same cells: principal components (PCA) with logistic regression, and with nearest
+    /// neighbors. Disable with --baselines=false.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false))]
     pub baselines: bool,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub cells: cells::Options,
-    #[command(flatten, next_help_heading = "Model from scratch")]
+    #[command(
+        flatten,
+        next_help_heading = "Model from scratch (ignored with --checkpoint)"
+    )]
     #[serde(flatten)]
     pub size: Size,
     #[command(flatten, next_help_heading = "Tokens")]
@@ -145,9 +149,9 @@ pub enum Freeze {
     /// All weights are trained.
     #[default]
     None,
-    /// The gene and value encoders are frozen.
+    /// Gene and value encoders.
     Encoders,
-    /// Encoders and transformer are frozen; only the output heads are trained.
+    /// Encoders and transformer; only the output heads are trained.
     Backbone,
 }
 
@@ -169,7 +173,7 @@ pub struct FinetuneAnnotation;
 
 impl Program for FinetuneAnnotation {
     const NAME: &'static str = "scgpt-finetune-annotation";
-    const SUMMARY: &'static str = "Fine-tune a scGPT model for cell type annotation";
+    const SUMMARY: &'static str = "Fine-tune an scGPT model for cell type annotation";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],

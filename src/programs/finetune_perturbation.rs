@@ -27,96 +27,104 @@ use crate::{train, trainer};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with perturbed and control cells: counts or log-normalized values. Files in the format of GEARS can be used
+    /// AnnData file with perturbed and control cells. Counts or log-normalized values; files in the format of GEARS can be used
     /// directly.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// New directory for the trained model, test metrics and figures.
+    /// Directory with the trained model, test metrics and figures. It must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
     #[command(flatten)]
     #[serde(flatten)]
     pub labels: Labels,
-    /// Column of obs with the dose of the perturbation of each cell, a number; 1 where missing.
+    /// Column of obs with the dose of the perturbation of each cell, a number in any unit; 1 where missing. Default: 1 for all
+    /// cells.
     #[arg(long, hide_short_help = true, value_name = "COLUMN")]
     pub dose: Option<String>,
-    /// Pre-trained model to start from: a directory, or the name of a model in a directory of SCGPT_MODELS. Without it a small model is
-    /// trained from scratch.
+    /// Pre-trained model: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons). Default: train a small model from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// How test perturbations are chosen.
+    /// How test perturbations are chosen. A gene is seen if a perturbation kept for training or validation has it.
     #[arg(long)]
     pub split: Scheme,
-    /// Perturbations to hold out for testing instead, such as STAT1 or STAT1+JAK2. Combinations with a held-out single gene are
-    /// excluded from training.
+    /// Perturbations to hold out for testing, such as STAT1 or STAT1+JAK2. Overrides --split. Combinations with the gene of a
+    /// held-out single perturbation are excluded. Comma-separated.
     #[arg(long, value_name = "PERTURBATION")]
     pub test: Vec<String>,
-    /// Fraction of the perturbed genes, and of their combinations, used for training (split simulation).
+    /// Fraction of the perturbed genes used for training (--split simulation or simulation-single), and with simulation of the
+    /// combinations of these genes. The other splits test on a tenth.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub train_fraction: f64,
-    /// Fraction of the perturbed genes used for validation (selection of the best epoch) instead of training. Default: 0.1, but 0,
-    /// which keeps the last epoch, with fewer than 100 perturbations: few make the selection random.
+    /// Fraction of the perturbed genes used for validation, to select the best epoch; 0 keeps the last epoch. Default: 0.1, or 0
+    /// with fewer than 100 perturbations, too few for a reliable selection.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub validation_fraction: Option<f64>,
-    /// Handling of perturbed genes that the file does not measure: keep them as additional tokens, drop their cells, or end with an
-    /// error.
+    /// Handling of perturbed genes that the file does not measure.
     #[arg(long, hide_short_help = true)]
     pub missing_genes: MissingGenes,
     /// Maximum number of cells per perturbation, and of control cells, sampled at random; 0 uses all.
     #[arg(long, hide_short_help = true)]
     pub max_cells: usize,
-    /// Perturbations with fewer cells are dropped. Default: a perturbation with a single cell, which has no variance estimate, is
-    /// an error.
+    /// Minimum number of cells per perturbation; perturbations with fewer are dropped. Default: none is dropped, but a
+    /// perturbation with a single cell, which has no variance estimate, is an error.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub min_cells: Option<usize>,
-    /// Number of highly variable genes to read, in addition to the perturbed ones; 0 reads all genes.
+    /// Number of highly variable genes to read, in addition to the perturbed genes; 0 reads all genes. Selected on the training
+    /// and control cells, by the flavor cell_ranger.
     #[arg(long)]
     pub n_hvg: usize,
-    /// Maximum number of genes of a cell in a training step, a new random sample in every epoch. Prediction reads all genes.
+    /// Maximum number of genes of a training example, a new random sample in every epoch. Predictions use all genes.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub max_length: usize,
-    /// Keep the perturbed genes in that sample. The original implementation does not, and loses most of them.
+    /// Always keep the perturbed genes in the sample of --max-length genes. scGPT in Python does not, and loses most of them.
+    /// Disable with --keep-perturbed=false.
     #[arg(long, hide_short_help = true)]
     pub keep_perturbed: bool,
-    /// Control matching, the unperturbed state of a perturbed cell: a random control cell, drawn anew in every epoch, the most similar
-    /// one, or the mean of all.
+    /// Control profile from which a training example starts (control matching).
     #[arg(long, hide_short_help = true)]
     pub control_matching: Pairing,
-    /// Pseudobulk size: cells of a perturbation averaged into one training example. Larger values reduce noise; 1 keeps single cells,
-    /// as the original implementation does.
+    /// Number of cells of a perturbation averaged into one training example (pseudobulk). Larger values reduce noise; 1 trains on
+    /// single cells, as scGPT in Python does.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub pseudobulk_size: usize,
     /// Predict the change as the difference of the predictions with and without the perturbation, which cancels errors common to
-    /// all cells.
+    /// all cells. Disable with --contrast=false.
     #[arg(long, hide_short_help = true)]
     pub contrast: bool,
-    /// Number of control cells from which a perturbation is predicted, chosen at random.
+    /// Number of control cells to predict test perturbations from, sampled at random. With --control-matching mean, the mean of
+    /// all control cells is used instead.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false), range(min = 1))]
     pub controls: usize,
-    /// Differential expression test for responding genes.
+    /// Differential expression test against control cells. Its top 20 genes are evaluated separately, in the metrics with _de in
+    /// their names.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false))]
     pub de_test: Test,
-    /// Also evaluate baselines on the same perturbations.
+    /// Also evaluate baselines on the same perturbations: training_mean, additive, linear and mlp. Disable with
+    /// --baselines=false.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false))]
     pub baselines: bool,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub cells: cells::Options,
-    #[command(flatten, next_help_heading = "Model from scratch")]
+    #[command(
+        flatten,
+        next_help_heading = "Model from scratch (ignored with --checkpoint)"
+    )]
     #[serde(flatten)]
     pub size: Size,
     #[command(flatten, next_help_heading = "Training")]
@@ -173,7 +181,7 @@ pub enum MissingGenes {
     /// End with an error that lists them.
     #[default]
     Error,
-    /// Keep them as additional tokens.
+    /// Keep their cells. The genes get tokens, but no expression value to predict.
     Token,
     /// Drop their cells.
     Drop,

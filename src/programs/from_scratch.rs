@@ -19,7 +19,7 @@ pub struct Size {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 4, max = 8192))]
     pub embedding_dim: usize,
-    /// Number of attention heads per layer. The embedding dimension must be a multiple of it.
+    /// Number of attention heads per layer; must divide the embedding dimension.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 128))]
     pub n_heads: usize,
@@ -27,7 +27,7 @@ pub struct Size {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 32768))]
     pub ffn_dim: usize,
-    /// Value encoder: how expression values enter the model.
+    /// Value encoder, through which expression values enter the model.
     #[arg(long, hide_short_help = true)]
     pub value_encoding: ValueEncoding,
 }
@@ -50,7 +50,7 @@ impl Default for Size {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum ValueEncoding {
-    /// A small network whose output is added to the gene embedding, as in published models.
+    /// A small network; its output is added to the gene embedding, as in the published models.
     Continuous,
     /// The gene embedding is multiplied by the value.
     Scaling,

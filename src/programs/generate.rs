@@ -30,39 +30,40 @@ use crate::trainer;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with cells to start from.
+    /// AnnData file with cells to start from.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// AnnData with generated cells. X: expression values in bins, 0 to the highest bin of the model (50 in published models);
-    /// layers/round: round in which a value was generated (0: observed); layers/confidence: confidence of a value, 0 to 1.
+    /// AnnData file with generated cells: expression bins in X, 0 to the highest bin of the model (50 in the published models);
+    /// round in which a value was generated in layers/round (0: observed); confidence of a value, 0 to 1, in layers/confidence.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Generative pre-trained model: a directory, or the name of a model in a directory of SCGPT_MODELS.
+    /// Generative pre-trained model: a directory, or the name of a model in one of the directories in the environment variable
+    /// SCGPT_MODELS (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// Prompt of the model: cell (cell embedding; all genes are generated), genes (expressed genes of the cell; the others are
-    /// imputed) or both.
+    /// Input from which the model generates.
     #[arg(long)]
     pub prompt: Prompt,
-    /// Column of obs with groups of cells. Generates one cell per group from its mean cell embedding (prompt cell).
+    /// Column of obs with groups of cells. Generates one cell per group, from its mean cell embedding. Needs --prompt cell.
     #[arg(long, value_name = "COLUMN")]
     pub group: Option<String>,
-    /// Text file with genes to generate, one per line. They are excluded from the prompt. Default: all genes.
+    /// Text file with genes to generate, one per line, which are excluded from the prompt. Default: all genes that are not in the
+    /// prompt.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes: Option<PathBuf>,
-    /// Number of rounds. In each, an equal number of genes, most confident predictions first, is fixed and conditions the next
-    /// rounds. 1 generates all genes in a single pass.
+    /// Number of rounds. Each round fixes an equal number of genes, most confident predictions first, which condition the next
+    /// rounds; 1 generates all genes in a single pass.
     #[arg(long)]
     #[schemars(range(min = 1, max = 1000))]
     pub rounds: u32,
-    /// Confidence measure: spread (standard deviation under dropout, slower) or bin-distance (distance to the nearest whole bin).
+    /// Confidence measure, which orders the genes and is written to layers/confidence.
     #[arg(long, hide_short_help = true)]
     pub confidence: Confidence,
-    /// Number of predictions under dropout per value (confidence spread).
+    /// Number of predictions under dropout per value, for --confidence spread.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2, max = 1000))]
     pub n_samples: u32,
@@ -71,22 +72,23 @@ pub struct Options {
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub held_out_fraction: f64,
-    /// JSON with evaluation metrics of the held-out genes.
+    /// Output JSON with evaluation metrics of the held-out genes. Needs --held-out-fraction.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub metrics: Option<PathBuf>,
-    /// Maximum number of prompt tokens of a cell, the CLS token included; more genes are sampled at random.
+    /// Maximum number of prompt tokens per cell, including the CLS token; longer prompts are shortened to a random sample of
+    /// their genes.
     #[arg(long)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
-    /// Binning of equal values that fall on several bin edges: one-sided assigns the highest bin, as in pre-training; both-sided
-    /// a random bin among them, reproducible for a fixed seed.
+    /// Bin of tied values when bin edges coincide.
     #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// Maximum memory for the generated values, which are kept in memory until they are written.
+    /// Maximum memory for the generated values, such as 4G. All are kept in memory until they are written; if they need more, the
+    /// run ends with an error before it generates.
     #[arg(long, value_name = "SIZE")]
     pub memory: Size,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -127,11 +129,11 @@ impl Default for Options {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Prompt {
-    /// Cell embedding.
+    /// Cell embedding; all genes are generated.
     Cell,
-    /// Expressed genes of the cell.
+    /// Expressed genes; the other genes are imputed.
     Genes,
-    /// Cell embedding and expressed genes.
+    /// Cell embedding and expressed genes; the other genes are imputed.
     #[default]
     Both,
 }
@@ -151,7 +153,7 @@ pub struct Generate;
 
 impl Program for Generate {
     const NAME: &'static str = "scgpt-generate";
-    const SUMMARY: &'static str = "Generate or impute expression values with a scGPT model";
+    const SUMMARY: &'static str = "Generate or impute expression values with an scGPT model";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_3557"],

@@ -29,38 +29,43 @@ use crate::{cells, compute, output, tokens, train};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Cells to integrate: AnnData (.h5ad) with gene expression, or MuData (.h5mu) with several modalities. Each file is a batch
-    /// unless --batch is given.
+    /// AnnData files (.h5ad), or MuData files (.h5mu) with several modalities. Each file is a batch unless --batch is given.
+    /// Required unless --samples is given. Comma-separated.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// AnnData of antibody counts (CITE-seq) for cells of --input, matched by cell name. Cells that are in one file only are kept.
+    /// AnnData files with antibody counts (CITE-seq) for the cells of --input, matched by cell name. Cells that are in one file
+    /// only are kept. Comma-separated.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub protein: Vec<PathBuf>,
-    /// AnnData of chromatin accessibility (ATAC) for cells of --input, as peaks or gene activities, matched by cell name.
+    /// AnnData files with chromatin accessibility (ATAC, as peaks or gene activities) for the cells of --input, matched by cell
+    /// name. Cells that are in one file only are kept. Comma-separated.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "input"))]
     pub atac: Vec<PathBuf>,
-    /// Sample sheet (CSV) instead of the files above: column path, and optionally sample (the same for files of the same cells),
-    /// batch and modality (RNA, Protein or ATAC).
+    /// Sample sheet (CSV) instead of --input, --protein and --atac: column path (relative to the sheet), and optionally sample
+    /// (the same for files of the same cells), batch and modality (rna, protein or atac; rna where empty).
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "csv", "x-direction" = "input"))]
     pub samples: Option<PathBuf>,
-    /// AnnData or MuData: cells with embedding, kNN graph, clusters and UMAP coordinates. A copy of the input if that is one file,
-    /// else a new AnnData (.h5ad) with all cells and features.
+    /// AnnData or MuData file with cells and results, named after --obsm-key: obsm/X_scGPT and X_scGPT_umap,
+    /// obsp/X_scGPT_connectivities, obs/X_scGPT_leiden. A copy of the input if that is one file, else a new AnnData file with all
+    /// cells and features.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// New directory for the trained model, which can map new batches later (--checkpoint and --zero-shot).
+    /// Output directory with the trained model, which can map new batches later (--checkpoint and --zero-shot). It must not exist
+    /// yet, or be empty.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub model: Option<PathBuf>,
-    /// TSV of integration metrics of the embedding and of baselines.
+    /// Output TSV of scIB metrics of the embedding and of baselines. They include NMI, ARI, ASW, LISI and kBET; those of cell
+    /// types need --labels.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "tsv", "x-direction" = "output"))]
     pub metrics: Option<PathBuf>,
-    /// UMAP plot of the cells, colored by --color.
+    /// Output UMAP plot (SVG) of the cells, colored by --color.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,
@@ -68,79 +73,83 @@ pub struct Options {
     #[arg(long, hide_short_help = true, value_name = "COLUMN")]
     #[schemars(extend("x-fingerprint" = false))]
     pub color: Option<String>,
-    /// Column of obs with the technical batch. Default: each file is a batch.
+    /// Column of obs with the technical batch. Default: the column batch of --samples, else each file is a batch.
     #[arg(long, value_name = "COLUMN")]
     pub batch: Option<String>,
-    /// Column of obs with the cell types, used for evaluation only.
+    /// Column of obs with cell types, used for evaluation only.
     #[arg(long, value_name = "COLUMN")]
     #[schemars(extend("x-fingerprint" = false))]
     pub labels: Option<String>,
-    /// Pre-trained model to start from, or a model trained by this program: a directory, or the name of a model in a directory of
-    /// SCGPT_MODELS. Without it a small model is trained from scratch.
+    /// Pre-trained model, or a model trained by this program: a directory, or the name of a model in one of the directories in
+    /// the environment variable SCGPT_MODELS (separated by colons). Default: train a small model from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Do not train: embed cells with the pre-trained model (zero-shot), or map them with a model trained by this program.
+    /// Do not train, but embed cells with a pre-trained model, or map them with a model trained by this program. Needs
+    /// --checkpoint.
     #[arg(long)]
     pub zero_shot: bool,
-    /// Normalization statistics (DSBN) of a batch that the model was not trained on: the mean of its training batches, or the
-    /// batch's own statistics.
+    /// DSBN statistics of batches that the model of --checkpoint was not trained on.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false))]
     pub new_batch: NewBatch,
-    /// Number of highly variable genes to read, selected within batches; 0 reads all genes.
+    /// Number of highly variable genes to read, selected within batches; 0 reads all genes. Selected by the flavor seurat_v3 for
+    /// counts, else cell_ranger.
     #[arg(long)]
     pub n_hvg: usize,
-    /// Number of most variable peaks to read: open in nearest to half of the cells; 0 reads all.
+    /// Number of peaks to read, those that are open in nearest to half of the cells; 0 reads all peaks.
     #[arg(long, hide_short_help = true)]
     pub n_peaks: usize,
     /// Representation of expression values. Default: binned with a pre-trained model, log1p from scratch.
     #[arg(long, hide_short_help = true)]
     pub values: Option<tokens::Values>,
-    /// Normalize the tokens of each batch by its own statistics: domain-specific batch normalization (DSBN).
+    /// Normalize the tokens of each batch by its own statistics: domain-specific batch normalization (DSBN). Disable with
+    /// --domain-norm=false.
     #[arg(long, hide_short_help = true)]
     pub domain_norm: bool,
-    /// Condition the expression heads on the batch, so that the cell embedding need not encode it.
+    /// Give batch labels to the expression decoders, so that the cell embedding need not encode the batch. Disable with
+    /// --batch-labels=false.
     #[arg(long, hide_short_help = true)]
     pub batch_labels: bool,
-    /// Minibatch sampling: mixed, by-batch (cells of one batch, batches in random order) or sequential (one batch after the other,
-    /// as in the tutorial of the original implementation).
+    /// Composition of the minibatches in training.
     #[arg(long, hide_short_help = true)]
     pub sampling: Sampling,
-    /// Number of features, expressed or not, to predict from the cell embedding (GEPC) in addition to the masked ones. Default: 0
+    /// Number of features, expressed or not, predicted from the cell embedding (GEPC) in addition to the masked ones. Default: 0
     /// with a pre-trained model, 300 from scratch.
     #[arg(long, hide_short_help = true)]
     pub n_query_genes: Option<usize>,
-    /// Fraction of the tokens of a cell dropped at random, anew in every epoch. Default: 0 with a pre-trained model, 0.5 from scratch.
+    /// Fraction of the tokens of a cell to drop, a new random choice in every epoch. Reduces overfitting and training time.
+    /// Default: 0 with a pre-trained model, 0.5 from scratch.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub gene_dropout: Option<f64>,
-    /// Maximum number of tokens of a cell in a training step, a new random sample in every epoch. Embedding reads up to --max-length.
-    /// Larger values make training slower.
+    /// Maximum number of tokens of a cell in a training step, a new random sample in every epoch; embeddings use up to
+    /// --max-length. Larger values make training slower.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2))]
     pub training_length: usize,
-    /// Modality dropout: probability that one modality of a cell is masked in training and predicted from the others. Default: 0.2,
-    /// or 0.5 if some cells lack a modality.
+    /// Probability that one modality of a cell is masked in training and predicted from the others (modality dropout). Default:
+    /// 0.2, or 0.5 if some cells lack a modality.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub modality_dropout: Option<f64>,
-    /// Mask this modality in a fraction of the cells and evaluate its imputation.
+    /// Modality to mask in a fraction of the cells (--masked-fraction), to evaluate its imputation.
     #[arg(long, hide_short_help = true)]
     pub mask_modality: Option<MaskedModality>,
-    /// Fraction of the cells in which it is masked.
+    /// Fraction of the cells in which --mask-modality is masked.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub masked_fraction: f64,
-    /// Fraction of the cells held out for validation (selection of the best epoch).
+    /// Fraction of the cells held out for validation, to select the best epoch.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub validation_fraction: f64,
-    /// Name of the embedding in obsm, and prefix of the other results. Existing entries with these names are replaced in the output.
+    /// Name of the embedding in obsm, and prefix of the other results: NAME_umap, NAME_connectivities, NAME_leiden and
+    /// NAME_pseudotime. Existing entries with these names are replaced in the output.
     #[arg(long, hide_short_help = true, value_name = "NAME")]
     #[schemars(extend("x-fingerprint" = false))]
     pub obsm_key: String,
-    /// Number of neighbors of every cell in the kNN graph.
+    /// Number of neighbors of each cell in the kNN graph.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false), range(min = 2, max = 200))]
     pub n_neighbors: usize,
@@ -148,21 +157,24 @@ pub struct Options {
     #[arg(long)]
     #[schemars(extend("x-fingerprint" = false), range(min = 0.0, max = 100.0))]
     pub resolution: f64,
-    /// Name of the root cell for diffusion pseudotime.
+    /// Name of the root cell, to compute diffusion pseudotime.
     #[arg(long, hide_short_help = true, value_name = "CELL")]
     #[schemars(extend("x-fingerprint" = false))]
     pub root: Option<String>,
-    /// Also evaluate baselines on the same cells: principal components (PCA) and Harmony.
+    /// Also evaluate baselines on the same cells: principal components (PCA) and Harmony. Disable with --baselines=false.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false))]
     pub baselines: bool,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub cells: cells::Options,
-    #[command(flatten, next_help_heading = "Model from scratch")]
+    #[command(
+        flatten,
+        next_help_heading = "Model from scratch (ignored with --checkpoint)"
+    )]
     #[serde(flatten)]
     pub size: Size,
     #[command(flatten, next_help_heading = "Tokens")]
@@ -231,9 +243,9 @@ impl Default for Options {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum NewBatch {
-    /// Mean statistics of the training batches.
+    /// The mean over the training batches.
     Mean,
-    /// Statistics of its own cells.
+    /// Those of the cells of the batch.
     Own,
 }
 
@@ -243,11 +255,11 @@ pub enum NewBatch {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// Cells of any batch; each is normalized by its own batch.
+    /// Cells of any batch; each cell is normalized by its own batch.
     Mixed,
-    /// Cells of one batch, batches in random order.
+    /// Cells of one batch, minibatches in random order.
     ByBatch,
-    /// Cells of one batch, one batch after the other.
+    /// Cells of one batch, one batch after the other, as in the tutorial of scGPT in Python.
     Sequential,
 }
 

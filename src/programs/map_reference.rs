@@ -5,11 +5,14 @@ mod baseline;
 mod build;
 mod embedded;
 mod query;
+mod query_options;
+mod reference;
 mod results;
 mod scores;
 
 pub use build::{Build, BuildOptions};
-pub use query::{Query, QueryOptions};
+pub use query::Query;
+pub use query_options::QueryOptions;
 
 use super::{Facts, Program, Resources, TOPICS, label_column, steps};
 

@@ -1,4 +1,4 @@
-//! `scgpt-perturb`: perturbation responses, their embedding, reverse perturbation, and in-silico deletion or over-expression.
+//! `scgpt-perturb`: perturbation responses, their embedding, reverse perturbation, and in silico deletion or overexpression.
 
 pub mod in_silico;
 pub mod map;

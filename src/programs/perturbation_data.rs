@@ -27,24 +27,25 @@ const DEPTH: f32 = 1e4;
 #[serde(default)]
 #[group(skip)]
 pub struct Labels {
-    /// Column of obs with the perturbation label of each cell: the control label, or the perturbed genes, as in STAT1, STAT1+ctrl
-    /// or STAT1+JAK2. An over-expressed gene may be marked: STAT1(+).
+    /// Column of obs with the perturbation of each cell: the control label, or the perturbed genes, such as STAT1, STAT1+ctrl or
+    /// STAT1+JAK2. An overexpressed gene may be marked, as in STAT1(+).
     #[arg(long, value_name = "COLUMN")]
     pub condition: String,
-    /// Label of the control cells in that column.
+    /// Value of --condition for control cells.
     #[arg(long, value_name = "LABEL")]
     pub control: String,
-    /// Delimiter between the genes of a combination.
+    /// Delimiter between the genes of a combination in --condition.
     #[arg(long, hide_short_help = true, value_name = "TEXT")]
     pub delimiter: String,
-    /// Labels whose cells are dropped, such as unassigned.
+    /// Values of --condition whose cells are dropped, such as unassigned. Comma-separated.
     #[arg(long, hide_short_help = true, value_name = "LABEL")]
     pub ignore: Vec<String>,
-    /// All perturbations are over-expression (CRISPRa), not knock-out or knock-down. If only some are, mark these in the labels
+    /// All perturbations are overexpression (CRISPRa), not knockout or knockdown. If only some are, mark these in the labels
     /// instead, as in STAT1(+).
     #[arg(long, hide_short_help = true)]
     pub activation: bool,
-    /// Strata: columns of obs, such as batch or cell type, within which perturbed cells are compared with control cells.
+    /// Columns of obs, such as batch or cell type, within which perturbed cells are compared with control cells (strata).
+    /// Comma-separated.
     #[arg(long, hide_short_help = true, value_name = "COLUMN")]
     pub strata: Vec<String>,
 }

@@ -29,64 +29,69 @@ use crate::{compute, train, trainer};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Corpora of tokenized cells, several separated by commas: directories written by scgpt-tokenize, or cell banks of
-    /// scGPT in Python.
+    /// Corpora of tokenized cells: directories written by scgpt-tokenize, or cell banks of scGPT in Python. Required.
+    /// Comma-separated.
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "corpus", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// Directory with the pre-trained model, metrics and training curves.
+    /// Directory with the pre-trained model, metrics and training curves. It must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Checkpoint to continue from: a directory, or the name of a model in a directory of SCGPT_MODELS. New genes are added to
-    /// its vocabulary. Default: train from scratch.
+    /// Pre-trained model to train further: a directory, or the name of a model in one of the directories in the environment
+    /// variable SCGPT_MODELS (separated by colons). Genes that it lacks are added to its vocabulary. For an interrupted run, use
+    /// --resume instead. Default: train a small model from scratch.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: Option<PathBuf>,
-    /// Annotation of the corpus with cell types, the auxiliary classification target (--cls-weight). Cells without a label are
-    /// used for the other objectives.
+    /// Annotation of the corpus with cell types, for classification (--cls-weight). Cells without a label are used for the other
+    /// objectives.
     #[arg(long, value_name = "COLUMN")]
     pub labels: Option<String>,
-    /// Annotation of the corpus with the perturbed gene of a cell. That gene gets the condition token of perturbed genes.
+    /// Annotation of the corpus with the perturbed gene of each cell. That gene gets the condition token of perturbed genes.
     #[arg(long, value_name = "COLUMN")]
     pub perturbed: Option<String>,
-    /// Gene-level condition tokens, such as pathways: gene sets (.gmt), or a table with a gene and its category on each line
-    /// (.tsv). A gene in several sets belongs to the first.
+    /// Categories of genes, such as pathways, as condition tokens: gene sets (.gmt), or a table with a gene and its category on
+    /// each line (.tsv). A gene in several sets belongs to the first.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-fingerprint" = false, "x-format" = "txt", "x-direction" = "input"))]
     pub gene_conditions: Option<PathBuf>,
-    /// Fraction of cells held out for validation.
+    /// Fraction of the cells held out for validation, to select the best epoch.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
-    /// Maximum number of validation cells.
+    /// Maximum number of validation cells, of those of --validation-fraction.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0, max = 100000))]
     pub validation_cells: u64,
-    /// Approximate size of the shuffle buffer in memory; the corpus may be much larger. Cells are shuffled within the buffer, so
-    /// its size affects the result.
+    /// Approximate memory of the shuffle buffer, such as 4G; the corpus may be much larger. Cells are shuffled within the buffer,
+    /// so its size affects the result.
     #[arg(long, value_name = "SIZE")]
     pub memory: options::Size,
-    /// Number of expression bins, including the bin for zero. Published models use 51.
+    /// Number of expression bins, including the bin for zero. Must match that of a pre-trained model, 51 for the published
+    /// models.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Maximum number of tokens per cell, the CLS token included. Cells with more genes are sampled at random in every epoch.
-    /// Longer sequences need more time and memory.
+    /// Maximum number of tokens per cell, including the CLS token. Longer cells are shortened to a new random sample of their
+    /// genes in every epoch. Larger values increase run time and memory.
     #[arg(long)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
-    /// Binning of equal values that fall on several bin edges: one-sided assigns the highest bin, as in published models;
-    /// both-sided a random bin among them, reproducible for a fixed seed.
+    /// Bin of tied values when bin edges coincide.
     #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// Also evaluate baselines (gene means, and the mean of the most similar cells) on the validation cells.
+    /// Also evaluate baselines on the validation cells: the mean of each gene, and the mean of the most similar cells. Disable
+    /// with --baselines=false.
     #[arg(long, hide_short_help = true)]
     pub baselines: bool,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
-    #[command(flatten, next_help_heading = "Model from scratch")]
+    #[command(
+        flatten,
+        next_help_heading = "Model from scratch (ignored with --checkpoint)"
+    )]
     #[serde(flatten)]
     pub size: Size,
     #[command(flatten, next_help_heading = "Training")]
@@ -136,7 +141,7 @@ pub struct Pretrain;
 
 impl Program for Pretrain {
     const NAME: &'static str = "scgpt-pretrain";
-    const SUMMARY: &'static str = "Pre-train a scGPT model on a corpus of tokenized cells";
+    const SUMMARY: &'static str = "Pre-train an scGPT model on a corpus of tokenized cells";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{Facts, Program, Resources, TOPICS, steps};
 use crate::failure::Failure;
 use crate::report::collect::Evidence;
-use crate::report::page::{self, Choice, Content};
+use crate::report::content::{Choice, Content};
+use crate::report::page;
 use crate::report::summary::summary;
 use crate::run_record::Run;
 
@@ -18,38 +19,39 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Run outputs, separated by commas: run records (run.json), model directories, AnnData files (.h5ad), tables (.tsv), or
-    /// directories that contain any of these. Files that a run record lists are matched by checksum, so they may have moved.
+    /// Run outputs to summarize: run records (run.json), model directories, AnnData files (.h5ad), tables (.tsv), or directories
+    /// that contain any of these. Files that a run record lists are matched by checksum, so they may have moved. Required.
+    /// Comma-separated.
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     #[schemars(extend("x-format" = "directory", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// HTML report, self-contained.
+    /// Self-contained HTML report.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "html", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// JSON summary of all runs for MultiQC, which finds the file if its name ends with _mqc.json.
+    /// Output JSON summary of all runs for MultiQC, which finds the file if its name ends with _mqc.json.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "output"))]
     pub summary: Option<PathBuf>,
     /// Title of the report.
     #[arg(long, value_name = "TEXT")]
     pub title: String,
-    /// Column of obs that colors the cells and groups them for marker genes. Default: predicted cell types, else clusters, else
-    /// given cell types.
+    /// Column of obs that colors the cells and groups them for marker genes. Default: predicted labels, else clusters, else given
+    /// cell types, else another column with few values.
     #[arg(long, value_name = "COLUMN")]
     pub color: Option<String>,
-    /// Maximum number of cells plotted per file, sampled at random. Counts and marker genes always use all cells.
+    /// Maximum number of cells plotted per file, sampled at random. Cell counts and marker genes always use all cells.
     #[arg(long)]
     #[schemars(range(min = 1, max = 200_000))]
     pub max_cells: usize,
-    /// Genes of the heat maps, separated by commas. Default: top marker genes, and genes with the highest attention.
+    /// Genes of the heatmaps, at most 100. Comma-separated. Default: top marker genes, and genes with the highest attention.
     #[arg(long, value_name = "GENE", value_delimiter = ',')]
     pub genes: Vec<String>,
     /// Number of marker genes per group.
     #[arg(long)]
     #[schemars(range(min = 1, max = 200))]
     pub markers: usize,
-    /// Random seed of the sample of cells.
+    /// Random seed. Results are identical for the same seed.
     #[arg(long)]
     pub seed: u64,
 }

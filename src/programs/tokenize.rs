@@ -1,6 +1,7 @@
 //! `scgpt-tokenize`: tokenizes count matrices of common formats into a pre-training corpus.
 
 mod inputs;
+mod piece;
 mod scan;
 mod selection;
 mod shard_writer;
@@ -30,30 +31,32 @@ use crate::tokens::binning::Ties;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Count matrices, separated by commas: AnnData (.h5ad), MuData (.h5mu), 10x (.h5, or the directory with matrix.mtx), Matrix
-    /// Market, loom, CSV or TSV (gzipped or not), or the directory of an existing corpus.
+    /// Count matrices: AnnData (.h5ad), MuData (.h5mu), 10x (.h5, or the directory with matrix.mtx), Matrix Market, loom, CSV or
+    /// TSV (gzipped or not), or the directory of an existing corpus. Required unless --samples is given. Comma-separated.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "matrix", "x-direction" = "input"))]
     pub input: Vec<PathBuf>,
-    /// Sample sheet (CSV) with a column path; other columns, such as sample and batch, become annotations of the cells. Paths are
-    /// relative to the directory of the sheet.
+    /// Sample sheet (CSV) instead of --input, with a column path (relative to the sheet); other columns, such as sample and
+    /// batch, become annotations of the cells.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "csv", "x-direction" = "input"))]
     pub samples: Option<PathBuf>,
-    /// Directory of the corpus: Parquet shards, vocab.json, manifest.json and genes.tsv, the mapping status of every gene name.
+    /// Directory with the corpus: Parquet shards, vocab.json, manifest.json and genes.tsv, the mapping status of every gene name.
+    /// It must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "corpus", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Vocabulary that defines the gene ids: a vocab.json, or the directory of a pre-trained model. Default: a new vocabulary of
+    /// Vocabulary that defines the gene IDs: a vocab.json, or the directory of a pre-trained model. Default: a new vocabulary of
     /// all genes of the inputs.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "json", "x-direction" = "input"))]
     pub vocab: Option<PathBuf>,
-    /// Columns of obs to keep in the corpus, separated by commas.
+    /// Columns of obs to keep in the corpus. Comma-separated.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub obs: Vec<String>,
-    /// Filter expressions on columns of obs, such as "disease == normal" or "tissue == lung|heart"; operators are ==, !=, >=, <=,
-    /// > and <. Only cells that meet all expressions are kept. Separate several by commas; values may contain commas.
+    /// Filter expressions on columns of obs, such as "disease == normal" or "tissue == lung|heart" (any of these values);
+    /// operators are ==, !=, >=, <=, > and <. Only cells that meet all expressions are kept. Comma-separated. Text after a comma
+    /// without an operator belongs to the value before it.
     #[arg(
         id = "filter",
         long = "filter",
@@ -62,39 +65,39 @@ pub struct Options {
     )]
     #[serde(rename = "filter")]
     pub conditions: Vec<String>,
-    /// Minimum number of expressed genes in the vocabulary; cells with fewer are dropped.
+    /// Minimum number of expressed genes per cell; cells with fewer are dropped. Only genes in the vocabulary count.
     #[arg(long)]
     pub min_genes: usize,
     /// Minimum number of cells that express a gene; genes with fewer are dropped. Needs one more pass over the data.
     #[arg(long)]
     pub min_cells: u64,
-    /// File with genes to keep, one per line.
+    /// Text file with genes to keep, one per line.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes: Option<PathBuf>,
-    /// Number of highly variable genes to keep; 0 keeps all. In large inputs they are computed from a random sample of cells.
+    /// Number of highly variable genes to keep; 0 keeps all. Selected by the flavor seurat_v3 for counts, else cell_ranger, in
+    /// large inputs from a random sample of cells.
     #[arg(long)]
     pub n_hvg: usize,
-    /// Expression representation: raw, the values of the matrix, as pre-training expects; log1p, log-transformed counts
-    /// normalized to 10,000 per cell; or binned.
+    /// Representation of expression values. scgpt-pretrain expects raw, and bins these itself.
     #[arg(long)]
     pub values: Values,
-    /// Number of expression bins, including the bin for zero.
+    /// Number of expression bins, including the bin for zero (--values binned). Must match that of a pre-trained model, 51 for
+    /// the published models.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Binning of equal values that fall on several bin edges: one-sided assigns the highest bin, both-sided a random bin among
-    /// them.
+    /// Bin of tied values when bin edges coincide.
     #[arg(long, hide_short_help = true)]
     pub ties: Ties,
     /// Maximum number of cells per file (shard) of the corpus.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1, max = 10000000))]
     pub shard_cells: u64,
-    /// Approximate memory to use. Inputs may be far larger.
+    /// Approximate memory to use, such as 4G. Inputs may be far larger.
     #[arg(long, value_name = "SIZE")]
     pub memory: Size,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. Results are identical for the same seed.
     #[arg(long)]
     pub seed: u64,
     /// Resume an interrupted run from its finished shards in OUTPUT.partial. The corpus is bit-identical to that of an

@@ -19,7 +19,7 @@ pub enum Format {
     /// Text lines, with a progress bar on a terminal.
     #[default]
     Text,
-    /// One JSON object on each line: time, level, message, and figures of progress.
+    /// One JSON object per line: time, level, message, and figures of progress.
     Json,
 }
 

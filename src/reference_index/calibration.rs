@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use ndarray::{Axis, concatenate};
 
-use super::directory::ReferenceIndex;
+use super::directory::{ReferenceIndex, SAMPLE};
 use super::{Error, MOST_NEIGHBORS};
 use crate::analysis::search::{Neighbor, Queries};
 use crate::random::{Seed, below};
 
-/// Number of sampled cells.
-pub(super) const SAMPLE: usize = 1000;
 /// Nearest neighbors for which recall is computed, and the required recall.
 const RECALL_NEIGHBORS: usize = 10;
 const RECALL: f64 = 0.99;

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::calibration::SAMPLE;
 use super::manifest::{Manifest, Metric, Shard, Stored, open};
 use super::{Error, LARGEST, MOST_NEIGHBORS};
 use crate::analysis::ivf;
 use crate::analysis::search::{Nearest, Neighbor, Queries};
 
+/// Number of sampled cells.
+pub(super) const SAMPLE: usize = 1000;
 /// Embedding values that a task reads at once (8 MB).
 const PIECE: usize = 1 << 21;
 /// Maximum bytes of a line of annotations.

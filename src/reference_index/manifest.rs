@@ -32,7 +32,7 @@ const FAISS_EXTENSIONS: [&str; 2] = ["faiss", "index"];
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// Cosine: Euclidean distance after scaling the embeddings to length 1.
+    /// Euclidean distance after scaling the embeddings to length 1, as in scGPT in Python.
     #[default]
     Cosine,
     /// Euclidean distance.

@@ -10,7 +10,7 @@ use crate::formats;
 use crate::formats::Error;
 use crate::formats::h5ad::File;
 
-/// Default number of genes of a heat map.
+/// Default number of genes of a heatmap.
 const DEFAULT_GENES: usize = 24;
 /// Stored values read at a time.
 const BLOCK: usize = 4_000_000;

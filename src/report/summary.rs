@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::content::Content;
 use super::html::shortened;
-use super::page::Content;
 use super::provenance;
 use super::scores::{self, Row};
 use crate::run_record::Record;

@@ -27,20 +27,22 @@ pub enum Scheme {
     /// All perturbations with an unseen gene, and a fraction of the combinations of seen genes.
     #[default]
     Simulation,
-    /// Single perturbations of unseen genes. Combinations of seen genes are trained on, others are not used (GEARS takes no
-    /// combinations here at all).
+    /// Single perturbations of unseen genes. Combinations of seen genes are trained on (GEARS uses none); other combinations are
+    /// excluded.
     SimulationSingle,
-    /// Combinations of unseen genes alone, and these genes singly; combinations with seen and unseen genes are not used.
+    /// Combinations without a seen gene, and single perturbations of unseen genes. Combinations of seen and unseen genes are
+    /// excluded.
     ComboSeen0,
-    /// Combinations of seen and unseen genes, and the unseen genes singly; combinations of unseen genes alone are not used.
+    /// Combinations of seen and unseen genes, and single perturbations of unseen genes. Combinations without a seen gene are
+    /// excluded.
     ComboSeen1,
-    /// A fraction of all combinations; all single perturbations are seen. One with a gene that is in nothing else is not used.
+    /// A fraction of the combinations, of seen genes only. A combination with a gene that no other perturbation has is excluded.
     ComboSeen2,
-    /// A fraction of the single perturbations; combinations with one of their genes are not used.
+    /// A fraction of the single perturbations. Combinations with their genes are excluded.
     Single,
-    /// None: all perturbations are used for training or validation.
+    /// No test set: all perturbations are used for training or validation.
     NoTest,
-    /// All: none is trained on, as for a model that is trained already.
+    /// All perturbations. None is left for training, so that the run ends with an error.
     NoSplit,
 }
 

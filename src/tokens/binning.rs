@@ -17,9 +17,9 @@ const LARGEST_COUNT: usize = 4096;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Ties {
-    /// Tied values go to the highest of their bins, as in pre-training: no randomness.
+    /// The highest bin, as in pre-training of the published models.
     OneSided,
-    /// Tied values are spread over their bins at random, the same way for the same seed and cell.
+    /// One of the bins at random, depending on the seed, as in fine-tuning with scGPT in Python.
     #[default]
     BothSided,
 }

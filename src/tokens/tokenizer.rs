@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum LongCells {
-    /// A random sample of their genes.
+    /// A random sample of the genes, depending on the seed.
     #[default]
     Sample,
     /// The first genes in file order.
@@ -23,23 +23,22 @@ pub enum LongCells {
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Number of expression bins per cell, the zero bin included. Published models use 51.
+    /// Number of expression bins, including the bin for zero. Must match that of a pre-trained model, 51 for the published
+    /// models.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Maximum number of tokens per cell, the CLS token included. Time and memory grow with it.
+    /// Maximum number of tokens per cell, including the CLS token. Larger values increase run time and memory.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2, max = 100000))]
     pub max_length: usize,
-    /// Binning of equal counts that span several bin edges: one-sided assigns the highest bin, as in pre-training of the published
-    /// models; both-sided draws a bin at random, as in fine-tuning with scGPT in Python (reproducible for a fixed seed).
+    /// Bin of tied values when bin edges coincide.
     #[arg(long, hide_short_help = true)]
     pub ties: Ties,
-    /// Truncation of cells with more tokens: a random sample of their genes (reproducible for a fixed seed), or the first genes in
-    /// file order.
+    /// How to shorten cells with more than --max-length tokens (scgpt-integrate always takes a random sample).
     #[arg(long, hide_short_help = true)]
     pub long_cells: LongCells,
-    /// Also tokenize genes that a cell does not express. Sequences get longer and training slower.
+    /// Also include genes with zero counts as tokens. Increases run time and memory.
     #[arg(long, hide_short_help = true)]
     pub include_zero_genes: bool,
 }
@@ -62,11 +61,11 @@ impl Default for Options {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Values {
-    /// Bin of the value among the expressed genes of the cell, as for published models.
+    /// Quantile bins among the expressed genes of each cell, as in the published models.
     Binned,
-    /// log1p of counts per 10,000, normalized over the genes that the model reads.
+    /// log1p of counts scaled to 10,000 per cell over the selected genes (scgpt-tokenize: over all genes of the vocabulary).
     Log1p,
-    /// The value in the matrix, unchanged.
+    /// The values of the matrix, unchanged.
     Raw,
 }
 

@@ -17,25 +17,25 @@ use tch::{Device, Kind, Tensor};
 #[serde(default)]
 #[group(skip)]
 pub struct Weights {
-    /// Weight of the cell-type loss (cross-entropy).
+    /// Weight of cell type classification (cross-entropy); 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cls_weight: f64,
-    /// Weight of gene expression prediction (GEP): masked values from the other genes; 0 disables it.
+    /// Weight of gene expression prediction (GEP): masked values are predicted from the other genes; 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of gene expression prediction from the cell embedding (GEPC); 0 disables it.
+    /// Weight of gene expression prediction from the cell embedding (GEPC; MVC in scGPT in Python); 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,
-    /// Weight of contrastive cell embedding (CCE): two embeddings of a cell under different dropout are contrasted with the other
-    /// cells of the minibatch. The original implementation uses 10; 0 disables it.
+    /// Weight of contrastive cell embedding (CCE): two dropout views of a cell are pulled together, other cells of the minibatch
+    /// pushed apart; 0 disables it. scGPT in Python uses 10.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cce_weight: f64,
-    /// Weight of elastic cell similarity (ECS): pulls embeddings of similar cells together and pushes others apart. The original
-    /// implementation uses 10; 0 disables it.
+    /// Weight of elastic cell similarity (ECS): embeddings of similar cells are pulled together, others pushed apart; 0 disables
+    /// it. scGPT in Python uses 10.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub ecs_weight: f64,
@@ -43,20 +43,21 @@ pub struct Weights {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ecs_threshold: f64,
-    /// Weight of adversarial batch correction by gradient reversal (DAR; needs a batch column); 0 disables it.
+    /// Weight of domain adaptation by reverse backpropagation (DAR): an adversarial loss that removes batch effects; 0 disables
+    /// it. Needs --batch.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub dar_weight: f64,
-    /// Fraction of a cell's expression values to mask and predict (GEP and GEPC).
+    /// Fraction of the expression values of a cell to mask and predict (GEP and GEPC).
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub mask_ratio: f64,
-    /// Random gene dropout (data augmentation): fraction of a cell's genes removed in every epoch. Reduces overfitting on small
-    /// data and training time. Default: 0 with a pre-trained model, 0.5 from scratch.
+    /// Fraction of the tokens of a cell to drop, a new random choice in every epoch. Reduces overfitting and training time.
+    /// Default: 0 with a pre-trained model, 0.5 from scratch.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub gene_dropout: Option<f64>,
-    /// Label smoothing of the cell-type loss. Default: 0 with a pre-trained model, 0.1 from scratch.
+    /// Label smoothing of cell type classification. Default: 0 with a pre-trained model, 0.1 from scratch.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.5))]
     pub label_smoothing: Option<f64>,

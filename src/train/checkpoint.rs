@@ -2,8 +2,8 @@
 //!
 //! One safetensors file, written to a temporary file and renamed, so that a killed run leaves the last complete state.
 
-use super::fit::Progress;
 use super::optimizer::Adam;
+use super::position::Progress;
 use crate::model::Flat;
 use anyhow::{Context, Result};
 use safetensors::SafeTensorError;

@@ -3,17 +3,17 @@
 use super::all_reduce::add_up;
 use super::checkpoint;
 use super::examples::{BatchPlan, Examples, Minibatch};
-use super::gradient::{Figures, Gradient, Settings};
+use super::gradient::{Gradient, Settings};
 use super::metrics::Metrics;
 use super::objective::{Objective, Pass};
 use super::optimizer::{Adam, clip};
 use super::options::Plan;
+use super::position::{Progress, Sums};
 use super::schedule::Position;
 use crate::distributed::{Ranks, any_stops};
 use crate::model::{Flat, Store};
 use crate::random::Seed;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use tch::{Device, Tensor, no_grad};
@@ -30,36 +30,6 @@ pub struct Fit<'a> {
     pub folder: PathBuf,
     /// Identifies settings and data: only a state with the same fingerprint is resumed.
     pub fingerprint: String,
-}
-
-/// Position and metrics of a run; with the weights and the optimizer, its complete state.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    pub epoch: u64,
-    /// Minibatches done in this epoch.
-    pub minibatch: u64,
-    pub step: u64,
-    pub best_loss: Option<f64>,
-    pub best_epoch: u64,
-    /// Step after which the best weights were found.
-    pub best_step: u64,
-    /// Step of the last validation.
-    #[serde(default)]
-    validated: u64,
-    /// Over the cells of this epoch so far, and over those since the last line of metrics.
-    epoch_sums: Sums,
-    recent_sums: Sums,
-    /// Checksum of the cells of this epoch so far.
-    seen: u64,
-    metrics_length: u64,
-}
-
-/// Sums of figures over cells.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Sums {
-    /// Name, sum, and the cells it is over: some figures begin later than others.
-    figures: Vec<(String, f64, u64)>,
-    cells: u64,
 }
 
 /// Report of a step to an [`Observer`].
@@ -409,25 +379,6 @@ impl<O: Objective> Run<'_, O> {
             &self.progress,
             &self.fit.fingerprint,
         )
-    }
-}
-
-impl Sums {
-    /// Adds means over some cells.
-    fn add(&mut self, figures: &Figures, cells: u64) {
-        for (name, value) in figures {
-            let value = value * cells as f64;
-            match self.figures.iter_mut().find(|(known, ..)| known == name) {
-                Some((_, sum, over)) => (*sum, *over) = (*sum + value, *over + cells),
-                None => self.figures.push(((*name).to_owned(), value, cells)),
-            }
-        }
-        self.cells += cells;
-    }
-
-    fn averages(&self) -> Vec<(String, f64)> {
-        let mean = |(name, sum, over): &(String, f64, u64)| (name.clone(), sum / *over as f64);
-        self.figures.iter().map(mean).collect()
     }
 }
 

@@ -16,21 +16,21 @@ use tch::{Device, Tensor};
 #[serde(default)]
 #[group(skip)]
 pub struct Weights {
-    /// Weight of gene expression prediction (GEP): masked values from the other genes; 0 disables it.
+    /// Weight of gene expression prediction (GEP): masked values are predicted from the other genes; 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of gene expression prediction from the cell embedding (GEPC); 0 disables it.
+    /// Weight of gene expression prediction from the cell embedding (GEPC; MVC in scGPT in Python); 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,
-    /// Weight of the explicit zero probability loss of GEP and GEPC: whether a masked value is zero (with --include-zero-genes);
-    /// 0 disables it.
+    /// Weight of the zero probability loss: GEP and GEPC also predict whether a masked value is zero; 0 disables it. Use with
+    /// --include-zero-genes.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub zero_weight: f64,
-    /// Weight of elastic cell similarity (ECS): pulls embeddings of similar cells together and pushes others apart. The original
-    /// implementation uses 10; 0 disables it.
+    /// Weight of elastic cell similarity (ECS): embeddings of similar cells are pulled together, others pushed apart; 0 disables
+    /// it. scGPT in Python uses 10.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub ecs_weight: f64,
@@ -38,20 +38,21 @@ pub struct Weights {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ecs_threshold: f64,
-    /// Weight of contrastive cell embedding (CCE): two embeddings of a cell under different dropout are contrasted with the other
-    /// cells of the minibatch. The original implementation uses 10; 0 disables it.
+    /// Weight of contrastive cell embedding (CCE): two dropout views of a cell are pulled together, other cells of the minibatch
+    /// pushed apart; 0 disables it. scGPT in Python uses 10.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cce_weight: f64,
-    /// Weight of adversarial batch correction by gradient reversal (DAR); 0 disables it.
+    /// Weight of domain adaptation by reverse backpropagation (DAR): an adversarial loss that removes batch effects; 0 disables
+    /// it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub dar_weight: f64,
-    /// Fraction of a cell's values to mask and predict.
+    /// Fraction of the expression values of a cell to mask and predict (GEP and GEPC).
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.95))]
     pub mask_ratio: f64,
-    /// Also mask the value of the CLS token, as the original implementation does. It carries no information on the cell.
+    /// Also mask the value of the CLS token, as scGPT in Python does. It carries no information about the cell.
     #[arg(long, hide_short_help = true)]
     pub mask_cls: bool,
 }

@@ -11,6 +11,7 @@ mod metrics;
 pub mod objective;
 mod optimizer;
 mod options;
+mod position;
 mod schedule;
 
 pub mod annotation;

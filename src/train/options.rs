@@ -10,40 +10,39 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Number of training epochs. Default: 6 to 15 with a pre-trained model, depending on the task; 1 to 60 from scratch, more
-    /// for fewer cells. Printed when training starts.
+    /// Number of training epochs. Default: chosen from task, checkpoint and number of training examples; printed when training
+    /// starts.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub epochs: Option<u64>,
-    /// Cells per optimizer step.
+    /// Training examples per optimizer step: cells, or pseudobulks of cells. In distributed training, per process.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Cells per forward pass, with gradient accumulation over the batch. Smaller values need less memory; the result is the same
-    /// up to rounding. Default: 4 on a CPU, the whole batch on a GPU.
+    /// Training examples per forward pass. Gradients are accumulated over the batch: smaller values need less memory, and the
+    /// result is the same up to rounding. Default: 4 on a CPU, --batch-size on a GPU.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub micro_batch_size: Option<usize>,
-    /// Numerical precision of training: f32, or bf16, which halves memory and is much faster on a GPU; weights are kept in f32.
-    /// auto uses bf16 on a GPU and f32 on a CPU.
+    /// Numerical precision of training. bf16 halves memory and is much faster on a GPU; weights are kept in f32.
     #[arg(long, hide_short_help = true)]
     pub precision: Precision,
-    /// Peak learning rate. Default: 0.0001 with a pre-trained model, 0.001 from scratch.
+    /// Peak learning rate. Default: 0.0001 with a pre-trained model; from scratch 0.001, or 0.0003 for perturbations.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub learning_rate: Option<f64>,
     /// Learning rate schedule.
     #[arg(long, hide_short_help = true)]
     pub lr_schedule: Schedule,
-    /// Factor applied to the learning rate after every epoch (schedule decay).
+    /// Factor on the learning rate after every epoch, for --lr-schedule decay.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub lr_decay: f64,
-    /// Fraction of training steps over which the learning rate rises (schedule cosine).
+    /// Fraction of the training steps in which the learning rate rises to its peak, for --lr-schedule cosine.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub warmup: f64,
-    /// Dropout probability during training. Default: that of the pre-trained model, 0.1 from scratch.
+    /// Dropout probability during training. Default: that of the pre-trained model; 0.1 from scratch and for perturbations.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub dropout: Option<f64>,
@@ -51,34 +50,35 @@ pub struct Options {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
-    /// Epsilon of Adam. The original implementation uses 1e-8, and 1e-4 in half precision.
+    /// Epsilon of Adam. scGPT in Python uses 1e-8, or 1e-4 in half precision.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub adam_eps: f64,
-    /// Decay of the exponential moving average (EMA) of the weights that is validated and saved, over about 1 / (1 - decay)
-    /// steps. It stabilizes training on small data; 0 uses the weights of single steps, as the original implementation does.
+    /// Decay of the exponential moving average (EMA) of the weights, which is validated and saved. It averages over about
+    /// 1/(1-decay) steps, which stabilizes training on small data; 0 uses the weights of single steps, as scGPT in Python does.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0, max = 0.9999))]
     pub ema_decay: f64,
-    /// Maximum gradient norm (gradient clipping).
+    /// Maximum gradient norm, to which larger gradients are scaled down (gradient clipping). Use a large value, not 0, to disable
+    /// it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
-    /// Early stopping: number of epochs without a better validation loss; 0 disables it.
+    /// Stop after more than N epochs without a better validation loss; 0 never stops early.
     #[arg(long, hide_short_help = true)]
     pub patience: u64,
-    /// Also validate every N steps, for large corpora with long epochs; 0 validates after every epoch only.
+    /// Also validate every N steps, for large corpora with long epochs; 0 validates only after every epoch.
     #[arg(long, hide_short_help = true)]
     pub validate_every: u64,
-    /// Write metrics every N steps; 0 writes them at validation only.
+    /// Write metrics every N steps; 0 writes them only at validation.
     #[arg(long, hide_short_help = true)]
     pub log_every: u64,
-    /// Save the training state every N steps, and after every epoch.
+    /// Save the training state for --resume every N steps, and after every epoch.
     #[arg(long, hide_short_help = true)]
     #[schemars(extend("x-fingerprint" = false), range(min = 1))]
     pub save_every: u64,
-    /// Resume an interrupted run from the training state saved for the output directory. On a CPU the result is identical, bit
-    /// for bit, to that of an uninterrupted run.
+    /// Resume an interrupted run from the training state in OUTPUT.partial. On a CPU the result is bit-identical to that of an
+    /// uninterrupted run.
     #[arg(long)]
     #[schemars(extend("x-fingerprint" = false))]
     pub resume: bool,

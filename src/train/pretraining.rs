@@ -17,12 +17,12 @@ use tch::{Device, Tensor};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// Input: the values of some genes. The other genes are generated from these and from the cell embedding.
+    /// Genes are generated from the values of the other genes and from the cell embedding.
     #[default]
     Both,
-    /// Input: the cell embedding only. All values are generated.
+    /// All genes are generated from the cell embedding.
     Gen,
-    /// Masked values are predicted from all others, with unrestricted attention.
+    /// Masked values are predicted from the other genes, with unrestricted attention.
     Pcpt,
 }
 
@@ -31,35 +31,34 @@ pub enum Task {
 #[serde(default)]
 #[group(skip)]
 pub struct Objectives {
-    /// Pre-training task: both (generate genes from the values of the other genes), gen (generate all genes from the cell
-    /// embedding) or pcpt (predict masked values, unrestricted attention).
+    /// Pre-training task.
     #[arg(long)]
     pub task: Task,
-    /// Fraction of a cell's genes to mask, drawn for every cell: one of a comma-separated list, or any value of a range such as
+    /// Fraction of the genes of a cell to mask, drawn for every cell: from a list such as 0.25,0.5,0.75, or from a range such as
     /// 0.15..0.40.
     #[arg(long, hide_short_help = true, value_name = "FRACTIONS")]
     pub mask_ratio: Fractions,
-    /// Weight of gene expression prediction (GEP): masked values from the other genes.
+    /// Weight of gene expression prediction (GEP): masked values are predicted. Must be above 0.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of gene expression prediction from the cell embedding (GEPC); 0 disables it.
+    /// Weight of gene expression prediction from the cell embedding (GEPC; MVC in scGPT in Python); 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,
-    /// Weight of a second generative pass with the cell embedding in place of the CLS token (task both); 0 disables it.
+    /// Weight of a second GEP pass with the cell embedding in place of the CLS token (--task both); 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub prompt_weight: f64,
-    /// Training steps before the second pass starts, for the cell embedding to become informative.
+    /// Number of training steps before the second pass starts, so that the cell embedding is informative.
     #[arg(long, hide_short_help = true)]
     pub prompt_after: u64,
-    /// Weight of contrastive cell embedding (CCE, task pcpt): two embeddings of a cell under different dropout are contrasted
-    /// with the other cells of the minibatch. The original implementation uses 10; 0 disables it.
+    /// Weight of contrastive cell embedding (CCE): two dropout views of a cell are pulled together, other cells of the minibatch
+    /// pushed apart; 0 disables it. scGPT in Python uses 10. Needs --task pcpt.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cce_weight: f64,
-    /// Weight of cell type classification (needs --labels); 0 disables it.
+    /// Weight of cell type classification (cross-entropy); 0 disables it. Needs --labels.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub cls_weight: f64,

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Multiplied by the decay factor after every epoch, as in fine-tuning with the original implementation.
+    /// Multiplied by --lr-decay after every epoch, as in fine-tuning with scGPT in Python.
     Decay,
-    /// Rises linearly over the warm-up fraction of the run, then falls to zero along half a cosine.
+    /// Rises linearly over the --warmup fraction of the steps, then falls to zero along half a cosine.
     #[default]
     Cosine,
     /// Constant learning rate.

@@ -330,23 +330,10 @@ fn param(name: &str, property: &Value, flag: Option<String>) -> String {
 
 /// The description. Items of a list are on separate lines in a form.
 fn help(property: &Value) -> String {
-    const COMMAS: [(&str, &str); 2] = [
-        ("separated by commas", "one per line"),
-        (
-            "Separate several by commas; values may contain commas.",
-            "One per line.",
-        ),
-    ];
     let description = property["description"].as_str().unwrap_or_default();
-    if !allows(property, "array") {
-        return description.to_owned();
-    }
-    let found = COMMAS
-        .iter()
-        .find(|(commas, _)| description.contains(commas));
-    match found {
-        Some((commas, lines)) => description.replace(commas, lines),
-        None => format!("{description} One per line."),
+    match allows(property, "array") {
+        true => description.replace("Comma-separated.", "One per line."),
+        false => description.to_owned(),
     }
 }
 
@@ -746,7 +733,7 @@ fn pack(archive: &Path, parent: &Path, content: &str) {
     assert!(done, "`{}`", archive.display());
 }
 
-/// Simulated knock-outs, and a model trained on them.
+/// Simulated knockouts, and a model trained on them.
 fn write_perturbed(directory: &Path) {
     const CONDITIONS: [(&str, &[usize]); 7] = [
         ("ctrl", &[]),

@@ -1,4 +1,4 @@
-//! `scgpt-finetune-perturbation` and `scgpt-perturb` on simulated knock-outs whose effects are known, and odd files.
+//! `scgpt-finetune-perturbation` and `scgpt-perturb` on simulated knockouts whose effects are known, and odd files.
 
 use crate::support::data;
 use crate::support::interruption;
@@ -21,7 +21,7 @@ const INPUT: i32 = 65;
 const GENES: usize = 40;
 const REGULATORS: usize = 8;
 const CELLS: usize = 24;
-/// Size of the model, and training that suffices to predict the simulated knock-outs.
+/// Size of the model, and training that suffices to predict the simulated knockouts.
 const SIZE: [&str; 8] = [
     "--n-layers",
     "2",
@@ -83,7 +83,7 @@ fn write(path: &Path, conditions: &[(String, Vec<usize>, usize)]) {
     h5ad::create(path, &content).expect("a file of cells");
 }
 
-/// Controls, all single knock-outs and all pairs of them.
+/// Controls, all single knockouts and all pairs of them.
 fn screen() -> Vec<(String, Vec<usize>, usize)> {
     let mut conditions = vec![("ctrl".to_owned(), Vec::new(), 4 * CELLS)];
     for one in 0..REGULATORS {

@@ -1,4 +1,4 @@
-//! Simulated cells with a known gene network: effects of knock-out and activation are computed, so that predictions can be
+//! Simulated cells with a known gene network: effects of knockout and activation are computed, so that predictions can be
 //! compared with true values.
 //!
 //! The log level of a gene is its basal level plus the effects of its regulators. A regulator's activity is a Hill function of its

@@ -6,6 +6,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use super::reading::Part;
+use super::unique_names::UniqueNames;
 use super::{ModalityKind, Source};
 use crate::cells::Error;
 use crate::formats;
@@ -99,7 +100,7 @@ fn by_sample(sources: &[Source], parts: &[Part]) -> Result<Pairing, Error> {
     })
 }
 
-/// Whether all files were given as the same modality, or are multi-modal, so that no two files have the same cells.
+/// Whether all files were given as the same modality, or are multimodal, so that no two files have the same cells.
 fn are_of_one_list(sources: &[Source]) -> Result<bool, Error> {
     let mut kinds = BTreeSet::new();
     for source in sources {
@@ -172,27 +173,4 @@ fn names_of_files(files: &[&Path]) -> Vec<String> {
     }
     let mut unique = UniqueNames::default();
     stems.iter().map(|name| unique.add(name)).collect()
-}
-
-/// Gives out names once: `NAME`, then `NAME-1`, `NAME-2`.
-#[derive(Default)]
-pub(super) struct UniqueNames {
-    taken: HashSet<String>,
-    repeated: HashMap<String, usize>,
-}
-
-impl UniqueNames {
-    pub fn add(&mut self, name: &str) -> String {
-        if self.taken.insert(name.to_owned()) {
-            return name.to_owned();
-        }
-        let n = self.repeated.entry(name.to_owned()).or_default();
-        loop {
-            *n += 1;
-            let numbered = format!("{name}-{n}");
-            if self.taken.insert(numbered.clone()) {
-                return numbered;
-            }
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::pairing::UniqueNames;
+use super::unique_names::UniqueNames;
 use super::{ModalityKind, Source};
 use crate::cells::{Cells, Columns, Error, Options, Prefer};
 use crate::counts::Counts;
@@ -42,7 +42,7 @@ pub(super) struct Reader<'a> {
     pub notes: Vec<String>,
 }
 
-/// Origin of a table: number and modality of its source, and whether the modality is that of a multi-modal file.
+/// Origin of a table: number and modality of its source, and whether the modality is that of a multimodal file.
 #[derive(Clone, Copy)]
 struct Origin {
     source: usize,

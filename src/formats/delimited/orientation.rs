@@ -14,9 +14,9 @@ pub enum Orientation {
     /// Inferred from the names of rows and columns.
     #[default]
     Auto,
-    /// A row for each cell.
+    /// One row per cell.
     CellsByGenes,
-    /// A row for each gene.
+    /// One row per gene.
     GenesByCells,
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use hdf5::types::TypeDescriptor;
 use hdf5::{Attribute, Container, Dataset, Group, Location, LocationType};
 
-use super::values::{Values, read_attribute_texts};
 use crate::formats::Error;
 
 /// A named element of an open file.
@@ -127,16 +126,6 @@ impl Node {
         Ok(space.shape())
     }
 
-    /// The values of a dataset.
-    pub fn values(&self) -> Result<Values<'_>, Error> {
-        Values::new(self, None)
-    }
-
-    /// The values of one field of a compound dataset.
-    pub fn field<'n>(&'n self, field: &'n str) -> Result<Values<'n>, Error> {
-        Values::new(self, Some(field))
-    }
-
     pub fn descriptor(&self) -> Result<TypeDescriptor, Error> {
         let container: &Container = self.dataset()?;
         container
@@ -145,7 +134,7 @@ impl Node {
             .map_err(|source| self.damaged(source))
     }
 
-    fn attribute(&self, name: &str) -> Result<Option<Attribute>, Error> {
+    pub fn attribute(&self, name: &str) -> Result<Option<Attribute>, Error> {
         let names = self
             .location()
             .attr_names()
@@ -161,21 +150,6 @@ impl Node {
 
     pub fn has_attribute(&self, name: &str) -> Result<bool, Error> {
         Ok(self.attribute(name)?.is_some())
-    }
-
-    /// A text attribute; none if it is missing or not text.
-    pub fn text_attribute(&self, name: &str) -> Result<Option<String>, Error> {
-        Ok(self
-            .texts_attribute(name)?
-            .and_then(|texts| texts.into_iter().next()))
-    }
-
-    /// An attribute that lists texts; none if it is missing, empty if it holds no text.
-    pub fn texts_attribute(&self, name: &str) -> Result<Option<Vec<String>>, Error> {
-        match self.attribute(name)? {
-            Some(attribute) => Ok(Some(read_attribute_texts(self, name, &attribute)?)),
-            None => Ok(None),
-        }
     }
 
     /// An attribute that lists whole numbers, such as the shape of a sparse matrix.
@@ -207,10 +181,6 @@ impl Node {
             .read_scalar::<u8>()
             .map(|flag| flag == 1)
             .map_err(|source| self.damaged(source))
-    }
-
-    pub fn encoding(&self) -> Result<Option<String>, Error> {
-        self.text_attribute("encoding-type")
     }
 
     /// An error about the content of this element.

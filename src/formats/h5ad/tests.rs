@@ -734,7 +734,7 @@ fn a_new_file_has_columns_of_genes_embeddings_graphs_and_values() {
     assert!(problem_of(create(&path, &wrong)).contains("`obsp/new`"));
 }
 
-/// A multi-modal file of two modalities: cells c0, c1 with RNA, c2, c1 with protein; its own table has them as c2, c0, c1.
+/// A multimodal file of two modalities: cells c0, c1 with RNA, c2, c1 with protein; its own table has them as c2, c0, c1.
 fn multimodal(directory: &tempfile::TempDir) -> PathBuf {
     let path = directory.path().join("two.h5mu");
     let file = write::unlocked().create(&path).unwrap();

@@ -189,6 +189,37 @@ impl<'n> Values<'n> {
     }
 }
 
+impl Node {
+    /// The values of a dataset.
+    pub fn values(&self) -> Result<Values<'_>, Error> {
+        Values::new(self, None)
+    }
+
+    /// The values of one field of a compound dataset.
+    pub fn field<'n>(&'n self, field: &'n str) -> Result<Values<'n>, Error> {
+        Values::new(self, Some(field))
+    }
+
+    /// A text attribute; none if it is missing or not text.
+    pub fn text_attribute(&self, name: &str) -> Result<Option<String>, Error> {
+        Ok(self
+            .texts_attribute(name)?
+            .and_then(|texts| texts.into_iter().next()))
+    }
+
+    /// An attribute that lists texts; none if it is missing, empty if it holds no text.
+    pub fn texts_attribute(&self, name: &str) -> Result<Option<Vec<String>>, Error> {
+        match self.attribute(name)? {
+            Some(attribute) => Ok(Some(read_attribute_texts(self, name, &attribute)?)),
+            None => Ok(None),
+        }
+    }
+
+    pub fn encoding(&self) -> Result<Option<String>, Error> {
+        self.text_attribute("encoding-type")
+    }
+}
+
 /// Texts of an attribute; none where it holds something else (an empty list is stored as numbers).
 pub(in crate::formats) fn read_attribute_texts(
     node: &Node,

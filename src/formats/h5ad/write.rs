@@ -42,7 +42,7 @@ pub struct Additions {
 /// Writes a copy of `input` with additions to `output`, which appears only once it is complete.
 ///
 /// Everything that was there stays as it is; tables from before anndata 0.7 are rewritten as data frames of equal content.
-/// What is added to a multi-modal file (.h5mu) describes the cells of all modalities, in the order of [`cell_names`].
+/// What is added to a multimodal file (.h5mu) describes the cells of all modalities, in the order of [`cell_names`].
 pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<(), Error> {
     additions.check(&File::open(input)?, output)?;
     if is_same_file(input, output) {
@@ -70,7 +70,7 @@ pub fn write_copy(input: &Path, output: &Path, additions: &Additions) -> Result<
     })
 }
 
-/// Names of the cells that [`write_copy`] adds to: of a multi-modal file (.h5mu), those of all modalities.
+/// Names of the cells that [`write_copy`] adds to: of a multimodal file (.h5mu), those of all modalities.
 pub fn cell_names(input: &Path) -> Result<Vec<String>, Error> {
     File::open(input)?.cell_names()
 }

@@ -34,46 +34,49 @@ const MOST_SCORES: usize = 200_000_000;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with cells.
+    /// AnnData file with cells.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Checkpoint directory, or the name of one in SCGPT_MODELS.
+    /// Pre-trained model: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// AnnData: attention between genes, with a row for every gene and a matrix in obsp for every condition; rows are targets,
-    /// columns regulators.
+    /// AnnData file with one row per gene: attention scores of each condition in obsp/attention_CONDITION, targets in rows,
+    /// regulators in columns. A score is a rank of the attention, 0 to 1, averaged over heads, layers and cells.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
     /// Column of obs with the conditions, such as perturbations or cell types. Default: all cells are one condition.
     #[arg(long, value_name = "COLUMN")]
     pub conditions: Option<String>,
-    /// Conditions to include. Default: all.
+    /// Values of --conditions to include. Comma-separated. Default: all.
     #[arg(long, value_name = "VALUE")]
     pub subset: Vec<String>,
-    /// Control condition; the difference of every other condition from it is written as well.
+    /// Value of --conditions that is the control. Adds obsp/difference_CONDITION, the scores of each other condition minus those
+    /// of the control.
     #[arg(long, value_name = "VALUE")]
     pub control: Option<String>,
     /// Maximum number of cells per condition, sampled at random; 0 uses all.
     #[arg(long)]
     pub max_cells: usize,
-    /// Layers of the model whose attention is averaged, counted from 1. Default: the last.
+    /// Transformer layers whose attention is averaged, counted from 1. Comma-separated. Default: the last layer.
     #[arg(long, value_name = "LAYER")]
     #[schemars(inner(range(min = 1)))]
     pub layers: Vec<usize>,
     #[command(flatten)]
     #[serde(flatten)]
     pub choice: Choice,
-    /// Use only the genes that a cell expresses. Default: every cell is read with all selected genes.
+    /// Use only the genes that a cell expresses. Default: every cell is read with all selected genes, zeros included.
     #[arg(long, hide_short_help = true)]
     pub expressed_only: bool,
-    /// Number of expression bins, including the bin for zero. Published models use 51.
+    /// Number of expression bins, including the bin for zero. Must match that of a pre-trained model, 51 for the published
+    /// models.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 3, max = 1000))]
     pub n_bins: usize,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]

@@ -19,15 +19,17 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData files of scgpt-grn attention with different conditions; genes that all files contain are compared.
+    /// AnnData files of scgpt-grn attention with different conditions. Genes that all files contain are compared.
+    /// Comma-separated.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"), length(min = 1))]
     pub input: Vec<PathBuf>,
-    /// Control condition.
+    /// Condition that is the control.
     #[arg(long, value_name = "VALUE")]
     #[schemars(length(min = 1))]
     pub control: String,
-    /// AnnData: attention of all conditions and their differences from the control, with a row for every gene.
+    /// AnnData file with one row per gene: attention scores of all conditions in obsp/attention_CONDITION, and their differences
+    /// from the control in obsp/difference_CONDITION.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,

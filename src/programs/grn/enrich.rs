@@ -22,29 +22,30 @@ use crate::run_record::Run;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Gene lists to test, a GMT file such as the programs of scgpt-grn programs: in each line name, description and genes,
-    /// separated by tabs.
+    /// Gene lists to test: a GMT file, such as that of scgpt-grn programs, with name, description and genes separated by tabs in
+    /// each line. Required unless --edges is given.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "gmt", "x-direction" = "input"))]
     pub gene_lists: Option<PathBuf>,
-    /// Edge table of scgpt-grn attention; the targets of each regulator in each condition are tested as one list.
+    /// Edge table of scgpt-grn attention or difference. The targets of each regulator in each condition are tested as one list.
+    /// Required unless --gene-lists is given.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub edges: Option<PathBuf>,
-    /// Known gene sets, GMT files such as those of MSigDB.
+    /// GMT files with known gene sets, such as those of MSigDB. Comma-separated.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "gmt", "x-direction" = "input"), length(min = 1))]
     pub gene_sets: Vec<PathBuf>,
-    /// Background gene set, from which the lists were selected: the AnnData file that scgpt-grn wrote, or a text file with one
-    /// gene per line.
+    /// Background genes, from which the lists were selected: an AnnData file written by scgpt-grn, or a text file with one gene
+    /// per line.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad,txt", "x-direction" = "input"))]
     pub background: PathBuf,
-    /// TSV of enriched gene sets for each list, by p-value.
+    /// TSV of enriched gene sets of each list, sorted by p-value (one-sided Fisher's exact test).
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Maximum false discovery rate (Benjamini-Hochberg) of the sets that are written; 1 writes all sets that overlap a list.
+    /// Maximum false discovery rate (Benjamini-Hochberg) of the gene sets that are written; 1 writes all that overlap the list.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_fdr: f64,

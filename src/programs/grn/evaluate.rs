@@ -30,33 +30,36 @@ const RESAMPLES: usize = 200;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData files of scgpt-grn attention, difference or programs; every matrix in obsp is evaluated as a method.
+    /// AnnData files of scgpt-grn attention, difference or programs. Each matrix of scores in obsp is evaluated as a method.
+    /// Comma-separated.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"), length(min = 1))]
     pub networks: Vec<PathBuf>,
-    /// Edge tables of other programs, with columns for regulator, target and score; pairs that are not listed rank last.
+    /// Edge tables of other methods, with columns for regulator, target and score. Pairs that are not listed rank last.
+    /// Comma-separated.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub edges: Vec<PathBuf>,
-    /// Tables of known edges, such as DoRothEA or TRRUST, with columns for regulator (or tf) and target.
+    /// Tables of known edges, such as DoRothEA or TRRUST, with columns for regulator (or tf) and target. Comma-separated.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"), length(min = 1))]
     pub known_edges: Vec<PathBuf>,
-    /// Confidence levels of known edges to keep, such as A,B,C. Default: all.
+    /// Levels in the column confidence (or level) of --known-edges to keep, such as A, B and C. Comma-separated. Default: all
+    /// edges.
     #[arg(long, value_name = "LEVEL")]
     pub confidence: Vec<String>,
-    /// AnnData with cells, for the baselines: correlation, and regression of targets on regulators.
+    /// AnnData file with cells, to evaluate baselines: correlation, and regression of targets on regulators.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: Option<PathBuf>,
-    /// Column of obs with the pseudotime of the cells, for lagged correlation as a further baseline.
+    /// Column of obs with the pseudotime of the cells, to add lagged correlation as a baseline. Needs --input.
     #[arg(long, value_name = "COLUMN")]
     pub pseudotime: Option<String>,
-    /// TSV of AUPRC, AUROC and early precision of every method, over all regulators and for each.
+    /// TSV of AUPRC, AUROC and early precision of each method, over all regulators and for each regulator.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. Results are identical for the same seed.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -86,7 +89,7 @@ pub struct Evaluate;
 impl Program for Evaluate {
     const NAME: &'static str = "scgpt-grn evaluate";
     const SUMMARY: &'static str =
-        "Evaluate gene networks against curated regulation, compared with baselines";
+        "Evaluate gene networks against known regulatory edges, compared with baselines";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2428"],

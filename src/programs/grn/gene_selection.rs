@@ -25,14 +25,16 @@ const MOST_CELLS: usize = 5_000;
 #[serde(default)]
 #[group(skip)]
 pub struct Choice {
-    /// Genes to include. Default: highly variable genes.
+    /// Genes to include. Comma-separated. Default: highly variable genes of the cells; without cells, all genes of the
+    /// vocabulary.
     #[arg(long, value_name = "GENE")]
     pub genes: Vec<String>,
-    /// File with genes to include: a text file with one gene per line, or an AnnData file that scgpt-grn wrote.
+    /// File with genes as in --genes: a text file with one gene per line, or an AnnData file written by scgpt-grn.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad,txt", "x-direction" = "input"))]
     pub genes_file: Option<PathBuf>,
-    /// Number of highly variable genes if no genes are given; 0 selects all genes in the vocabulary.
+    /// Number of highly variable genes if no genes are given; 0 selects all genes in the vocabulary. Selected by the flavor
+    /// cell_ranger.
     #[arg(long)]
     pub n_hvg: usize,
 }

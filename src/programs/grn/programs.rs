@@ -28,10 +28,10 @@ use crate::run_record::Run;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum GeneEmbedding {
-    /// The gene embedding of the model, independent of cells.
+    /// The gene embedding in the model, independent of cells.
     #[default]
     Static,
-    /// The mean contextual gene embedding over the cells of --input.
+    /// The mean contextual gene embedding over the cells that express the gene. Needs --input.
     Contextual,
 }
 
@@ -40,27 +40,27 @@ pub enum GeneEmbedding {
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// Checkpoint directory, or the name of one in SCGPT_MODELS.
+    /// Pre-trained model: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// AnnData with cells, for contextual embeddings and program scores. Without it the genes of the vocabulary are used.
+    /// AnnData file with cells. Needed for contextual embeddings, program scores and highly variable genes.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: Option<PathBuf>,
-    /// AnnData: a row for every gene, with its program in obs, its embedding in obsm/X_scGPT and its similarity to other genes in
+    /// AnnData file with one row per gene: program in obs/program, embedding in obsm/X_scGPT, similarity to other genes in
     /// obsp/similarity.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Gene representation: the static gene embedding of the model, or the mean contextual gene embedding over the cells of
-    /// --input.
+    /// Gene embedding that is clustered.
     #[arg(long)]
     pub embedding: GeneEmbedding,
-    /// Column of obs with groups of cells, such as cell types.
+    /// Column of obs with groups of cells, such as cell types. Needs --input.
     #[arg(long, value_name = "COLUMN")]
     pub groups: Option<String>,
-    /// Groups of cells to include. Default: all.
+    /// Values of --groups to include. Comma-separated. Default: all.
     #[arg(long, value_name = "VALUE")]
     pub subset: Vec<String>,
     /// Maximum number of cells per group for contextual embeddings, sampled at random; 0 uses all.
@@ -69,15 +69,16 @@ pub struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub choice: Choice,
-    /// Leiden resolution; higher values give more and smaller programs.
+    /// Resolution of Leiden clustering; higher values give more and smaller programs. The default is that of the tutorial of
+    /// scGPT in Python.
     #[arg(long)]
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub resolution: f64,
-    /// Number of neighbors of every gene in the kNN graph.
+    /// Number of neighbors of each gene in the kNN graph.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 2, max = 200))]
     pub n_neighbors: usize,
-    /// Minimum number of genes of a program; smaller clusters are dropped.
+    /// Minimum number of genes in a program; smaller clusters are dropped.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub min_genes: usize,
@@ -85,77 +86,80 @@ pub struct Options {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub threshold: f64,
-    /// GMT of the programs as gene sets.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output GMT of the programs as gene sets.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "gmt", "x-direction" = "output"))]
     pub programs: Option<PathBuf>,
-    /// TSV of the edges within programs.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output TSV of the edges within programs.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub edges: Option<PathBuf>,
-    /// GraphML of the same edges, for Cytoscape or networkx.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output GraphML of the edges of --edges, for Cytoscape or networkx.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "graphml", "x-direction" = "output"))]
     pub graph: Option<PathBuf>,
-    /// Network plot of a program.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output network plot (SVG) of the program --plot-program.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub network_plot: Option<PathBuf>,
-    /// Number of the program to plot; 0 is the largest.
+    /// Number of the program in --network-plot; 0 is the largest.
     #[arg(
         long,
         hide_short_help = true,
         value_name = "NUMBER",
-        help_heading = "Results"
+        help_heading = "Options"
     )]
     pub plot_program: usize,
-    /// TSV of the mean program scores of each group of cells; scores range from 0 to 1 over the cells.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output TSV of the mean program scores of each group of cells; scores range from 0 to 1 over the cells. Needs --input and
+    /// --groups.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub program_scores: Option<PathBuf>,
-    /// AnnData: input with program scores added to obsm/X_programs.
+    /// Output AnnData file with program scores added to the input, in obsm/X_programs. Needs --input.
     #[arg(
         long,
         hide_short_help = true,
         value_name = "FILE",
-        help_heading = "Results"
+        help_heading = "Outputs"
     )]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub scored_cells: Option<PathBuf>,
-    /// Heat map of the mean program scores of each group of cells.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output heatmap (SVG) of mean program scores by group of cells. Scores are scaled by program. Needs --input and --groups.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,
-    /// Genes whose most similar genes are reported. With a multi-modal model these may be proteins or peaks.
-    #[arg(long, value_name = "GENE", help_heading = "Results")]
+    /// Genes whose most similar genes are listed in --similar-genes. With a multimodal model these may be proteins or peaks.
+    /// Comma-separated.
+    #[arg(long, value_name = "GENE", help_heading = "Options")]
     pub similar_to: Vec<String>,
-    /// TSV of the genes most similar to those of --similar-to.
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    /// Output TSV of the genes most similar to those of --similar-to. Needs --similar-to.
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub similar_genes: Option<PathBuf>,
-    /// Number of similar genes for each gene of --similar-to.
-    #[arg(long, help_heading = "Results")]
+    /// Number of similar genes per gene of --similar-to.
+    #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// Gene families, GMT files, for a permutation test of the similarity within each family.
+    /// GMT files with gene families, for a permutation test of the similarity within each family. Needs --family-test.
+    /// Comma-separated.
     #[arg(
         long,
         hide_short_help = true,
         value_name = "FILE",
-        help_heading = "Results"
+        help_heading = "Options"
     )]
     #[schemars(extend("x-format" = "gmt", "x-direction" = "input"))]
     pub gene_families: Vec<PathBuf>,
-    /// TSV of the similarity within gene families, compared with random gene sets.
+    /// Output TSV of the similarity within gene families, compared with random gene sets. Needs --gene-families.
     #[arg(
         long,
         hide_short_help = true,
         value_name = "FILE",
-        help_heading = "Results"
+        help_heading = "Outputs"
     )]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub family_test: Option<PathBuf>,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]

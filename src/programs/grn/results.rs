@@ -15,7 +15,7 @@ use crate::output;
 use crate::programs::steps;
 use crate::run_record::Run;
 
-/// Maximum number of edges of the network plot, and of genes on a side of the heat map.
+/// Maximum number of edges of the network plot, and of genes on a side of the heatmap.
 const PLOTTED_EDGES: usize = 80;
 const PLOTTED_GENES: usize = 40;
 
@@ -24,30 +24,31 @@ const PLOTTED_GENES: usize = 40;
 #[serde(default)]
 #[group(skip)]
 pub struct Results {
-    /// TSV of the top targets of every regulator: condition, regulator, target, score and rank.
+    /// Output TSV of the top targets of each regulator: condition, regulator, target, score and rank.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub edges: Option<PathBuf>,
-    /// Number of targets per regulator in the edge table.
+    /// Number of targets per regulator in --edges and --graph.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// Regulators to report, such as transcription factors. Default: all selected genes.
+    /// Genes to report as regulators, such as transcription factors. Comma-separated. Default: all selected genes.
     #[arg(long, value_name = "GENE")]
     pub regulators: Vec<String>,
-    /// File with regulators to report, one per line; those that are not among the selected genes are dropped.
+    /// Text file with regulators as in --regulators, one per line; those that are not among the selected genes are dropped.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub regulators_file: Option<PathBuf>,
-    /// GraphML of the same edges, for Cytoscape or networkx.
+    /// Output GraphML of the edges of --edges, for Cytoscape or networkx.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "graphml", "x-direction" = "output"))]
     pub graph: Option<PathBuf>,
-    /// Network plot of the strongest edges.
+    /// Output network plot (SVG) of the strongest edges. It shows the first condition, or the first difference from the control.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub network_plot: Option<PathBuf>,
-    /// Heat map of the scores between the genes with the strongest edges.
+    /// Output heatmap (SVG) of the scores between the genes with the strongest edges. It shows the first condition, or the first
+    /// difference from the control.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,

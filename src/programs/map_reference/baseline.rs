@@ -7,7 +7,8 @@ use anyhow::Result;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rayon::prelude::*;
 
-use super::query::{QueryOptions, Reference, frequencies};
+use super::query_options::QueryOptions;
+use super::reference::{Reference, frequencies};
 use crate::analysis::components::Components;
 use crate::analysis::knn_vote::{vote_fractions, winner};
 use crate::analysis::search::{Nearest, Queries};

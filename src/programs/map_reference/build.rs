@@ -36,11 +36,11 @@ const COMPONENTS: &str = "pca";
 #[serde(default)]
 #[group(skip)]
 pub struct BuildOptions {
-    /// AnnData files with embedded reference cells, as scgpt-embed writes them, separated by commas.
+    /// AnnData files with embedded reference cells, as written by scgpt-embed. Comma-separated.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input", "minItems" = 1))]
     pub input: Vec<PathBuf>,
-    /// Directory of the reference index.
+    /// Directory with the reference index. It must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "output"))]
     pub output: PathBuf,
@@ -48,31 +48,31 @@ pub struct BuildOptions {
     /// given.
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
-    /// Further columns of obs to store, separated by commas; they can be used for label transfer as well.
+    /// Additional columns of obs to store; they can be used for label transfer as well. Comma-separated.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Reference index to extend; the output contains its cells and those of --input. Exact indexes stay exact, which is slow
-    /// above a million cells: build one from all files instead.
+    /// Reference index to extend; the output contains its cells and those of --input. It defines label, columns, coordinates,
+    /// metric and lists. Exact indexes stay exact, which is slow above a million cells: build one from all files instead.
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "index", "x-direction" = "input"))]
     pub add_to: Option<PathBuf>,
-    /// Element of obsm with the cell embeddings, or X. Default: X_scGPT, or X if the file has no X_scGPT.
+    /// Element of obsm with the cell embeddings, or X. Default: X_scGPT if present, else X.
     #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub obsm_key: Option<String>,
     /// Element of obsm whose first two columns are the coordinates of cells in plots, or pca for principal components of the cell
-    /// embeddings. Default: X_umap if all files contain it, else pca.
+    /// embeddings. Default: X_umap if all files have it, else pca.
     #[arg(long, value_name = "NAME")]
     pub coordinates: Option<String>,
-    /// Distance between cell embeddings: cosine, as in scGPT, or Euclidean.
+    /// Distance between cell embeddings.
     #[arg(long)]
     pub metric: Metric,
-    /// Number of inverted lists (nlist in faiss). A search reads only the lists nearest to a cell and may miss a few neighbors; 1
-    /// is exact. At least 8 cells per list are required. Default: 1 up to a million cells, above that the square root of their
-    /// number.
+    /// Number of inverted lists (nlist in faiss); 1 is exact. With more, a search reads only the lists nearest to a cell and may
+    /// miss a few neighbors. At least 8 cells per list are required. Default: 1 up to a million cells, above that the square root
+    /// of their number.
     #[arg(long, value_name = "N")]
     #[schemars(range(min = 1, max = 65536))]
     pub n_lists: Option<usize>,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. Results are identical for the same seed.
     #[arg(long)]
     pub seed: u64,
 }

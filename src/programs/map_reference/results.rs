@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::embedded::Embedded;
 use super::label_column::{self, UNASSIGNED};
-use super::query::{QueryOptions, Reference};
+use super::query_options::QueryOptions;
+use super::reference::{MappedCell, Reference};
 use crate::figures::Scatter;
 use crate::formats::Column;
 use crate::formats::h5ad::{Additions, Embedding};
@@ -18,33 +19,6 @@ use crate::run_record::Run;
 
 /// Maximum number of reference cells in the plot.
 const PLOTTED: usize = 20_000;
-
-/// Label transfer result of a query cell.
-#[derive(Debug, Clone)]
-pub struct MappedCell {
-    /// The best label, unless the cell stays unassigned.
-    pub label: Option<usize>,
-    pub probability: f64,
-    /// Mean distance to the neighbors.
-    pub distance: f64,
-    /// Fraction of reference cells that are nearer to their neighbors.
-    pub novelty: f64,
-    /// Reference cells, nearest first; none for a cell without an embedding.
-    pub neighbors: Vec<u64>,
-    pub coordinates: [f32; 2],
-}
-
-impl MappedCell {
-    /// A cell without an embedding.
-    pub const UNMAPPED: Self = Self {
-        label: None,
-        probability: 0.0,
-        distance: f64::NAN,
-        novelty: f64::NAN,
-        neighbors: Vec::new(),
-        coordinates: [f32::NAN; 2],
-    };
-}
 
 /// Reports and records the number of cells of each label.
 pub fn report(reference: &Reference, mapped: &[MappedCell], run: &mut Run) {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::query::QueryOptions;
+use super::query_options::QueryOptions;
 use crate::analysis::classification::{self, Scores};
 use crate::failure::Failure;
 use crate::programs::steps;

@@ -1,4 +1,4 @@
-//! `scgpt-perturb in-silico`: embedding shift after deletion or over-expression of a gene, with any pre-trained model and
+//! `scgpt-perturb in-silico`: embedding shift after deletion or overexpression of a gene, with any pre-trained model and
 //! without training on perturbations (as in Geneformer; Theodoris et al. 2023, Nature 618:616).
 
 use std::collections::BTreeSet;
@@ -30,45 +30,47 @@ use crate::trainer;
 #[serde(default)]
 #[group(skip)]
 pub struct Options {
-    /// AnnData with cells of the start and the target group.
+    /// AnnData file with cells of the start group and of the target group.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Pre-trained model: a directory, or the name of a model in a directory of SCGPT_MODELS.
+    /// Pre-trained model: a directory, or the name of a model in one of the directories in the environment variable SCGPT_MODELS
+    /// (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub checkpoint: PathBuf,
-    /// TSV of the embedding shift towards the target group for each gene.
+    /// TSV with one row per gene, largest shift first: cells that change, shift of the embedding (of length 1) toward the target
+    /// group (target_shift), change of its cosine with the center of that group (cosine_shift), and p-values.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Genes to delete or over-express, one at a time.
+    /// Genes to delete or overexpress, one at a time. Required unless --genes-file is given. Comma-separated.
     #[arg(long, value_name = "GENE")]
     pub genes: Vec<String>,
-    /// File with such genes, one per line.
+    /// Text file with genes as in --genes, one per line.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes_file: Option<PathBuf>,
-    /// Simulate over-expression: set a gene to the highest value of the cell instead of deleting it.
+    /// Overexpress the genes instead of deleting them: set a gene to the highest value of the cell.
     #[arg(long)]
     pub overexpress: bool,
     /// Column of obs with groups of cells, such as cell types or states.
     #[arg(long, value_name = "COLUMN")]
     pub groups: String,
-    /// Group whose cells are perturbed.
+    /// Value of --groups for the cells that are perturbed.
     #[arg(long, value_name = "VALUE")]
     pub start: String,
-    /// Group towards which the shift is measured.
+    /// Value of --groups for the cells toward which the shift is measured.
     #[arg(long, value_name = "VALUE")]
     pub target: String,
     /// Maximum number of cells per group, sampled at random; 0 uses all.
     #[arg(long)]
     pub max_cells: usize,
-    /// Number of permutations of the groups for a p-value.
+    /// Number of permutations of the cells of both groups for the p-value.
     #[arg(long)]
     #[schemars(range(min = 1))]
     pub permutations: usize,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]
@@ -110,7 +112,7 @@ pub struct InSilico;
 impl Program for InSilico {
     const NAME: &'static str = "scgpt-perturb in-silico";
     const SUMMARY: &'static str =
-        "In-silico gene deletion or over-expression: embedding shift towards a target group";
+        "In silico gene deletion or overexpression: embedding shift toward a target group";
     const FACTS: Facts = Facts {
         topics: TOPICS,
         operations: &["operation_2423"],
@@ -123,7 +125,7 @@ impl Program for InSilico {
         let mut problems = Vec::new();
         if options.genes.is_empty() && options.genes_file.is_none() {
             problems.push(
-                "give `--genes` or `--genes-file`, the genes to delete or over-express".into(),
+                "give `--genes` or `--genes-file`, the genes to delete or overexpress".into(),
             );
         }
         if !options.start.is_empty() && options.start == options.target {
@@ -177,7 +179,7 @@ struct CellReader {
     tokenizer: Tokenizer,
 }
 
-/// Embedding shift after deletion or over-expression of a gene.
+/// Embedding shift after deletion or overexpression of a gene.
 struct Shift {
     gene: String,
     /// Cells that changed.
@@ -355,7 +357,7 @@ fn directions(vectors: &Array2<f64>, n_start: usize, options: &Options) -> Vec<A
     std::iter::once(between(&own)).chain(permuted).collect()
 }
 
-/// Genes by decreasing shift towards the target.
+/// Genes by decreasing shift toward the target.
 fn table(shifts: &[Shift]) -> String {
     let adjusted = adjust(&shifts.iter().map(|m| m.p_value).collect::<Vec<_>>());
     let mut order: Vec<usize> = (0..shifts.len()).collect();

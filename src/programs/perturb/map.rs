@@ -37,19 +37,20 @@ pub struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub request: Request,
-    /// AnnData: perturbations, one per row. X is the predicted change, obsm/X_umap the UMAP coordinates, obs/cluster the cluster.
+    /// AnnData file with one row per perturbation: predicted change of log-normalized expression in X, UMAP coordinates in
+    /// obsm/X_umap, cluster in obs/cluster.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// TSV of coordinates, cluster and dominant gene of the cluster for every perturbation.
+    /// Output TSV of coordinates, cluster and dominant gene of the cluster for each perturbation.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub table: Option<PathBuf>,
-    /// UMAP plot, colored by functional group if --groups is given, else by cluster.
+    /// Output UMAP plot (SVG) of the perturbations, colored by --groups if given, else by cluster.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "svg", "x-direction" = "output"))]
     pub plot: Option<PathBuf>,
-    /// TSV of genes and their functional groups: one gene and one group per line.
+    /// Table (TSV) of genes and their functional groups, to color --plot. One gene and one group per line.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "input"))]
     pub groups: Option<PathBuf>,
@@ -57,7 +58,7 @@ pub struct Options {
     #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub resolution: f64,
-    /// Number of neighbors of every perturbation in the kNN graph.
+    /// Number of neighbors of each perturbation in the kNN graph.
     #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 2, max = 200))]
     pub n_neighbors: usize,

@@ -22,20 +22,21 @@ pub struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub request: Request,
-    /// AnnData: predicted expression with one row per perturbation. X is the mean expression, layers/change the change from control.
+    /// AnnData file with one row per perturbation: predicted mean log-normalized expression in X, change from the mean of the
+    /// control cells in layers/change.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// TSV of the most changed genes of every perturbation.
+    /// Output TSV of the most changed genes of each perturbation.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub table: Option<PathBuf>,
-    /// Number of genes per perturbation in that table.
+    /// Number of genes per perturbation in --table.
     #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// New directory of figures, one for each of the first 50 perturbations: predicted changes of the most changed genes, and observed
-    /// changes where the input has cells of the perturbation.
+    /// Output directory of plots (SVG) of the first 50 perturbations: predicted changes of the most changed genes, and observed
+    /// changes if the input has cells of the perturbation. It must not exist yet, or be empty.
     #[arg(long, help_heading = "Options", value_name = "DIR")]
     #[schemars(extend("x-format" = "directory", "x-direction" = "output"))]
     pub plot_dir: Option<PathBuf>,

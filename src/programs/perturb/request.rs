@@ -28,39 +28,44 @@ const BATCH: usize = 64;
 #[serde(default)]
 #[group(skip)]
 pub struct Request {
-    /// AnnData with control cells to predict from. Perturbed cells in it are compared with the predictions.
+    /// AnnData file with control cells to predict from. It may also contain perturbed cells, and for scgpt-perturb reverse the
+    /// cells of the target state.
     #[arg(long, value_name = "FILE")]
     #[schemars(extend("x-format" = "h5ad", "x-direction" = "input"))]
     pub input: PathBuf,
-    /// Model directory written by scgpt-finetune-perturbation, or the name of a model in a directory of SCGPT_MODELS.
+    /// Model trained by scgpt-finetune-perturbation: a directory, or the name of a model in one of the directories in the
+    /// environment variable SCGPT_MODELS (separated by colons).
     #[arg(long, value_name = "DIR")]
     #[schemars(extend("x-format" = "checkpoint", "x-direction" = "input", "x-lookup" = "SCGPT_MODELS"))]
     pub model: PathBuf,
-    /// Perturbations to predict, such as STAT1 or STAT1+JAK2. Default: all perturbations of the training file.
+    /// Perturbations to predict, such as STAT1 or STAT1+JAK2. Comma-separated. Default: those of --genes and --genes-file;
+    /// without these, all perturbations of the training file.
     #[arg(long, value_name = "PERTURBATION")]
     pub perturb: Vec<String>,
-    /// Genes whose single perturbations are also predicted.
+    /// Genes whose single perturbations are predicted. They are added to those of --perturb. Comma-separated.
     #[arg(long, value_name = "GENE")]
     pub genes: Vec<String>,
-    /// File with such genes, one per line.
+    /// Text file with genes as in --genes, one per line.
     #[arg(long, hide_short_help = true, value_name = "FILE")]
     #[schemars(extend("x-format" = "txt", "x-direction" = "input"))]
     pub genes_file: Option<PathBuf>,
-    /// Also predict all pairs of these genes.
+    /// Also predict all pairs of the genes of --genes and --genes-file.
     #[arg(long)]
     pub pairs: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub labels: Labels,
-    /// Number of control cells to predict from, chosen at random, for a model that reads single cells.
+    /// Number of control cells to predict from, sampled at random. With models trained with --control-matching mean, the mean of
+    /// all control cells is used instead.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub controls: usize,
-    /// Dose of the perturbations, for a model trained with doses.
+    /// Dose of the predicted perturbations, in the unit of --dose of scgpt-finetune-perturbation. Keep 1 for models trained
+    /// without doses.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub dose: f64,
-    /// Random seed. Results are reproducible for a fixed seed.
+    /// Random seed. On a CPU, results are identical for the same seed; on a GPU they may differ slightly.
     #[arg(long)]
     pub seed: u64,
     #[command(flatten)]

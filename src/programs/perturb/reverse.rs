@@ -1,4 +1,4 @@
-//! `scgpt-perturb reverse`: ranking of perturbations towards a target state (docs/methods.md, "Reverse perturbation").
+//! `scgpt-perturb reverse`: ranking of perturbations toward a target state (docs/methods.md, "Reverse perturbation").
 //!
 //! The model predicts the expression of control cells after every candidate perturbation. Cells in the target state vote for the
 //! candidates whose predicted profiles are nearest.
@@ -30,36 +30,38 @@ pub struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub request: Request,
-    /// TSV of candidate perturbations, best first.
+    /// TSV of candidate perturbations for each query, best first: split in training, votes and distance.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub output: PathBuf,
-    /// Perturbations whose cells in the input are the target state. Their true perturbation is known, so the ranking can be evaluated.
+    /// Perturbations whose cells in the input are the target states; the ranking is then evaluated. Give either --query, or
+    /// --target-column and --target. Comma-separated.
     #[arg(long, help_heading = "Options", value_name = "PERTURBATION")]
     pub query: Vec<String>,
-    /// Column of obs that defines the target state instead.
+    /// Column of obs that defines the target state. Needs --target; replaces --query.
     #[arg(long, help_heading = "Options", value_name = "COLUMN")]
     pub target_column: Option<String>,
-    /// Value of that column in the cells of the target state.
+    /// Value of --target-column for cells of the target state.
     #[arg(long, help_heading = "Options", value_name = "VALUE")]
     pub target: Option<String>,
-    /// TSV of top-k accuracy: how often the true perturbation of --query is among the best candidates.
+    /// Output TSV of top-k accuracy: how often the true perturbation of --query is among the k best candidates. Needs --query.
     #[arg(long, help_heading = "Options", value_name = "FILE")]
     #[schemars(extend("x-format" = "tsv", "x-direction" = "output"))]
     pub evaluate: Option<PathBuf>,
-    /// Number of candidates per query in the table.
+    /// Number of candidates per query in --output.
     #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 1))]
     pub top: usize,
-    /// Number of nearest candidates that each cell votes for, weighted by 1 / rank.
+    /// Number of nearest candidates that each pseudobulk votes for, weighted by 1 / rank.
     #[arg(long, help_heading = "Options")]
     #[schemars(range(min = 1))]
     pub top_k: usize,
-    /// Pseudobulk size: cells averaged before they vote, which reduces noise; 1 lets single cells vote, as in the paper.
+    /// Number of query cells averaged before they vote (pseudobulk). Larger values reduce noise; 1 lets single cells vote, as in
+    /// the scGPT paper.
     #[arg(long, help_heading = "Options", hide_short_help = true)]
     #[schemars(range(min = 1))]
     pub pseudobulk_size: usize,
-    /// Exclude the genes of all candidates from the distance: a knock-out silences its own gene.
+    /// Exclude the genes of all candidates from the distance, because a knockout silences its own gene.
     #[arg(long, help_heading = "Options", hide_short_help = true)]
     pub ignore_targets: bool,
 }

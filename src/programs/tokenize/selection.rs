@@ -7,8 +7,9 @@ use anyhow::Result;
 
 use super::Options;
 use super::inputs::Inputs;
+use super::piece::Piece;
 use super::scan::Scan;
-use super::stream::{Piece, Reader};
+use super::stream::Reader;
 use crate::counts::Counts;
 use crate::expression::select_genes::{Flavor, select_genes};
 use crate::failure::Failure;

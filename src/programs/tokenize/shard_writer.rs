@@ -11,16 +11,14 @@ use sha2::{Digest, Sha256};
 
 use super::Options;
 use super::inputs::Inputs;
+use super::piece::{GROUP_CELLS, Piece};
 use super::scan::Scan;
-use super::stream::Piece;
 use crate::corpus::{self, Composition, Group, Kind, Manifest, Schema, Shard, Summary};
 use crate::failure::Failure;
 use crate::formats::Column;
 use crate::output::{self, WorkFolder};
 use crate::run_record::Run;
 
-/// A row group ends at this number of cells or tokens.
-pub const GROUP_CELLS: usize = 512;
 const GROUP_TOKENS: usize = 1 << 22;
 /// Mapping status of every gene name.
 const GENES: &str = "genes.tsv";

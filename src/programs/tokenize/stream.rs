@@ -8,14 +8,15 @@ use rayon::prelude::*;
 
 use super::Options;
 use super::inputs::{Inputs, Opened};
+use super::piece::{Annotations, GROUP_CELLS, Piece};
 use super::scan::{COMPOSITION, Scan, column_of};
-use super::shard_writer::{GROUP_CELLS, ShardWriter};
+use super::shard_writer::ShardWriter;
 use crate::cells::Cells;
 use crate::corpus::Group;
 use crate::counts::Counts;
 use crate::expression::state::State;
 use crate::failure::Failure;
-use crate::formats::{Column, Matrix};
+use crate::formats::Matrix;
 use crate::programs::samples::Input;
 use crate::progress::Progress;
 use crate::random::Seed;
@@ -27,24 +28,6 @@ const SLICE: usize = GROUP_CELLS;
 
 /// Id of a dropped column.
 const NONE: u32 = u32::MAX;
-
-/// Tokens of some kept cells of an input, in order.
-pub struct Piece {
-    pub input: Arc<Annotations>,
-    /// Indices of the cells in the input.
-    pub cells: Vec<usize>,
-    pub tokens: Group,
-}
-
-/// Kept annotations of the cells of an input.
-pub struct Annotations {
-    /// Index of the input.
-    pub number: usize,
-    /// Columns of the schema.
-    pub obs: Vec<Column>,
-    /// Columns whose composition the manifest contains.
-    pub composition: Vec<(&'static str, Vec<Option<String>>)>,
-}
 
 /// Tokenizes and writes all cells, from where an interrupted run stopped.
 pub fn all(

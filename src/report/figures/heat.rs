@@ -1,4 +1,4 @@
-//! Heat map: blue above zero, orange below.
+//! Heatmap: blue above zero, orange below.
 
 use maud::{Markup, html};
 use ndarray::Array2;

@@ -3,10 +3,10 @@
 use maud::{Markup, html};
 
 use crate::report::attention::{Edge, Edges, MOST_EDGES, Matrix};
+use crate::report::content::Content;
 use crate::report::figures::heat::Heat;
 use crate::report::figures::network::network;
 use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened};
-use crate::report::page::Content;
 use crate::report::table::{self, Kind, MOST_ROWS};
 
 /// Maximum number of edges of a network, and of networks of a table.

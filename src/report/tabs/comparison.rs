@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::runs::first;
 use crate::report::collect::Found;
+use crate::report::content::Content;
 use crate::report::figures::bars::{Bar, bars};
 use crate::report::html::{Cell, Table, bytes, empty, figure, plural, seconds, shortened};
-use crate::report::page::Content;
 use crate::report::provenance::{self, Training};
 use crate::report::scores::{self, Row};
 

@@ -5,12 +5,12 @@ use ndarray::Array2;
 use serde_json::Value;
 
 use crate::report::cells::View;
+use crate::report::content::Content;
 use crate::report::figures::bars::{Bar, bars};
 use crate::report::figures::dots::dots;
 use crate::report::figures::heat::Heat;
 use crate::report::html::{Cell, Table, empty, figure, number, plural, shortened};
 use crate::report::markers::{Excluded, FEWEST, MOST_GROUPS, Markers};
-use crate::report::page::Content;
 use crate::report::provenance;
 use crate::report::scores::{self, Row};
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::runs::first;
 use crate::report::cells::{Annotation, View, crossed};
 use crate::report::collect::Found;
+use crate::report::content::Content;
 use crate::report::figures::bars::{Bar, bars, fractions};
 use crate::report::figures::lines::{Line, lines};
 use crate::report::figures::points::points;
@@ -15,7 +16,6 @@ use crate::report::figures::{COLORS, tick};
 use crate::report::html::{
     Cell, Table, bytes, empty, figure, figure_with, number, plural, seconds, shortened,
 };
-use crate::report::page::Content;
 use crate::report::provenance;
 use crate::report::scores;
 

@@ -4,8 +4,8 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::report::collect::Found;
+use crate::report::content::Content;
 use crate::report::html::{Cell, Table, bytes, cut, empty, number, plural, shortened, text};
-use crate::report::page::Content;
 use crate::report::provenance;
 use crate::run_record::Artefact;
 

@@ -36,7 +36,7 @@ const OWN: [(&str, &str, &str); 21] = [
          pretrain: pre-train a model and embed all samples with it\n\
          integrate: integrate batches and modalities\n\
          map: map samples with the model of an integration\n\
-         perturb: predict perturbation responses and rank perturbations towards a target state\n\
+         perturb: predict perturbation responses and rank perturbations toward a target state\n\
          grn: infer gene programs and gene networks\n\
          all: pre-train one model on the samples and run the other analyses with it",
     ),
@@ -59,7 +59,7 @@ const OWN: [(&str, &str, &str); 21] = [
     (
         "reference",
         "file",
-        "AnnData to train on. annotate, all: labeled cells. perturb: perturbed and control cells.",
+        "AnnData file to train on. annotate, all: labeled cells. perturb: perturbed and control cells.",
     ),
     (
         "perturbation_queries",
@@ -69,7 +69,7 @@ const OWN: [(&str, &str, &str); 21] = [
     (
         "perturbed_cells",
         "file",
-        "all: AnnData with perturbed and control cells to train on and query. Without it, perturbations are skipped.",
+        "all: AnnData file with perturbed and control cells to train on and query. Without it, perturbations are skipped.",
     ),
     (
         "labels",
