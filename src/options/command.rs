@@ -86,7 +86,7 @@ fn general() -> [Arg; 4] {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf));
     [
-        params.help(r#"JSON file with options by name, such as {"log_format": "json"}; options on the command line take precedence"#),
+        params.help(r#"JSON file with options by name, such as {"log_format":"json"}; options on the command line take precedence"#),
         flag("schema").help("Print the JSON Schema of the options and exit"),
         flag("help")
             .short('h')

@@ -139,10 +139,11 @@ impl Names<'_> {
 }
 
 fn lower_first(text: &str) -> String {
-    let mut letters = text.chars();
-    match (letters.next(), letters.next()) {
-        // An abbreviation such as RNA stays as it is.
-        (Some(first), Some(second)) if !second.is_uppercase() => {
+    let word = text.split(' ').next().unwrap_or_default();
+    let mut letters = word.chars();
+    match letters.next() {
+        // Names and abbreviations, such as AnnData and RNA, stay as they are.
+        Some(first) if !letters.any(char::is_uppercase) => {
             first.to_lowercase().to_string() + &text[first.len_utf8()..]
         }
         _ => text.into(),

@@ -366,7 +366,7 @@ impl Program for Integrate {
         let (network, reader) = run.stage("build_model", |run| {
             trainer::build(&options, &data, device, run)
         })?;
-        if data.masked.is_some() && !network.shape.heads.cell_expression {
+        if data.masked.is_some() && !network.has_mvc_decoder() {
             return Err(Failure::Input.error("`--mask-modality` needs a model with an MVC (GEPC) decoder, which this model does not have"));
         }
         let trained = Trained {

@@ -32,7 +32,7 @@ pub struct Options {
     /// Corpora of tokenized cells: directories written by scgpt-tokenize, or cell banks of scGPT in Python. Required.
     /// Comma-separated.
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
-    #[schemars(extend("x-fingerprint" = false, "x-format" = "corpus", "x-direction" = "input"))]
+    #[schemars(extend("x-fingerprint" = false, "x-format" = "corpus", "x-direction" = "input", "minItems" = 1))]
     pub input: Vec<PathBuf>,
     /// Directory with the pre-trained model, metrics and training curves. It must not exist yet, or be empty.
     #[arg(long, value_name = "DIR")]

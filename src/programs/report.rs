@@ -23,7 +23,7 @@ pub struct Options {
     /// that contain any of these. Files that a run record lists are matched by checksum, so they may have moved. Required.
     /// Comma-separated.
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
-    #[schemars(extend("x-format" = "directory", "x-direction" = "input"))]
+    #[schemars(extend("x-format" = "directory", "x-direction" = "input", "minItems" = 1))]
     pub input: Vec<PathBuf>,
     /// Self-contained HTML report.
     #[arg(long, value_name = "FILE")]
@@ -89,12 +89,6 @@ impl Program for Report {
         contents: &[],
     };
     type Options = Options;
-
-    fn check(options: &Options) -> Vec<String> {
-        let missing = "`--input`: give run records, model directories, h5ad files, or directories that contain them";
-        let is_missing = options.input.is_empty();
-        is_missing.then(|| missing.to_owned()).into_iter().collect()
-    }
 
     fn run(options: Options, run: &mut Run) -> Result<()> {
         run.record_at(steps::record_path(&options.output));

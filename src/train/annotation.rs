@@ -25,7 +25,7 @@ pub struct Weights {
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gep_weight: f64,
-    /// Weight of gene expression prediction from the cell embedding (GEPC; MVC in scGPT in Python); 0 disables it.
+    /// Weight of gene expression prediction from the cell embedding (GEPC, called MVC in scGPT in Python); 0 disables it.
     #[arg(long, hide_short_help = true)]
     #[schemars(range(min = 0.0))]
     pub gepc_weight: f64,

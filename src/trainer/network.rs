@@ -95,6 +95,11 @@ impl Network {
         Ok(weights::load(&self.store, &written.state).require_all()?)
     }
 
+    /// Whether the model predicts expression from a cell embedding (MVC, the decoder of GEPC).
+    pub fn has_mvc_decoder(&self) -> bool {
+        self.shape.heads.cell_expression
+    }
+
     pub fn device(&self) -> Device {
         self.store.device()
     }

@@ -49,16 +49,11 @@ pub fn complete(
 }
 
 /// Evaluates imputation of the masked modality, compared with the mean of the nearest cells and ridge regression.
-pub fn score(
-    data: &Data,
-    trained: Trained<'_, Options>,
-    run: &mut Run,
-) -> Result<Vec<(String, Imputed)>> {
-    let Some((part, masked)) = data
-        .masked
-        .as_ref()
-        .filter(|_| trained.network.shape.heads.cell_expression)
-    else {
+pub fn score(trained: Trained<'_, Options>, run: &mut Run) -> Result<Vec<(String, Imputed)>> {
+    let data = trained.data;
+    let masked = data.masked.as_ref();
+    let masked = masked.filter(|_| trained.network.has_mvc_decoder());
+    let Some((part, masked)) = masked else {
         return Ok(Vec::new());
     };
     let others: Vec<usize> = (0..data.parts.len())

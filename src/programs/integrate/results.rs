@@ -63,7 +63,7 @@ pub fn write(
     })?;
     progress::result(&evaluation::text(&scores));
     steps::check_interrupted(run)?;
-    imputation::score(data, trained, run)?;
+    imputation::score(trained, run)?;
     if let Some(path) = &options.metrics {
         let table = evaluation::tsv(&scores);
         steps::write_text(path, &table, run)?;
@@ -194,8 +194,8 @@ fn additions(
             .iter()
             .any(|&cell| !data.parts[part].measured[cell])
     };
-    for part in (0..data.parts.len())
-        .filter(|&part| trained.network.shape.heads.cell_expression && lacks(part))
+    for part in
+        (0..data.parts.len()).filter(|&part| trained.network.has_mvc_decoder() && lacks(part))
     {
         let name = format!("{key}_{}", data.parts[part].kind.name());
         let values = imputation::complete(data, trained, part, &map.placed, threads);
