@@ -401,6 +401,8 @@ fn programs_do_not_use_each_other() {
                     "Entry",
                     "entry",
                     "from_scratch",
+                    "gene_vectors",
+                    "label_column",
                     "perturbation_data",
                     "samples",
                     "steps",

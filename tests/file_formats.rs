@@ -57,13 +57,19 @@ fn models() {
         ("perturbation_model", "/scgpt_tools"),
         ("generative", "/scgpt_pretraining"),
     ] {
-        let (_directory, model) = unpacked(name);
-        let inspect = || {
+        let (directory, model) = unpacked(name);
+        let convert = || {
+            let output = directory.path().join("converted");
+            let _ = fs::remove_dir_all(&output);
             let mut command = program("scgpt-checkpoint");
-            command.arg("inspect").arg(&model);
+            command
+                .arg("convert")
+                .arg(&model)
+                .arg("--output")
+                .arg(output);
             command
         };
-        assert_versions(MODEL, &model.join("args.json"), pointer, &inspect);
+        assert_versions(MODEL, &model.join("args.json"), pointer, &convert);
     }
 }
 
