@@ -22,6 +22,6 @@ while IFS='#' read -r name reason; do
 done <"$2"
 for line in "${lines[@]}"; do
     read -r _ name why <<<"$line"
-    [ -n "${allowed[$name]-}" ] || { echo "$name may not be skipped: it is not in $2 $why" >&2; status=1; }
+    [ -n "${allowed[$name]-}" ] || { echo "$name may not be skipped here $why; see $2" >&2; status=1; }
 done
 exit $status
