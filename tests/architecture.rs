@@ -392,8 +392,8 @@ fn programs_do_not_use_each_other() {
         .iter()
         .filter(|source| source.path.starts_with("programs"))
     {
-        for (at, _) in source.code.match_indices("programs::") {
-            let used = word(&source.code[at + "programs::".len()..]);
+        for (at, path) in source.code.match_indices("crate::programs::") {
+            let used = word(&source.code[at + path.len()..]);
             assert!(
                 [
                     "",

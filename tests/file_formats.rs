@@ -62,11 +62,7 @@ fn models() {
             let output = directory.path().join("converted");
             let _ = fs::remove_dir_all(&output);
             let mut command = program("scgpt-checkpoint");
-            command
-                .arg("convert")
-                .arg(&model)
-                .arg("--output")
-                .arg(output);
+            command.arg("convert").arg(&model).arg(output);
             command
         };
         assert_versions(MODEL, &model.join("args.json"), pointer, &convert);

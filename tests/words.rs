@@ -69,18 +69,15 @@ impl Words {
 
     /// Words of the list in a text: line, word, what to write.
     fn find(&self, text: &str) -> Vec<(usize, String, &str)> {
+        // Tabs belong to a word: they separate columns.
+        let marks = Regex::new(r"[ \n]+(?://[/!]?[ \n]*)?").expect("an expression");
         let mut found = Vec::new();
         let mut at = 0;
         while let Some(hit) = self.expression.captures_at(text, at) {
             let word = hit.get(1).expect("a word");
             let line = text[..word.start()].matches('\n').count() + 1;
-            let marks = Regex::new(r"\s+(?://[/!]?\s*)?").expect("an expression");
             let name = marks.replace_all(word.as_str(), " ").to_lowercase();
-            let tabs = name.clone();
-            let write = self
-                .standard
-                .get(&name)
-                .or_else(|| self.standard.get(&tabs));
+            let write = self.standard.get(&name);
             found.push((line, name, write.map_or("", String::as_str)));
             at = word.end();
         }

@@ -56,9 +56,8 @@ pub fn score(trained: Trained<'_, Options>, run: &mut Run) -> Result<Vec<(String
     let Some((part, masked)) = masked else {
         return Ok(Vec::new());
     };
-    let others: Vec<usize> = (0..data.parts.len())
-        .filter(|other| other != part)
-        .collect();
+    let others = (0..data.parts.len()).filter(|other| other != part);
+    let others: Vec<usize> = others.collect();
     let complete = |cell: &usize| {
         others
             .iter()
@@ -87,10 +86,8 @@ pub fn score(trained: Trained<'_, Options>, run: &mut Run) -> Result<Vec<(String
     };
     let (known_x, masked_x) = (predictors(&known), predictors(&masked));
     let pca = Pca::fit(known_x.view(), COMPONENTS)?;
-    let (x, queries) = (
-        pca.transform(known_x.view())?,
-        pca.transform(masked_x.view())?,
-    );
+    let x = pca.transform(known_x.view())?;
+    let queries = pca.transform(masked_x.view())?;
     let y = trained.reader.values(data, *part, &known);
     let neighbors = nearest(queries.view(), x.view(), NEIGHBORS, Metric::Euclidean)?;
     let near = predict_nearest_mean(&neighbors, y.view());
