@@ -481,3 +481,25 @@ fn wrong_requests_are_rejected_with_clear_messages() {
     );
     assert!(!output.exists());
 }
+
+/// The run record of a corpus contains times; the model depends on the cells alone.
+#[test]
+fn a_corpus_made_again_gives_the_same_model() {
+    let directory = tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    Simulated::SMALL.write(&path("cells.h5ad"));
+    let [one, two] = ["one", "two"].map(|name| {
+        let (corpus, model) = (path(&format!("corpus-{name}")), path(name));
+        succeed(&mut tokenize(path("cells.h5ad"), &corpus));
+        succeed(pretrain(&corpus, &model).args(SIZE).args(SHORT));
+        (corpus, model)
+    });
+    let read = |file: &Path| fs::read(file).expect("a file");
+    assert_ne!(read(&one.0.join("run.json")), read(&two.0.join("run.json")));
+    for file in ["args.json", "model.safetensors"] {
+        assert!(read(&one.1.join(file)) == read(&two.1.join(file)), "{file}");
+    }
+    let mut resumed = pretrain(&two.0, &one.1);
+    let message = succeed(resumed.args(SIZE).args(SHORT).arg("--resume"));
+    assert!(message.contains("already complete"), "{message}");
+}
